@@ -1,0 +1,311 @@
+//! `PortalClass`: where credentials, DNS, proxy, mailbox provider, sender and limits come from.
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Settings shared by the portals that name this class. Secrets live in the controller's namespace.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "portalkeeper.dev",
+    version = "v1alpha1",
+    kind = "PortalClass",
+    plural = "portalclasses",
+    shortname = "pclass",
+    category = "portalkeeper",
+    status = "PortalClassStatus",
+    derive = "PartialEq",
+    doc = "Where the portals of this class get their DNS account, proxy, mailbox provider and mail sender from.",
+    printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PortalClassSpec {
+    /// Used by portals that name no class. At most one class may say so.
+    #[serde(default)]
+    pub default: bool,
+    /// Cloudflare account; absent where no DNS record is made (manual mode).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloudflare: Option<CloudflareSettings>,
+    /// Public host that the portals' CNAMEs point to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 3, max = 253),
+        regex(pattern = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    )]
+    pub cname_target: Option<String>,
+    pub proxy: ProxySettings,
+    /// Where passwords are changed; without it no reset is possible and `ProviderReady` is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<MailboxSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp: Option<SmtpSettings>,
+    #[serde(default)]
+    pub reset: ResetSettings,
+    /// Which namespaces may use which domains. Without grants: only the controller's own namespace,
+    /// or every namespace for the class `environment` in standalone mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+    /// Scheme of public addresses; anything but `https` is for the sandbox.
+    #[serde(default)]
+    pub public_scheme: PublicScheme,
+    /// Port of public addresses; default 443 for https and 80 for http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_port: Option<u16>,
+    /// Proof of life by request to the public host.
+    #[serde(default)]
+    pub probe: ProbeSettings,
+}
+
+/// Points to one key of a Secret in the controller's namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Cloudflare account and token.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudflareSettings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub account_id: Option<String>,
+    /// Token with Zone Read and DNS Edit. Absent only in the class `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_token_secret_ref: Option<SecretKeyRef>,
+    /// Base address with its `/client/v4`; default Cloudflare's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub api_url: Option<String>,
+}
+
+/// Exactly one proxy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("(has(self.caddy) ? 1 : 0) + (has(self.manual) ? 1 : 0) == 1", "exactly one proxy is needed: caddy or manual"))]
+pub struct ProxySettings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caddy: Option<CaddySettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual: Option<ManualSettings>,
+}
+
+/// Caddy by its admin API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CaddySettings {
+    /// Admin address, `http://127.0.0.1:2019`.
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub admin_url: String,
+    /// Where Caddy finds the pages, `127.0.0.1:5000`.
+    #[schemars(length(min = 1, max = 260))]
+    pub origin: String,
+    /// Bearer token for an admin endpoint that wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_token_secret_ref: Option<SecretKeyRef>,
+    /// Listen address of the server that gets the routes; without it, the one that listens on `:443`,
+    /// or else the only one there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub listen: Option<String>,
+}
+
+/// Routes made by hand.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ManualSettings {
+    /// Origin that the snippets name, `127.0.0.1:5000`.
+    #[serde(default = "default_origin")]
+    #[schemars(length(min = 1, max = 260))]
+    pub origin: String,
+}
+
+fn default_origin() -> String {
+    "127.0.0.1:5000".to_owned()
+}
+
+/// The mail host's API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.mxroute)", "exactly one mailbox provider is needed: mxroute"))]
+pub struct MailboxSettings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mxroute: Option<MxrouteSettings>,
+}
+
+/// MXroute: one server and one account.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MxrouteSettings {
+    /// Mail server host name, sent as `X-Server`.
+    #[schemars(length(min = 1, max = 253))]
+    pub server: String,
+    /// DirectAdmin user name, sent as `X-Username`.
+    #[schemars(length(min = 1, max = 64))]
+    pub username: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret_ref: Option<SecretKeyRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub api_url: Option<String>,
+}
+
+/// How reset mails leave.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SmtpSettings {
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    #[serde(default = "submission_port")]
+    pub port: u16,
+    #[serde(default)]
+    pub encryption: SmtpEncryption,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 320))]
+    pub username: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
+    /// Sender address; without it `reset@` and the portal's mail domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 320))]
+    pub from: Option<String>,
+}
+
+fn submission_port() -> u16 {
+    587
+}
+
+/// Transport security of SMTP. Certificates are always verified.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SmtpEncryption {
+    /// STARTTLS, required.
+    #[default]
+    StartTls,
+    /// TLS from the first byte (port 465).
+    Tls,
+    /// None: loopback and the sandbox only.
+    Plain,
+}
+
+/// Life of links and the password rule's floor.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ResetSettings {
+    /// Life of a link in minutes.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 5, max = 1440))]
+    pub link_minutes: u32,
+    /// Shortest password taken, in characters.
+    #[serde(default = "twelve")]
+    #[schemars(range(min = 8, max = 64))]
+    pub minimum_password_length: u32,
+}
+
+fn thirty() -> u32 {
+    30
+}
+fn twelve() -> u32 {
+    12
+}
+
+impl Default for ResetSettings {
+    fn default() -> Self {
+        Self { link_minutes: thirty(), minimum_password_length: twelve() }
+    }
+}
+
+/// Which namespaces may use which names.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// Namespaces by name; `*` is every namespace.
+    pub namespaces: Vec<String>,
+    /// Mail domains, exact or `*.suffix`; `*` is every domain.
+    pub mail_domains: Vec<String>,
+    /// Hosts outside the mail domain, exact or `*.suffix`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+}
+
+/// Scheme of public addresses.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum PublicScheme {
+    #[default]
+    Https,
+    Http,
+}
+
+impl PublicScheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
+    }
+}
+
+/// Proof of life.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeSettings {
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Connect here (`address:port`) instead of what DNS says: split DNS, tests, the sandbox's edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 60))]
+    pub address: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for ProbeSettings {
+    fn default() -> Self {
+        Self { enabled: true, address: None }
+    }
+}
+
+/// What the controller found about the class.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PortalClassStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Portals that use the class, by their Ready truth.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub portals: BTreeMap<String, i64>,
+}
+
+impl PortalClassSpec {
+    /// Name of the proxy backend, as `REVERSE_PROXY_BACKEND` spells it.
+    pub fn backend_name(&self) -> &'static str {
+        if self.proxy.caddy.is_some() { "caddy" } else { "manual" }
+    }
+    /// `https://host`, with the port where it is not the scheme's own.
+    pub fn public_url(&self, host: &super::HostName) -> String {
+        let scheme = self.public_scheme;
+        match self.public_port {
+            Some(port) if port != scheme.default_port() => format!("{}://{host}:{port}", scheme.as_str()),
+            _ => format!("{}://{host}", scheme.as_str()),
+        }
+    }
+}

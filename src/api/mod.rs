@@ -1,0 +1,26 @@
+//! The custom resources of group `portalkeeper.dev`, their conditions and their validated names.
+pub mod claim;
+pub mod class;
+pub mod condition;
+pub mod names;
+pub mod portal;
+
+pub use claim::{PortalClaim, PortalClaimSpec};
+pub use class::{PortalClass, PortalClassSpec};
+pub use names::{HostName, MailAddress, MailDomain, NameError, PortalKey};
+pub use portal::{ResetPortal, ResetPortalSpec, ResetPortalStatus};
+
+/// API group of every custom resource.
+pub const GROUP: &str = "portalkeeper.dev";
+/// Served and stored version.
+pub const VERSION: &str = "v1alpha1";
+/// Finalizer that holds a portal until its record and route are gone.
+pub const FINALIZER: &str = "portalkeeper.dev/cleanup";
+/// Field manager of every write the controller makes.
+pub const FIELD_MANAGER: &str = "portalkeeper";
+/// Stops all writes for a portal while serving goes on, when `"true"`.
+pub const ANNOTATION_PAUSED: &str = "portalkeeper.dev/paused";
+/// Takes over a foreign record or route at the portal's name, once, when `"true"`.
+pub const ANNOTATION_ADOPT: &str = "portalkeeper.dev/adopt";
+/// Name of the class that is built from the process environment.
+pub const ENVIRONMENT_CLASS: &str = "environment";

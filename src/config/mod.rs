@@ -1,0 +1,3 @@
+//! Plain values from flags, the process environment and `.env`. Nothing here knows Kubernetes.
+pub mod secret;
+pub use secret::{Secret, redact};

@@ -1,0 +1,193 @@
+//! The difference between what is observed and what is wanted, over any backend's items.
+//!
+//! | observed at the key        | want `Present`            | want `Absent`      | want `Released` |
+//! |----------------------------|---------------------------|--------------------|-----------------|
+//! | nothing                    | create                    | –                  | –               |
+//! | ours (this portal), equal  | –                         | delete             | release         |
+//! | ours, different            | update                    | delete             | release         |
+//! | ours, of another portal    | blocked                   | –                  | –               |
+//! | foreign                    | blocked, or adopt         | –                  | –               |
+//!
+//! Things of this portal at keys it no longer wants are deleted with `Present`, too: a change of host.
+use std::fmt::Debug;
+
+use super::mark::{Mark, Ownership};
+use crate::api::PortalKey;
+
+/// One thing in an outside system, in the form in which it is read back.
+pub trait Item: Clone + Debug + PartialEq + Send + Sync + 'static {
+    /// What may exist once: the host name.
+    fn key(&self) -> &str;
+    /// Whether `self`, as observed, needs no write to be `desired`.
+    fn satisfies(&self, desired: &Self) -> bool;
+    /// Type and content for people, without secrets: `A record 192.0.2.1`.
+    fn describe(&self) -> String;
+}
+
+/// An observed item, with the id the outside system gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed<I> {
+    pub id: String,
+    pub ownership: Ownership,
+    pub item: I,
+}
+
+/// What a portal wants of the instance.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Want<I> {
+    /// These items, and nothing else that carries the portal's mark.
+    Present { mark: Mark, items: Vec<I>, adopt: bool },
+    /// Nothing that carries the mark.
+    Absent { mark: Mark },
+    /// Everything that carries the mark stays, without the mark.
+    Released { mark: Mark },
+}
+
+impl<I> Want<I> {
+    pub fn mark(&self) -> &Mark {
+        match self {
+            Self::Present { mark, .. } | Self::Absent { mark } | Self::Released { mark } => mark,
+        }
+    }
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change<I> {
+    Create { portal: PortalKey, mark: Mark, item: I },
+    Update { portal: PortalKey, mark: Mark, id: String, from: I, to: I },
+    /// Like an update, of a foreign thing, by explicit adoption.
+    Adopt { portal: PortalKey, mark: Mark, id: String, from: I, to: I },
+    Delete { portal: PortalKey, mark: Mark, id: String, item: I },
+    /// Takes the mark off and leaves the thing.
+    Release { portal: PortalKey, mark: Mark, id: String, item: I },
+}
+
+impl<I: Item> Change<I> {
+    pub fn portal(&self) -> &PortalKey {
+        match self {
+            Self::Create { portal, .. }
+            | Self::Update { portal, .. }
+            | Self::Adopt { portal, .. }
+            | Self::Delete { portal, .. }
+            | Self::Release { portal, .. } => portal,
+        }
+    }
+    /// The change in words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Create { item, .. } => format!("create {} ({})", item.key(), item.describe()),
+            Self::Update { from, to, .. } => format!("update {} from {} to {}", to.key(), from.describe(), to.describe()),
+            Self::Adopt { from, to, .. } => {
+                format!("take over {}: {} becomes {}", to.key(), from.describe(), to.describe())
+            }
+            Self::Delete { item, .. } => format!("delete {} ({})", item.key(), item.describe()),
+            Self::Release { item, .. } => format!("leave {} ({}) in place without our mark", item.key(), item.describe()),
+        }
+    }
+}
+
+/// A wish that cannot be met because of a thing that is not this portal's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocked {
+    pub portal: PortalKey,
+    pub key: String,
+    /// Type and content of what is in the way.
+    pub by: String,
+    /// The thing is another portal's of this or another installation, rather than unmarked.
+    pub marked: bool,
+}
+
+/// Ordered changes (deletions of stale keys last) and what is blocked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan<I> {
+    pub changes: Vec<Change<I>>,
+    pub blocked: Vec<Blocked>,
+}
+
+impl<I> Plan<I> {
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.blocked.is_empty()
+    }
+}
+
+/// Plans the wants of some portals against a complete observation of the keys and marks they concern.
+pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -> Plan<I> {
+    let mut changes = Vec::new();
+    let mut late = Vec::new();
+    let mut blocked = Vec::new();
+    for (portal, want) in wants {
+        let mark = want.mark();
+        let is_ours = |o: &&Observed<I>| o.ownership == Ownership::Marked(mark.clone());
+        match want {
+            Want::Present { items, adopt, .. } => {
+                for item in items {
+                    let at_key: Vec<_> = observed.iter().filter(|o| o.item.key() == item.key()).collect();
+                    let ours: Vec<_> = at_key.iter().copied().filter(is_ours).collect();
+                    let others: Vec<_> = at_key.iter().copied().filter(|o| !is_ours(o)).collect();
+                    // Ours may stand beside a foreign one; then ours is kept true and the other is not our business
+                    // unless nothing of ours is there.
+                    if let Some((first, rest)) = ours.split_first() {
+                        if !first.item.satisfies(item) {
+                            changes.push(Change::Update {
+                                portal: portal.clone(),
+                                mark: mark.clone(),
+                                id: first.id.clone(),
+                                from: first.item.clone(),
+                                to: item.clone(),
+                            });
+                        }
+                        late.extend(rest.iter().map(|o| Change::Delete {
+                            portal: portal.clone(),
+                            mark: mark.clone(),
+                            id: o.id.clone(),
+                            item: o.item.clone(),
+                        }));
+                        continue;
+                    }
+                    match others.as_slice() {
+                        [] => changes.push(Change::Create {
+                            portal: portal.clone(),
+                            mark: mark.clone(),
+                            item: item.clone(),
+                        }),
+                        [only] if *adopt && only.ownership == Ownership::Foreign => changes.push(Change::Adopt {
+                            portal: portal.clone(),
+                            mark: mark.clone(),
+                            id: only.id.clone(),
+                            from: only.item.clone(),
+                            to: item.clone(),
+                        }),
+                        [first, ..] => blocked.push(Blocked {
+                            portal: portal.clone(),
+                            key: item.key().to_owned(),
+                            by: first.item.describe(),
+                            marked: matches!(first.ownership, Ownership::Marked(_)),
+                        }),
+                    }
+                }
+                let stale = observed.iter().filter(is_ours).filter(|o| items.iter().all(|i| i.key() != o.item.key()));
+                late.extend(stale.map(|o| Change::Delete {
+                    portal: portal.clone(),
+                    mark: mark.clone(),
+                    id: o.id.clone(),
+                    item: o.item.clone(),
+                }));
+            }
+            Want::Absent { .. } => late.extend(observed.iter().filter(is_ours).map(|o| Change::Delete {
+                portal: portal.clone(),
+                mark: mark.clone(),
+                id: o.id.clone(),
+                item: o.item.clone(),
+            })),
+            Want::Released { .. } => late.extend(observed.iter().filter(is_ours).map(|o| Change::Release {
+                portal: portal.clone(),
+                mark: mark.clone(),
+                id: o.id.clone(),
+                item: o.item.clone(),
+            })),
+        }
+    }
+    changes.extend(late);
+    Plan { changes, blocked }
+}
