@@ -1,1 +1,6 @@
-fn main() {}
+//! The `portalkeeper` program.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portalkeeper::cli::main()
+}

@@ -50,7 +50,7 @@ pub struct PortalClaimStatus {
 }
 
 /// Object name of the claim on a host: `host--` and the host. A name longer than Kubernetes' 253
-/// characters is cut to a hash by [`claim_name`].
+/// characters is cut to a hash.
 pub fn host_claim_name(host: &HostName) -> String {
     claim_name("host", host.as_str())
 }

@@ -1,4 +1,7 @@
 //! The custom resources of group `portalkeeper.dev`, their conditions and their validated names.
+// Several printer columns of one type are no duplicates, whatever the lint thinks of `type_`.
+#![allow(clippy::duplicated_attributes)]
+
 pub mod claim;
 pub mod class;
 pub mod condition;

@@ -1,1 +1,2 @@
-
+//! Wiring: what each command does with the parts.
+pub mod crds;

@@ -54,13 +54,39 @@ impl<I> Want<I> {
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change<I> {
-    Create { portal: PortalKey, mark: Mark, item: I },
-    Update { portal: PortalKey, mark: Mark, id: String, from: I, to: I },
+    Create {
+        portal: PortalKey,
+        mark: Mark,
+        item: I,
+    },
+    Update {
+        portal: PortalKey,
+        mark: Mark,
+        id: String,
+        from: I,
+        to: I,
+    },
     /// Like an update, of a foreign thing, by explicit adoption.
-    Adopt { portal: PortalKey, mark: Mark, id: String, from: I, to: I },
-    Delete { portal: PortalKey, mark: Mark, id: String, item: I },
+    Adopt {
+        portal: PortalKey,
+        mark: Mark,
+        id: String,
+        from: I,
+        to: I,
+    },
+    Delete {
+        portal: PortalKey,
+        mark: Mark,
+        id: String,
+        item: I,
+    },
     /// Takes the mark off and leaves the thing.
-    Release { portal: PortalKey, mark: Mark, id: String, item: I },
+    Release {
+        portal: PortalKey,
+        mark: Mark,
+        id: String,
+        item: I,
+    },
 }
 
 impl<I: Item> Change<I> {
@@ -77,12 +103,16 @@ impl<I: Item> Change<I> {
     pub fn describe(&self) -> String {
         match self {
             Self::Create { item, .. } => format!("create {} ({})", item.key(), item.describe()),
-            Self::Update { from, to, .. } => format!("update {} from {} to {}", to.key(), from.describe(), to.describe()),
+            Self::Update { from, to, .. } => {
+                format!("update {} from {} to {}", to.key(), from.describe(), to.describe())
+            }
             Self::Adopt { from, to, .. } => {
                 format!("take over {}: {} becomes {}", to.key(), from.describe(), to.describe())
             }
             Self::Delete { item, .. } => format!("delete {} ({})", item.key(), item.describe()),
-            Self::Release { item, .. } => format!("leave {} ({}) in place without our mark", item.key(), item.describe()),
+            Self::Release { item, .. } => {
+                format!("leave {} ({}) in place without our mark", item.key(), item.describe())
+            }
         }
     }
 }
