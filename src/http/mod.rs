@@ -1,1 +1,16 @@
+//! Everything that speaks HTTP: the only client, the serving loop, and the frame of the simulators.
+pub mod client;
+pub mod double;
+pub mod error;
+mod retry;
+pub mod serve;
+pub mod shutdown;
 
+pub use client::{Client, ClientOptions, Request, Response, path_segment};
+pub use error::HttpError;
+
+/// Makes ring the process's TLS provider. May be called any number of times.
+pub fn install_crypto_provider() {
+    // A second installation is refused; the first one stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
