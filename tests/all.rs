@@ -1,4 +1,5 @@
 //! Every integration test, as one binary.
 mod architecture;
+mod backends;
 mod generated;
 mod http;

@@ -4,6 +4,7 @@
 
 pub mod claim;
 pub mod class;
+pub mod clock;
 pub mod condition;
 pub mod names;
 pub mod portal;

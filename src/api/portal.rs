@@ -203,7 +203,7 @@ pub struct ResetPortalStatus {
 }
 
 /// One thing made outside.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MadeResource {
     /// The backend instance, `cloudflare/<zone>` or `caddy/<address>`.

@@ -1,1 +1,55 @@
+//! The systems that hold records and routes, one folder each, behind one seam.
+//!
+//! A backend says what a portal's intent means in its own items (pure), observes what is there, and makes a
+//! plan's changes. It never decides: [`crate::plan`] does. One [`Worker`] per instance makes every write.
+pub mod cloudflare;
+pub mod conformance;
+pub mod error;
+pub mod memory;
+pub mod worker;
 
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::api::HostName;
+use crate::plan::{Intent, Item, Mark, Observed, Plan};
+
+pub use error::{BackendError, ErrorClass};
+pub use worker::{Programmed, Want, Worker};
+
+/// What an observation must be complete for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Everything at these names, whosever it is.
+    pub hosts: Vec<HostName>,
+    /// The marks of the portals concerned; a system that can tell reports their things at other names, too.
+    pub marks: Vec<Mark>,
+}
+
+/// One instance of one kind of outside system.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    type Item: Item;
+
+    /// Name for status and logs: `cloudflare`, `caddy/127.0.0.1:2019`.
+    fn instance(&self) -> String;
+
+    /// What the intent means here, in the form in which it will be read back. Pure.
+    fn desired(&self, intent: &Intent) -> Vec<Self::Item>;
+
+    /// Reads; changes nothing. The answer is complete for the scope or it is an error: a failed or partial
+    /// read is never "empty".
+    async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Self::Item>>, BackendError>;
+
+    /// Makes the plan's changes and tells the outcome of each, in order: the id the system gave, or why
+    /// not. Idempotent: creating what is there with our mark and deleting what is gone are successes. One
+    /// failed change does not stop the others.
+    async fn apply(&self, plan: &Plan<Self::Item>) -> Vec<Result<Option<String>, BackendError>>;
+
+    /// How long a verified state is believed without a look.
+    fn drift_interval(&self) -> Duration;
+
+    /// Reason of a condition when a foreign thing is in the way: `ForeignRecord`.
+    fn conflict_reason(&self) -> &'static str;
+}

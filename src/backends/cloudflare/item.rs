@@ -1,0 +1,87 @@
+//! A DNS record as the planner sees it.
+use serde_json::{Value, json};
+
+use crate::plan::{Intent, Item, Mark, Observed, Ownership};
+
+/// A record that stands at, or may stand at, a portal's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Full name, lower case.
+    pub name: String,
+    /// `CNAME`, or whatever a foreign record is.
+    pub kind: String,
+    /// Lower case, without trailing dot.
+    pub content: String,
+    pub proxied: bool,
+    /// Seconds; 1 is automatic, and what every proxied record reads back.
+    pub ttl: u32,
+}
+
+impl Item for Record {
+    fn key(&self) -> &str {
+        &self.name
+    }
+    fn satisfies(&self, desired: &Self) -> bool {
+        self == desired
+    }
+    fn describe(&self) -> String {
+        let proxied = if self.proxied { ", proxied" } else { "" };
+        format!("{} record to {}{proxied}", self.kind, self.content)
+    }
+}
+
+impl Record {
+    /// The portal's CNAME, already in the form in which Cloudflare reads it back.
+    pub fn desired(intent: &Intent) -> Option<Self> {
+        let target = intent.cname_target.as_ref()?;
+        Some(Self {
+            name: intent.host.to_string(),
+            kind: "CNAME".to_owned(),
+            content: target.to_string(),
+            proxied: intent.proxied,
+            ttl: if intent.proxied { 1 } else { intent.ttl },
+        })
+    }
+
+    /// Body of a create or an update, with the mark as its comment.
+    pub fn body(&self, mark: &Mark) -> Value {
+        json!({
+            "type": self.kind,
+            "name": self.name,
+            "content": self.content,
+            "proxied": self.proxied,
+            "ttl": self.ttl,
+            "comment": mark.to_string(),
+        })
+    }
+
+    /// Reads an API record; `None` where a field that every record has is missing.
+    pub fn parse(value: &Value) -> Option<Observed<Self>> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        let lower = |text: &str| text.trim_end_matches('.').to_ascii_lowercase();
+        let proxied = value.get("proxied").and_then(Value::as_bool).unwrap_or(false);
+        let ttl = value.get("ttl").and_then(Value::as_u64).and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or(1);
+        let kind = text("type")?.to_ascii_uppercase();
+        let content = text("content").unwrap_or_default();
+        Some(Observed {
+            id: text("id")?.to_owned(),
+            ownership: match text("comment") {
+                // A mark is only ever put on a CNAME; on anything else somebody copied it.
+                Some(comment) if kind == "CNAME" => Mark::from_text(comment),
+                _ => Ownership::Foreign,
+            },
+            item: Self {
+                name: lower(text("name")?),
+                content: if kind == "CNAME" { lower(content) } else { content.to_owned() },
+                kind,
+                proxied,
+                ttl: if proxied { 1 } else { ttl },
+            },
+        })
+    }
+
+    /// Whether the record stands in the way of a CNAME at its name: CNAME, A, AAAA and NS do.
+    pub fn blocks(&self) -> bool {
+        matches!(self.kind.as_str(), "CNAME" | "A" | "AAAA" | "NS")
+    }
+}

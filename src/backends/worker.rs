@@ -1,0 +1,288 @@
+//! The one writer of an instance: batches what is due, then observes once, plans once, applies once.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Backend, BackendError, ErrorClass, Scope};
+use crate::api::clock::Clock;
+use crate::api::portal::MadeResource;
+use crate::api::{ANNOTATION_ADOPT, HostName, PortalKey};
+use crate::http::double::lock;
+use crate::http::shutdown::Shutdown;
+use crate::plan::{self, Blocked, Change, Intent, Item, Mark, Plan};
+
+/// What a portal wants of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Want {
+    /// Record or route as intended, and nothing else of this portal. `former` are names it had before.
+    Present { intent: Intent, former: Vec<HostName> },
+    /// Nothing of this portal, at any of the names it has or had.
+    Absent { mark: Mark, hosts: Vec<HostName> },
+    /// Everything of this portal stays, without the mark.
+    Released { mark: Mark, hosts: Vec<HostName> },
+    /// Like `Present`, but only looks: the changes come back in words.
+    Observe { intent: Intent, former: Vec<HostName> },
+}
+
+impl Want {
+    fn mark(&self) -> &Mark {
+        match self {
+            Self::Present { intent, .. } | Self::Observe { intent, .. } => &intent.mark,
+            Self::Absent { mark, .. } | Self::Released { mark, .. } => mark,
+        }
+    }
+    fn hosts(&self) -> Vec<HostName> {
+        match self {
+            Self::Present { intent, former } | Self::Observe { intent, former } => {
+                std::iter::once(&intent.host).chain(former).cloned().collect()
+            }
+            Self::Absent { hosts, .. } | Self::Released { hosts, .. } => hosts.clone(),
+        }
+    }
+}
+
+/// What stands outside now, as proved by a read or by the answer to a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Programmed {
+    pub resources: Vec<MadeResource>,
+    /// What was written now, in words.
+    pub changes: Vec<String>,
+    /// What would be written, in words (`Want::Observe` only).
+    pub pending: Vec<String>,
+}
+
+type Answer = Result<Programmed, BackendError>;
+
+struct Job {
+    portal: PortalKey,
+    want: Want,
+    answer: oneshot::Sender<Answer>,
+}
+
+struct Verified {
+    intent: Intent,
+    resources: Vec<MadeResource>,
+    at: Timestamp,
+}
+
+type Memo = Arc<Mutex<HashMap<PortalKey, Verified>>>;
+
+/// Handle of an instance's worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    instance: String,
+    jobs: mpsc::Sender<Job>,
+    memo: Memo,
+}
+
+/// Wants that may wait; more are held back at [`Worker::submit`].
+const QUEUE: usize = 1024;
+/// Wants of one batch.
+const BATCH: usize = 1024;
+
+impl Worker {
+    /// Starts the worker of an instance; it ends with `shutdown` or with its last handle.
+    pub fn spawn<B: Backend>(backend: B, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let memo = Memo::default();
+        let instance = backend.instance();
+        tokio::spawn(run(backend, queue, Arc::clone(&memo), clock, shutdown));
+        Self { instance, jobs, memo }
+    }
+
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Brings the instance to what the portal wants. Unchanged wants that were verified within the drift
+    /// interval are answered without a call.
+    pub async fn submit(&self, portal: PortalKey, want: Want) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || BackendError::new(ErrorClass::Unavailable, "ShuttingDown", "the program is shutting down");
+        self.jobs.send(Job { portal, want, answer }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Makes the next want of this portal look again.
+    pub fn forget(&self, portal: &PortalKey) {
+        lock(&self.memo).remove(portal);
+    }
+}
+
+async fn run<B: Backend>(
+    backend: B,
+    mut queue: mpsc::Receiver<Job>,
+    memo: Memo,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) {
+    let mut batch = Vec::new();
+    loop {
+        let count = tokio::select! {
+            count = queue.recv_many(&mut batch, BATCH) => count,
+            () = shutdown.wait() => return,
+        };
+        if count == 0 {
+            return;
+        }
+        let drift = SignedDuration::try_from(backend.drift_interval()).unwrap_or(SignedDuration::MAX);
+        let mut due: Vec<Job> = Vec::new();
+        let mut later = Vec::new();
+        for job in batch.drain(..) {
+            if let Some(programmed) = remembered(&memo, &job, drift, clock.now()) {
+                let _ = job.answer.send(Ok(programmed));
+            } else if due.iter().any(|other| other.portal == job.portal) {
+                // Two wants of one portal never share a plan; the later one sees what the earlier one made.
+                later.push(job);
+            } else {
+                due.push(job);
+            }
+        }
+        // Work that was begun is finished even when shutdown begins: a write is never abandoned half-way.
+        process(&backend, due, &memo, clock.as_ref()).await;
+        for job in later {
+            process(&backend, vec![job], &memo, clock.as_ref()).await;
+        }
+    }
+}
+
+fn remembered(memo: &Memo, job: &Job, drift: SignedDuration, now: Timestamp) -> Option<Programmed> {
+    let Want::Present { intent, former } = &job.want else { return None };
+    let memo = lock(memo);
+    let verified = memo.get(&job.portal)?;
+    let fresh = now.duration_since(verified.at) < drift && now >= verified.at;
+    (fresh && former.is_empty() && verified.intent == *intent)
+        .then(|| Programmed { resources: verified.resources.clone(), ..Programmed::default() })
+}
+
+async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &dyn Clock) {
+    if jobs.is_empty() {
+        return;
+    }
+    let scope = Scope {
+        hosts: jobs.iter().flat_map(|job| job.want.hosts()).collect(),
+        marks: jobs.iter().map(|job| job.want.mark().clone()).collect(),
+    };
+    let observed = match backend.observe(&scope).await {
+        Ok(observed) => observed,
+        // One bad name must not hold the others: ask for each by itself, unless the instance is down for all.
+        Err(error) if jobs.len() > 1 && matches!(error.class, ErrorClass::Permanent | ErrorClass::Conflict) => {
+            for job in jobs {
+                Box::pin(process(backend, vec![job], memo, clock)).await;
+            }
+            return;
+        }
+        Err(error) => {
+            for job in jobs {
+                lock(memo).remove(&job.portal);
+                let _ = job.answer.send(Err(error.clone()));
+            }
+            return;
+        }
+    };
+    let wants: Vec<_> = jobs.iter().map(|job| (job.portal.clone(), item_want(backend, &job.want))).collect();
+    let mut plan = plan::plan(&wants, &observed);
+    let looks_only =
+        |portal: &PortalKey| jobs.iter().any(|job| job.portal == *portal && matches!(job.want, Want::Observe { .. }));
+    let (pending, changes) = plan.changes.into_iter().partition(|change| looks_only(change.portal()));
+    let pending: Vec<Change<B::Item>> = pending;
+    plan.changes = changes;
+    let outcomes = if plan.changes.is_empty() { Vec::new() } else { backend.apply(&plan).await };
+
+    for job in jobs {
+        let result = settle(backend, &job, &plan, &outcomes, &pending, &observed);
+        match (&job.want, &result) {
+            (Want::Present { intent, .. }, Ok(programmed)) => {
+                let (intent, resources) = (intent.clone(), programmed.resources.clone());
+                lock(memo).insert(job.portal.clone(), Verified { intent, resources, at: clock.now() });
+            }
+            _ => {
+                lock(memo).remove(&job.portal);
+            }
+        }
+        // A caller that stopped waiting asks again.
+        let _ = job.answer.send(result);
+    }
+}
+
+fn item_want<B: Backend>(backend: &B, want: &Want) -> plan::Want<B::Item> {
+    match want {
+        Want::Present { intent, .. } | Want::Observe { intent, .. } => {
+            plan::Want::Present { mark: intent.mark.clone(), items: backend.desired(intent), adopt: intent.adopt }
+        }
+        Want::Absent { mark, .. } => plan::Want::Absent { mark: mark.clone() },
+        Want::Released { mark, .. } => plan::Want::Released { mark: mark.clone() },
+    }
+}
+
+fn settle<B: Backend>(
+    backend: &B,
+    job: &Job,
+    plan: &Plan<B::Item>,
+    outcomes: &[Result<Option<String>, BackendError>],
+    pending: &[Change<B::Item>],
+    observed: &[plan::Observed<B::Item>],
+) -> Answer {
+    if let Some(blocked) = plan.blocked.iter().find(|blocked| blocked.portal == job.portal) {
+        return Err(conflict(backend.conflict_reason(), blocked));
+    }
+    let mut ids: HashMap<String, String> = observed
+        .iter()
+        .filter(|o| o.ownership == plan::Ownership::Marked(job.want.mark().clone()))
+        .map(|o| (o.item.key().to_owned(), o.id.clone()))
+        .collect();
+    let mut words = Vec::new();
+    for (index, change) in plan.changes.iter().enumerate().filter(|(_, change)| *change.portal() == job.portal) {
+        match outcomes.get(index) {
+            Some(Ok(id)) => {
+                let (Change::Create { item, .. } | Change::Update { to: item, .. } | Change::Adopt { to: item, .. }) =
+                    change
+                else {
+                    words.push(change.describe());
+                    continue;
+                };
+                if let Some(id) = id {
+                    ids.insert(item.key().to_owned(), id.clone());
+                }
+                words.push(change.describe());
+            }
+            Some(Err(error)) => return Err(error.clone()),
+            None => {
+                return Err(BackendError::new(
+                    ErrorClass::OutcomeUnknown,
+                    "NoOutcome",
+                    format!("{} gave no outcome for: {}", backend.instance(), change.describe()),
+                ));
+            }
+        }
+    }
+    let resources = match &job.want {
+        Want::Present { intent, .. } | Want::Observe { intent, .. } => backend
+            .desired(intent)
+            .iter()
+            .filter(|item| ids.contains_key(item.key()) || matches!(job.want, Want::Present { .. }))
+            .map(|item| MadeResource {
+                system: backend.instance(),
+                name: item.key().to_owned(),
+                id: ids.get(item.key()).cloned(),
+            })
+            .collect(),
+        Want::Absent { .. } | Want::Released { .. } => Vec::new(),
+    };
+    let pending = pending.iter().filter(|change| *change.portal() == job.portal).map(Change::describe).collect();
+    Ok(Programmed { resources, changes: words, pending })
+}
+
+fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {
+    let Blocked { key, by, marked, .. } = blocked;
+    let message = if *marked {
+        format!("{key} is held by another portal or another installation of Portalkeeper: {by}")
+    } else {
+        format!(
+            "{key} is taken by something that is not ours: {by}; remove it, or set the annotation {ANNOTATION_ADOPT}=true to take it over"
+        )
+    };
+    BackendError::new(ErrorClass::Conflict, reason, message)
+}
