@@ -1,5 +1,7 @@
 //! Every integration test, as one binary.
 mod architecture;
 mod backends;
+mod caddy;
 mod generated;
 mod http;
+mod peers;

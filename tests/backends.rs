@@ -44,7 +44,7 @@ impl Harness for InMemory {
         let foreign = self.0.things().into_iter().filter(|t| t.ownership == Ownership::Foreign);
         format!("{:?}", foreign.map(|t| t.item).collect::<Vec<_>>())
     }
-    fn writes(&self) -> usize {
+    async fn writes(&self) -> usize {
         self.0.writes()
     }
     async fn put_foreign(&self, host: &HostName) {
@@ -53,8 +53,9 @@ impl Harness for InMemory {
     async fn remove_foreign(&self, host: &HostName) {
         self.0.remove(host.as_str());
     }
-    fn fail_reads(&self, fail: bool) {
+    fn fail_reads(&self, fail: bool) -> bool {
         self.0.fail_reads(fail);
+        true
     }
     fn lose_next_answer(&self) -> bool {
         false
@@ -108,7 +109,7 @@ impl Harness for Cloudflare {
         let foreign = records.iter().filter(|r| Mark::from_text(&text(&r["comment"])) == Ownership::Foreign);
         format!("{:?}", foreign.collect::<Vec<_>>())
     }
-    fn writes(&self) -> usize {
+    async fn writes(&self) -> usize {
         self.running.log.writes().len()
     }
     async fn put_foreign(&self, host: &HostName) {
@@ -117,12 +118,13 @@ impl Harness for Cloudflare {
     async fn remove_foreign(&self, host: &HostName) {
         self.double.remove(host.as_str());
     }
-    fn fail_reads(&self, fail: bool) {
+    fn fail_reads(&self, fail: bool) -> bool {
         self.running.faults.clear();
         if fail {
             let page = DoubleResponse::html(502, "<h1>Bad gateway</h1>");
             self.running.faults.push("GET", "/dns_records", usize::MAX, Fault::Answer(page));
         }
+        true
     }
     fn lose_next_answer(&self) -> bool {
         self.running.faults.push("POST", "/dns_records", 1, Fault::CutAfter);

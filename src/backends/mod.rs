@@ -2,6 +2,7 @@
 //!
 //! A backend says what a portal's intent means in its own items (pure), observes what is there, and makes a
 //! plan's changes. It never decides: [`crate::plan`] does. One [`Worker`] per instance makes every write.
+pub mod caddy;
 pub mod cloudflare;
 pub mod conformance;
 pub mod error;

@@ -1,0 +1,154 @@
+//! A stateful stand-in for the part of Caddy's admin API that is called here.
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::http::double::{Double, DoubleRequest, DoubleResponse, lock};
+
+/// The simulated Caddy: its configuration document.
+#[derive(Debug)]
+pub struct CaddyDouble(Mutex<Value>);
+
+impl Default for CaddyDouble {
+    fn default() -> Self {
+        Self(Mutex::new(json!({
+            "apps": {"http": {"servers": {"srv0": {"listen": [":80"], "routes": []}}}}
+        })))
+    }
+}
+
+impl CaddyDouble {
+    /// With one server on `:80` that has no routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The whole configuration.
+    pub fn config(&self) -> Value {
+        lock(&self.0).clone()
+    }
+
+    /// A person loads another configuration.
+    pub fn load(&self, config: Value) {
+        *lock(&self.0) = config;
+    }
+
+    /// Where a request to this host is sent: the first route of any server that names it or names no host.
+    pub fn route_for(&self, host: &str) -> Option<String> {
+        let config = lock(&self.0);
+        let servers = config.pointer("/apps/http/servers")?.as_object()?;
+        let routes = servers.values().flat_map(|server| server["routes"].as_array()).flatten();
+        let fits = |route: &&Value| match route["match"].as_array() {
+            None => true,
+            Some(sets) => sets.iter().any(|set| match set["host"].as_array() {
+                None => true,
+                Some(hosts) => hosts.iter().filter_map(Value::as_str).any(|h| h.eq_ignore_ascii_case(host)),
+            }),
+        };
+        let first = routes.into_iter().find(fits)?;
+        first.pointer("/handle/0/upstreams/0/dial")?.as_str().map(str::to_owned)
+    }
+}
+
+fn refuse(status: u16, words: &str) -> DoubleResponse {
+    DoubleResponse::json(status, &json!({"error": words}))
+}
+
+fn etag(path: &str, value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string().as_bytes());
+    let hash: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    format!("\"{path} {hash}\"")
+}
+
+fn pointer(path: &str) -> String {
+    let inner = path.trim_matches('/').strip_prefix("config").unwrap_or_default().trim_matches('/');
+    if inner.is_empty() { String::new() } else { format!("/{inner}") }
+}
+
+fn duplicate_ids(value: &Value) -> Option<String> {
+    fn collect(value: &Value, seen: &mut Vec<String>) -> Option<String> {
+        match value {
+            Value::Object(fields) => {
+                if let Some(id) = fields.get("@id").and_then(Value::as_str) {
+                    if seen.iter().any(|s| s == id) {
+                        return Some(id.to_owned());
+                    }
+                    seen.push(id.to_owned());
+                }
+                fields.values().find_map(|v| collect(v, seen))
+            }
+            Value::Array(items) => items.iter().find_map(|v| collect(v, seen)),
+            _ => None,
+        }
+    }
+    collect(value, &mut Vec::new())
+}
+
+impl Double for CaddyDouble {
+    fn name(&self) -> &'static str {
+        "caddy"
+    }
+
+    fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
+        let mut config = lock(&self.0);
+        if request.path != "/config" && !request.path.starts_with("/config/") {
+            return refuse(404, "unrecognized endpoint");
+        }
+        let at = pointer(&request.path);
+        if request.method == "GET" {
+            return match config.pointer(&at) {
+                Some(value) => DoubleResponse::json(200, value)
+                    .with_header("etag", &etag(request.path.trim_end_matches('/'), value)),
+                None => refuse(400, &format!("invalid traversal path at: {}", request.path.trim_matches('/'))),
+            };
+        }
+        if let Some(wanted) = request.headers.get("if-match") {
+            let path = wanted.trim_matches('"').split(' ').next().unwrap_or_default();
+            let Some(guarded) = config.pointer(&pointer(path)) else {
+                return refuse(400, "malformed If-Match header");
+            };
+            if etag(path, guarded) != *wanted {
+                return refuse(412, "If-Match header did not match current config hash");
+            }
+        }
+        let Some(body) = request.json() else { return refuse(400, "decoding request body") };
+        let mut changed = config.clone();
+        match request.method.as_str() {
+            "PATCH" => match changed.pointer_mut(&at) {
+                Some(place) => *place = body,
+                None => return refuse(404, "key does not exist"),
+            },
+            "PUT" => {
+                if changed.pointer(&at).is_some() {
+                    return refuse(409, "key already exists");
+                }
+                let mut place = &mut changed;
+                for key in at.trim_matches('/').split('/') {
+                    if place.is_null() {
+                        *place = json!({});
+                    }
+                    let Some(fields) = place.as_object_mut() else { return refuse(500, "invalid traversal path") };
+                    place = fields.entry(key.to_owned()).or_insert(Value::Null);
+                }
+                *place = body;
+            }
+            _ => return refuse(405, "method not allowed"),
+        }
+        if let Some(id) = duplicate_ids(&changed) {
+            return refuse(400, &format!("indexing config: duplicate ID '{id}' found"));
+        }
+        *config = changed;
+        DoubleResponse::empty(200)
+    }
+
+    fn snapshot(&self) -> Value {
+        self.config()
+    }
+
+    fn restore(&self, state: Value) {
+        if state.is_object() {
+            self.load(state);
+        }
+    }
+}

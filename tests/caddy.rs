@@ -1,0 +1,387 @@
+//! The Caddy backend against its simulator and against real Caddys.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use portalkeeper::api::clock::TestClock;
+use portalkeeper::api::{HostName, PortalKey};
+use portalkeeper::backends::caddy::double::CaddyDouble;
+use portalkeeper::backends::caddy::{Caddy, CaddyOptions};
+use portalkeeper::backends::conformance::{self, Harness};
+use portalkeeper::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
+use portalkeeper::http::double::{Double, DoubleRequest, DoubleResponse, Fault, RunningDouble};
+use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
+use portalkeeper::http::{Client, ClientOptions};
+use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark, Ownership};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::peers::{Running, caddies, free_port};
+
+fn host(name: &str) -> HostName {
+    HostName::parse(name).expect("a host name")
+}
+
+/// The configuration of somebody who uses Caddy for other things, too.
+fn users_config(admin: u16, listen: u16) -> Value {
+    json!({
+        "admin": {"listen": format!("127.0.0.1:{admin}")},
+        "apps": {"http": {"servers": {"mine": {
+            "listen": [format!("127.0.0.1:{listen}")],
+            "automatic_https": {"disable": true},
+            "routes": [
+                {"match": [{"host": ["www.acme.example"]}],
+                 "handle": [{"handler": "static_response", "body": "<b>my own site</b>"}], "terminal": true},
+                {"handle": [{"handler": "static_response", "status_code": 404, "body": "catch-all"}]},
+            ],
+        }}}},
+    })
+}
+
+fn routes_of(config: &Value) -> Vec<Value> {
+    config.pointer("/apps/http/servers/mine/routes").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn is_ours(route: &Value) -> bool {
+    let id = route["@id"].as_str().unwrap_or_default();
+    matches!(Mark::from_identifier(id.split('.').next().unwrap_or_default()), Ownership::Marked(_))
+}
+
+fn owned_of(routes: &[Value]) -> Vec<(String, String)> {
+    let text = |route: &Value, at: &str| route.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut owned: Vec<_> = routes
+        .iter()
+        .filter(|route| is_ours(route))
+        .map(|r| (text(r, "/match/0/host/0"), text(r, "/handle/0/upstreams/0/dial")))
+        .collect();
+    owned.sort();
+    owned
+}
+
+fn foreign_of(routes: &[Value]) -> String {
+    Value::Array(routes.iter().filter(|route| !is_ours(route)).cloned().collect()).to_string()
+}
+
+fn foreign_route(host: &HostName) -> Value {
+    json!({"match": [{"host": [host]}], "handle": [{"handler": "static_response", "body": "theirs"}], "terminal": true})
+}
+
+fn four_hosts() -> Vec<HostName> {
+    ["reset.acme.example", "reset.globex.example", "password.acme.example", "reset.mail.acme.example"]
+        .map(host)
+        .to_vec()
+}
+
+fn options(admin: &Url, origin: &str, listen: Option<String>) -> CaddyOptions {
+    CaddyOptions { admin_url: admin.clone(), origin: origin.to_owned(), admin_token: None, listen, https: false }
+}
+
+struct Simulated {
+    double: Arc<CaddyDouble>,
+    running: RunningDouble,
+}
+
+#[async_trait]
+impl Harness for Simulated {
+    type Backend = Caddy;
+    fn backend(&self) -> Caddy {
+        Caddy::new(options(&self.running.url, "127.0.0.1:5000", None)).expect("a backend")
+    }
+    async fn owned(&self) -> Vec<(String, String)> {
+        owned_of(&routes_of(&self.double.config()))
+    }
+    async fn foreign(&self) -> String {
+        foreign_of(&routes_of(&self.double.config()))
+    }
+    async fn writes(&self) -> usize {
+        self.running.log.writes().len()
+    }
+    async fn put_foreign(&self, host: &HostName) {
+        let mut config = self.double.config();
+        if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut) {
+            routes.insert(0, foreign_route(host));
+        }
+        self.double.load(config);
+    }
+    async fn remove_foreign(&self, host: &HostName) {
+        let mut config = self.double.config();
+        if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut) {
+            routes.retain(|route| is_ours(route) || route.pointer("/match/0/host/0") != Some(&json!(host)));
+        }
+        self.double.load(config);
+    }
+    fn fail_reads(&self, fail: bool) -> bool {
+        self.running.faults.clear();
+        if fail {
+            self.running.faults.push("GET", "", usize::MAX, Fault::Answer(DoubleResponse::text(500, "oops")));
+        }
+        true
+    }
+    fn lose_next_answer(&self) -> bool {
+        self.running.faults.push("PATCH", "", 1, Fault::CutAfter);
+        true
+    }
+    fn hosts(&self) -> Vec<HostName> {
+        four_hosts()
+    }
+}
+
+#[tokio::test]
+async fn conformance_of_the_simulated_caddy() {
+    let double = Arc::new(CaddyDouble::new());
+    double.load(users_config(2019, 80));
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    conformance::run("simulated caddy", &Simulated { double, running }).await;
+}
+
+/// A real Caddy with a user's configuration, and the pages it should lead to.
+struct Real {
+    admin: Client,
+    admin_port: u16,
+    listen: u16,
+    origin: RunningDouble,
+    process: Running,
+    home: tempfile::TempDir,
+    program: std::path::PathBuf,
+}
+
+/// Stands for the page server: says which host was asked for.
+struct Pages;
+
+impl Double for Pages {
+    fn name(&self) -> &'static str {
+        "pages"
+    }
+    fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
+        let header = |name: &str| request.headers.get(name).cloned().unwrap_or_default();
+        let forged = ["forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"].map(header).concat();
+        DoubleResponse::text(200, &format!("portal {} {forged}", header("host")))
+    }
+    fn snapshot(&self) -> Value {
+        Value::Null
+    }
+    fn restore(&self, _: Value) {}
+}
+
+impl Real {
+    async fn start(program: &std::path::Path) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let origin = RunningDouble::start(Arc::new(Pages)).await.expect("a loopback port");
+        let (admin_port, listen) = (free_port(), free_port());
+        let config = home.path().join("caddy.json");
+        std::fs::write(&config, users_config(admin_port, listen).to_string()).expect("written");
+        let process = Running::start(program, home.path(), &["run", "--config", "caddy.json"]);
+        let url = Url::parse(&format!("http://127.0.0.1:{admin_port}")).expect("an address");
+        let admin = Client::new(ClientOptions::new("test", url)).expect("a client");
+        let real = Self { admin, admin_port, listen, origin, process, home, program: program.to_owned() };
+        real.wait_until_up().await;
+        real
+    }
+    async fn wait_until_up(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.admin.get("/config/").send().await.map(|r| r.status) != Ok(200) {
+            assert!(Instant::now() < deadline, "caddy does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    async fn config(&self) -> Value {
+        self.admin.get("/config/").send().await.expect("an answer").json().expect("JSON")
+    }
+    async fn set_routes(&self, routes: Vec<Value>) {
+        let path = "/config/apps/http/servers/mine/routes";
+        let answer = self.admin.patch(path).json(&Value::Array(routes)).send().await.expect("an answer");
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+    }
+    /// A request through Caddy, as a visitor's browser makes it.
+    async fn visit(&self, host: &str) -> (u16, String) {
+        let url = Url::parse(&format!("http://127.0.0.1:{}", self.listen)).expect("an address");
+        let visitor = Client::new(ClientOptions::new("visitor", url)).expect("a client");
+        let request =
+            visitor.get("/").header("host", host).header("x-real-ip", "6.6.6.6").header("forwarded", "for=6.6.6.6");
+        let answer = request.send().await.expect("an answer");
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    }
+    fn dial(&self) -> String {
+        self.origin.address.to_string()
+    }
+    fn backend(&self) -> Caddy {
+        let url = Url::parse(&format!("http://127.0.0.1:{}", self.admin_port)).expect("an address");
+        Caddy::new(options(&url, &self.dial(), Some(format!("127.0.0.1:{}", self.listen)))).expect("a backend")
+    }
+}
+
+#[async_trait]
+impl Harness for Real {
+    type Backend = Caddy;
+    fn backend(&self) -> Caddy {
+        self.backend()
+    }
+    async fn owned(&self) -> Vec<(String, String)> {
+        owned_of(&routes_of(&self.config().await))
+    }
+    async fn foreign(&self) -> String {
+        foreign_of(&routes_of(&self.config().await))
+    }
+    /// Caddy itself counts what its admin endpoint is asked.
+    async fn writes(&self) -> usize {
+        let metrics = self.admin.get("/metrics").send().await.expect("an answer");
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        let writes = text.lines().filter(|line| line.starts_with("caddy_admin_http_requests_total{"));
+        let writes = writes.filter(|line| !line.contains("method=\"GET\""));
+        writes.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as usize
+    }
+    async fn put_foreign(&self, host: &HostName) {
+        let mut routes = routes_of(&self.config().await);
+        routes.insert(0, foreign_route(host));
+        self.set_routes(routes).await;
+    }
+    async fn remove_foreign(&self, host: &HostName) {
+        let mut routes = routes_of(&self.config().await);
+        routes.retain(|route| is_ours(route) || route.pointer("/match/0/host/0") != Some(&json!(host)));
+        self.set_routes(routes).await;
+    }
+    fn fail_reads(&self, _: bool) -> bool {
+        false
+    }
+    fn lose_next_answer(&self) -> bool {
+        false
+    }
+    fn hosts(&self) -> Vec<HostName> {
+        four_hosts()
+    }
+}
+
+#[tokio::test]
+async fn conformance_of_real_caddys() {
+    for peer in caddies() {
+        conformance::run(peer.name, &Real::start(&peer.program).await).await;
+    }
+}
+
+struct Scene {
+    worker: Worker,
+    clock: Arc<TestClock>,
+    _stop: ShutdownHandle,
+}
+
+impl Scene {
+    fn given(backend: Caddy) -> Self {
+        let (stop, shutdown) = Shutdown::new();
+        let clock = Arc::new(TestClock::new(Timestamp::UNIX_EPOCH));
+        Self { worker: Worker::spawn(backend, clock.clone(), shutdown), clock, _stop: stop }
+    }
+    fn intent(name: &str) -> Intent {
+        let portal = PortalKey { namespace: "mail".to_owned(), name: name.to_owned() };
+        let installation = InstallationId::parse("0123456789abcdef").expect("an id");
+        Intent {
+            mark: Mark::new(&installation, &portal),
+            portal,
+            host: host(name),
+            cname_target: None,
+            proxied: true,
+            ttl: 1,
+            certificate: CertificateMode::None,
+            adopt: false,
+        }
+    }
+    async fn want(&self, name: &str) -> Result<Programmed, BackendError> {
+        let intent = Self::intent(name);
+        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
+    }
+    async fn unwant(&self, name: &str) -> Result<Programmed, BackendError> {
+        let intent = Self::intent(name);
+        self.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts: vec![intent.host] }).await
+    }
+}
+
+#[tokio::test]
+async fn a_visitor_reaches_the_page_through_real_caddy_until_it_is_deleted() {
+    for peer in caddies() {
+        let what = peer.name;
+        // given a user's Caddy with a site and a catch-all
+        let real = Real::start(&peer.program).await;
+        let before = real.config().await;
+        assert_eq!(real.visit("reset.acme.example").await, (404, "catch-all".to_owned()), "{what}");
+        let scene = Scene::given(real.backend());
+        // when a portal is made, then its page is reached, before the catch-all, without forged headers
+        scene.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(real.visit("reset.acme.example").await, (200, "portal reset.acme.example ".to_owned()), "{what}");
+        assert_eq!(real.visit("www.acme.example").await.1, "<b>my own site</b>", "{what}");
+        // when it is deleted, then it is not reached any more, and the user's configuration is as it was
+        scene.unwant("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(real.visit("reset.acme.example").await, (404, "catch-all".to_owned()), "{what}");
+        assert_eq!(real.config().await, before, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn routes_lost_by_a_restart_of_real_caddy_come_back() {
+    for peer in caddies() {
+        let mut real = Real::start(&peer.program).await;
+        let scene = Scene::given(real.backend());
+        scene.want("reset.acme.example").await.expect("made");
+        // given that Caddy is killed, then its admin API is told unreachable
+        real.process.kill();
+        scene.clock.advance(SignedDuration::from_secs(61));
+        let gone = scene.want("reset.acme.example").await.expect_err("nobody listens");
+        let wanted =
+            format!("cannot reach Caddy's admin API at http://127.0.0.1:{}: connection refused", real.admin_port);
+        assert_eq!((gone.class, gone.reason, gone.message), (ErrorClass::Unavailable, "Unreachable", wanted));
+        // when it starts again with the user's file, then the route is put back
+        real.process = Running::start(&real.program, real.home.path(), &["run", "--config", "caddy.json"]);
+        real.wait_until_up().await;
+        assert_eq!(real.visit("reset.acme.example").await.0, 404, "{}", peer.name);
+        scene.want("reset.acme.example").await.expect("made again");
+        assert_eq!(real.visit("reset.acme.example").await.0, 200, "{}", peer.name);
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_portals_is_one_write() {
+    let double = Arc::new(CaddyDouble::new());
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let backend = Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend");
+    let scene = Arc::new(Scene::given(backend));
+    let wants = (0..50).map(|index| {
+        let scene = Arc::clone(&scene);
+        async move { scene.want(&format!("reset.c{index}.example")).await }
+    });
+    for outcome in futures_util::future::join_all(wants).await {
+        outcome.expect("made");
+    }
+    assert!(running.log.writes().len() <= 2, "{} writes", running.log.writes().len());
+    assert_eq!(double.route_for("reset.c49.example").as_deref(), Some("127.0.0.1:5000"));
+}
+
+#[tokio::test]
+async fn somebody_elses_write_in_between_is_not_lost() {
+    // given an answer to our first write that says somebody was faster
+    let double = Arc::new(CaddyDouble::new());
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let conflict = DoubleResponse::json(412, &json!({"error": "If-Match header did not match"}));
+    running.faults.push("PATCH", "", 1, Fault::Answer(conflict));
+    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    // when a portal is wanted, then it is read and written once more
+    scene.want("reset.acme.example").await.expect("made");
+    assert_eq!(running.log.writes().iter().map(|call| call.status).collect::<Vec<_>>(), [412, 200]);
+}
+
+#[tokio::test]
+async fn what_caddy_refuses_is_told_without_its_secrets() {
+    let double = Arc::new(CaddyDouble::new());
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let words = json!({"error": "loading: API token 'canary-4711' appears invalid"});
+    running.faults.push("PATCH", "", 1, Fault::Answer(DoubleResponse::json(500, &words)));
+    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let refused = scene.want("reset.acme.example").await.expect_err("refused");
+    assert_eq!(refused.message, "caddy refused (500): loading: API token [redacted]");
+    running.faults.push(
+        "GET",
+        "",
+        1,
+        Fault::Answer(DoubleResponse::json(403, &json!({"error": "host not allowed: caddy:2019"}))),
+    );
+    let refused = scene.want("reset.acme.example").await.expect_err("refused");
+    assert_eq!(refused.reason, "AdminHostRefused");
+}

@@ -1,0 +1,72 @@
+//! Real programs that tests drive. `tests/peers.sh` puts them into `target/peers`.
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A program's name with its place.
+pub struct Peer {
+    pub name: &'static str,
+    pub program: PathBuf,
+}
+
+/// Those of the wanted programs that are there. In CI each must be; elsewhere a missing one is told.
+fn found(wanted: &[(&'static str, &str)]) -> Vec<Peer> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let mut peers = Vec::new();
+    for (name, place) in wanted {
+        let program = root.join(place);
+        if program.exists() {
+            peers.push(Peer { name, program });
+        } else {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "{name} is missing in CI: tests/peers.sh should have put it there"
+            );
+            println!("skipped: {name} not installed (tests/peers.sh installs it)");
+        }
+    }
+    peers
+}
+
+/// The oldest supported Caddy and a current one.
+pub fn caddies() -> Vec<Peer> {
+    found(&[("caddy 2.6", "caddy-debian/usr/bin/caddy"), ("caddy 2.11", "venv/bin/caddy")])
+}
+
+/// A child process that ends with its owner.
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it with a home of its own and without output.
+    pub fn start(program: &Path, home: &Path, arguments: &[&str]) -> Self {
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", home)
+            .env("XDG_DATA_HOME", home)
+            .env("XDG_CONFIG_HOME", home)
+            .current_dir(home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        Self(child)
+    }
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    listener.local_addr().expect("its address").port()
+}
