@@ -5,3 +5,4 @@ mod caddy;
 mod generated;
 mod http;
 mod peers;
+mod snippets;

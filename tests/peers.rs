@@ -32,6 +32,22 @@ pub fn caddies() -> Vec<Peer> {
     found(&[("caddy 2.6", "caddy-debian/usr/bin/caddy"), ("caddy 2.11", "venv/bin/caddy")])
 }
 
+/// nginx, HAProxy and Apache of Debian 12.
+pub fn proxies() -> Vec<Peer> {
+    let place = |name| ["proxies/usr/sbin/", name].concat();
+    found(&[("nginx", &place("nginx")), ("haproxy", &place("haproxy")), ("apache", &place("apache2"))])
+}
+
+/// Where the unpacked programs find their libraries.
+pub fn libraries() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/proxies/usr/lib/x86_64-linux-gnu")
+}
+
+/// Where the unpacked Apache has its modules.
+pub fn apache_modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/proxies/usr/lib/apache2/modules")
+}
+
 /// A child process that ends with its owner.
 pub struct Running(Child);
 

