@@ -1,4 +1,5 @@
 //! Every integration test, as one binary.
+mod apiserver;
 mod architecture;
 mod backends;
 mod caddy;

@@ -1,0 +1,91 @@
+//! Refusals as Kubernetes' `Status` objects.
+use serde_json::{Value, json};
+
+use super::schema::Cause;
+use super::store::StoreError;
+
+/// A refused or failed request.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    pub code: u16,
+    /// Kubernetes' own word: `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, …
+    pub reason: &'static str,
+    pub message: String,
+    pub details: Option<Value>,
+}
+
+impl ApiError {
+    fn new(code: u16, reason: &'static str, message: String) -> Self {
+        Self { code, reason, message, details: None }
+    }
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+    /// `resource` is `plural` or `plural.group`.
+    pub fn not_found(resource: &str, name: &str) -> Self {
+        Self::new(404, "NotFound", format!("{resource} \"{name}\" not found")).about(resource, name)
+    }
+    pub fn no_such_path() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource".to_owned())
+    }
+    pub fn already_exists(resource: &str, name: &str) -> Self {
+        Self::new(409, "AlreadyExists", format!("{resource} \"{name}\" already exists")).about(resource, name)
+    }
+    pub fn conflict(resource: &str, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}");
+        Self::new(409, "Conflict", message).about(resource, name)
+    }
+    pub fn modified(resource: &str, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(resource, name, why)
+    }
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message.into())
+    }
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(415, "UnsupportedMediaType", message.into())
+    }
+    pub fn not_allowed() -> Self {
+        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned())
+    }
+    /// `kind` is `Kind.group`, or `Kind` for the core group.
+    pub fn invalid(kind: &str, name: &str, causes: &[Cause]) -> Self {
+        let words: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let listed = match words.as_slice() {
+            [one] => one.clone(),
+            several => format!("[{}]", several.join(", ")),
+        };
+        let mut error = Self::new(422, "Invalid", format!("{kind} \"{name}\" is invalid: {listed}"));
+        let causes: Vec<Value> =
+            causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
+        let (bare, group) = kind.split_once('.').unwrap_or((kind, ""));
+        error.details = Some(json!({"name": name, "group": group, "kind": bare, "causes": causes}));
+        error
+    }
+    fn about(mut self, resource: &str, name: &str) -> Self {
+        let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
+        self.details = Some(json!({"name": name, "group": group, "kind": plural}));
+        self
+    }
+    /// The object that is answered.
+    pub fn body(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code,
+        });
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
+        }
+        status
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Expired { .. } => Self::new(410, "Expired", error.to_string()),
+            _ => Self::new(500, "InternalError", format!("Internal error occurred: {error}")),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What becomes of an object when it is written: metadata, generation, status, finalizers. Pure.
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use super::catalog::Resource;
+use super::schema::{Cause, Patterns, apply_defaults, prune, validate};
+use super::status::ApiError;
+use super::store::Change;
+
+/// Metadata that a client cannot change.
+const FIXED_METADATA: [&str; 5] = ["uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion"];
+
+/// What to do about fields that the schema does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownFields {
+    Refuse,
+    Drop,
+}
+
+fn valid_name(name: &str) -> bool {
+    // RFC 1123 subdomain, the rule of most kinds.
+    static NAME: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
+    name.len() <= 253 && NAME.as_ref().is_some_and(|rule| rule.is_match(name))
+}
+
+/// Defaults, prunes and validates an object by its resource's rules.
+fn admit(resource: &Resource, object: &mut Value, unknown: UnknownFields, patterns: &Patterns) -> Result<(), ApiError> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut causes = Vec::new();
+    if !valid_name(&name) {
+        let message = format!(
+            "Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \
+             '-' or '.', and must start and end with an alphanumeric character"
+        );
+        causes.push(Cause { reason: "FieldValueInvalid", field: "metadata.name".to_owned(), message });
+    }
+    if let Some(schema) = &resource.schema {
+        let gone = prune(schema, object);
+        if unknown == UnknownFields::Refuse && !gone.is_empty() {
+            let words: Vec<String> = gone.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+            return Err(ApiError::bad_request(format!("strict decoding error: {}", words.join(", "))));
+        }
+        apply_defaults(schema, object);
+        causes.extend(validate(schema, object, patterns));
+    }
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(&resource.full_kind(), &name, &causes)) }
+}
+
+/// Whether two objects differ in what raises the generation: anything but metadata and status.
+fn spec_differs(resource: &Resource, a: &Value, b: &Value) -> bool {
+    let body = |object: &Value| {
+        let mut body = object.clone();
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("metadata");
+            if resource.has_status {
+                fields.remove("status");
+            }
+        }
+        body
+    };
+    body(a) != body(b)
+}
+
+/// A new object as it is stored.
+pub fn create(
+    resource: &Resource,
+    mut object: Value,
+    now: Timestamp,
+    unknown: UnknownFields,
+    patterns: &Patterns,
+) -> Result<Value, ApiError> {
+    if resource.has_status
+        && resource.full_name() != super::catalog::DEFINITIONS
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("status");
+    }
+    if resource.plural == "secrets" {
+        encode_string_data(&mut object);
+    }
+    admit(resource, &mut object, unknown, patterns)?;
+    if resource.full_name() == super::catalog::DEFINITIONS {
+        establish(&mut object, now);
+    }
+    object["apiVersion"] = json!(resource.api_version());
+    object["kind"] = json!(resource.kind);
+    let metadata = &mut object["metadata"];
+    metadata["uid"] = json!(uuid::Uuid::new_v4().to_string());
+    metadata["creationTimestamp"] = json!(whole_seconds(now));
+    metadata["generation"] = json!(1);
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.remove("deletionTimestamp");
+    }
+    Ok(object)
+}
+
+/// An existing object after a write to its main path or, with `status`, to its status.
+pub fn update(
+    resource: &Resource,
+    old: &Value,
+    mut new: Value,
+    status: bool,
+    unknown: UnknownFields,
+    patterns: &Patterns,
+) -> Result<Change, ApiError> {
+    let name = old["metadata"]["name"].as_str().unwrap_or_default();
+    let full = resource.full_name();
+    if let Some(expected) = new["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty())
+        && old["metadata"]["resourceVersion"] != *expected
+    {
+        return Err(ApiError::modified(&full, name));
+    }
+    if let Some(uid) = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty())
+        && old["metadata"]["uid"] != *uid
+    {
+        let had = old["metadata"]["uid"].as_str().unwrap_or_default();
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {had}");
+        return Err(ApiError::conflict(&full, name, &why));
+    }
+    if status {
+        let mut kept = old.clone();
+        kept["status"] = new["status"].take();
+        new = kept;
+    } else if resource.has_status
+        && let Some(fields) = new.as_object_mut()
+    {
+        match old.get("status") {
+            Some(kept) => fields.insert("status".to_owned(), kept.clone()),
+            None => fields.remove("status"),
+        };
+    }
+    if resource.plural == "secrets" {
+        encode_string_data(&mut new);
+    }
+    for field in FIXED_METADATA {
+        match old["metadata"].get(field) {
+            Some(kept) => new["metadata"][field] = kept.clone(),
+            None => {
+                if let Some(fields) = new["metadata"].as_object_mut() {
+                    fields.remove(field);
+                }
+            }
+        }
+    }
+    new["apiVersion"] = json!(resource.api_version());
+    new["kind"] = json!(resource.kind);
+    admit(resource, &mut new, unknown, patterns)?;
+    if new == *old {
+        return Ok(Change::Keep);
+    }
+    if spec_differs(resource, old, &new) {
+        new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
+    }
+    let dying = !old["metadata"]["deletionTimestamp"].is_null();
+    if dying && !has_finalizers(&new) {
+        return Ok(Change::Remove);
+    }
+    Ok(Change::Put(new))
+}
+
+/// What a deletion makes of an object: gone at once, or marked until the last finalizer is off.
+pub fn delete(old: &Value, now: Timestamp) -> Change {
+    if !has_finalizers(old) {
+        return Change::Remove;
+    }
+    if !old["metadata"]["deletionTimestamp"].is_null() {
+        return Change::Keep;
+    }
+    let mut marked = old.clone();
+    marked["metadata"]["deletionTimestamp"] = json!(whole_seconds(now));
+    marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+    marked["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
+    Change::Put(marked)
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+fn whole_seconds(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// `stringData` is write-only: it ends up in `data`.
+fn encode_string_data(object: &mut Value) {
+    use base64::Engine;
+    let Some(texts) = object.as_object_mut().and_then(|fields| fields.remove("stringData")) else { return };
+    for (name, text) in texts.as_object().into_iter().flatten() {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
+        object["data"][name] = json!(encoded);
+    }
+}
+
+/// A definition is served from the moment it is stored, and says so.
+fn establish(definition: &mut Value, now: Timestamp) {
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": whole_seconds(now)});
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let stored: Vec<Value> = versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).collect();
+    definition["status"] = json!({
+        "acceptedNames": definition["spec"]["names"],
+        "storedVersions": stored,
+        "conditions": [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ],
+    });
+}
