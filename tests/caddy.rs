@@ -385,3 +385,57 @@ async fn what_caddy_refuses_is_told_without_its_secrets() {
     let refused = scene.want("reset.acme.example").await.expect_err("refused");
     assert_eq!(refused.reason, "AdminHostRefused");
 }
+
+/// A Caddy whose owner adds a site right after our first look at the routes.
+struct Interloper {
+    caddy: CaddyDouble,
+    struck: std::sync::atomic::AtomicBool,
+}
+
+impl Double for Interloper {
+    fn name(&self) -> &'static str {
+        "caddy"
+    }
+    fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
+        use std::sync::atomic::Ordering;
+        let answer = self.caddy.handle(request);
+        let writes_next = self.struck.load(Ordering::SeqCst);
+        if request.method == "GET" && request.path.ends_with("/routes") && !writes_next {
+            // The first look plans, the second is the one the write is based on.
+            let looks = self.caddy.config()["looks"].as_u64().unwrap_or(0) + 1;
+            let mut config = self.caddy.config();
+            config["looks"] = json!(looks);
+            if looks == 2 {
+                self.struck.store(true, Ordering::SeqCst);
+                if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut)
+                {
+                    routes.push(foreign_route(&host("new.acme.example")));
+                }
+            }
+            self.caddy.load(config);
+        }
+        answer
+    }
+    fn snapshot(&self) -> Value {
+        Value::Null
+    }
+    fn restore(&self, _: Value) {}
+}
+
+#[tokio::test]
+async fn a_site_added_between_our_look_and_our_write_survives() {
+    // given an owner who adds a site in exactly that moment
+    let caddy = CaddyDouble::new();
+    caddy.load(users_config(2019, 80));
+    let interloper = Arc::new(Interloper { caddy, struck: std::sync::atomic::AtomicBool::new(false) });
+    let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
+    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    // when a portal is made
+    scene.want("reset.acme.example").await.expect("made");
+    // then the guard refused the first write, and both are there
+    assert!(interloper.struck.load(std::sync::atomic::Ordering::SeqCst), "the owner did strike");
+    assert_eq!(running.log.writes().iter().map(|call| call.status).collect::<Vec<_>>(), [412, 200]);
+    let routes = routes_of(&interloper.caddy.config());
+    assert_eq!(owned_of(&routes).len(), 1);
+    assert!(foreign_of(&routes).contains("new.acme.example"), "{routes:?}");
+}
