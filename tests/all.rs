@@ -5,5 +5,7 @@ mod backends;
 mod caddy;
 mod generated;
 mod http;
+mod mail;
+mod mailbox;
 mod peers;
 mod snippets;

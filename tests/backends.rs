@@ -174,6 +174,7 @@ impl Scene {
             ttl: 1,
             certificate: CertificateMode::Proxy,
             adopt: false,
+            keep: Vec::new(),
         };
         self.worker.submit(portal, Want::Present { intent, former: Vec::new() }).await
     }

@@ -283,6 +283,7 @@ impl Scene {
             ttl: 1,
             certificate: CertificateMode::None,
             adopt: false,
+            keep: Vec::new(),
         }
     }
     async fn want(&self, name: &str) -> Result<Programmed, BackendError> {

@@ -62,6 +62,7 @@ impl<H: Harness> Bench<'_, H> {
             ttl: 1,
             certificate: CertificateMode::Proxy,
             adopt: false,
+            keep: Vec::new(),
         }
     }
     async fn present(&self, worker: &Worker, intent: &Intent) -> Result<Programmed, super::BackendError> {

@@ -209,9 +209,12 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
 
 fn item_want<B: Backend>(backend: &B, want: &Want) -> plan::Want<B::Item> {
     match want {
-        Want::Present { intent, .. } | Want::Observe { intent, .. } => {
-            plan::Want::Present { mark: intent.mark.clone(), items: backend.desired(intent), adopt: intent.adopt }
-        }
+        Want::Present { intent, .. } | Want::Observe { intent, .. } => plan::Want::Present {
+            mark: intent.mark.clone(),
+            items: backend.desired(intent),
+            adopt: intent.adopt,
+            keep: intent.keep.clone(),
+        },
         Want::Absent { mark, .. } => plan::Want::Absent { mark: mark.clone() },
         Want::Released { mark, .. } => plan::Want::Released { mark: mark.clone() },
     }

@@ -1,1 +1,21 @@
+//! The controller: from `ResetPortal` objects to claims, records, routes, served pages and truthful status.
+mod claims;
+pub mod classes;
+mod environment;
+mod error;
+mod findings;
+mod logo;
+mod outside;
+mod probe;
+mod provider;
+mod reconcile;
+mod remove;
+mod run;
+mod runtime;
+mod status;
+pub mod validate;
 
+pub use classes::{ClassSecrets, EnvironmentClass, EnvironmentSecrets};
+pub use error::ControllerError;
+pub use run::{Controller, Deps, Readiness, Timing};
+pub use validate::Policy;

@@ -8,11 +8,11 @@
 //! | ours, of another portal    | blocked                   | –                  | –               |
 //! | foreign                    | blocked, or adopt         | –                  | –               |
 //!
-//! Things of this portal at keys it no longer wants are deleted with `Present`, too: a change of host.
+//! Things of this portal at keys it neither wants nor keeps are deleted with `Present`, too: a change of host.
 use std::fmt::Debug;
 
 use super::mark::{Mark, Ownership};
-use crate::api::PortalKey;
+use crate::api::{HostName, PortalKey};
 
 /// One thing in an outside system, in the form in which it is read back.
 pub trait Item: Clone + Debug + PartialEq + Send + Sync + 'static {
@@ -35,8 +35,8 @@ pub struct Observed<I> {
 /// What a portal wants of the instance.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Want<I> {
-    /// These items, and nothing else that carries the portal's mark.
-    Present { mark: Mark, items: Vec<I>, adopt: bool },
+    /// These items, and nothing else that carries the portal's mark, except what stands at a `keep` name.
+    Present { mark: Mark, items: Vec<I>, adopt: bool, keep: Vec<HostName> },
     /// Nothing that carries the mark.
     Absent { mark: Mark },
     /// Everything that carries the mark stays, without the mark.
@@ -150,7 +150,7 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
         let mark = want.mark();
         let is_ours = |o: &&Observed<I>| o.ownership == Ownership::Marked(mark.clone());
         match want {
-            Want::Present { items, adopt, .. } => {
+            Want::Present { items, adopt, keep, .. } => {
                 for item in items {
                     let at_key: Vec<_> = observed.iter().filter(|o| o.item.key() == item.key()).collect();
                     let ours: Vec<_> = at_key.iter().copied().filter(is_ours).collect();
@@ -196,7 +196,8 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                         }),
                     }
                 }
-                let stale = observed.iter().filter(is_ours).filter(|o| items.iter().all(|i| i.key() != o.item.key()));
+                let wanted = |key: &str| items.iter().any(|i| i.key() == key) || keep.iter().any(|k| k.as_str() == key);
+                let stale = observed.iter().filter(is_ours).filter(|o| !wanted(o.item.key()));
                 late.extend(stale.map(|o| Change::Delete {
                     portal: portal.clone(),
                     mark: mark.clone(),

@@ -25,4 +25,6 @@ pub struct Intent {
     pub certificate: CertificateMode,
     /// A foreign thing at this name may be taken over, once.
     pub adopt: bool,
+    /// Names the portal had before, whose things stay until the new name is proved.
+    pub keep: Vec<HostName>,
 }

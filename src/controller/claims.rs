@@ -1,0 +1,131 @@
+//! Claims on hosts and mail domains. The API server's own name uniqueness decides who gets one.
+use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
+
+use super::error::{ControllerError, is_code};
+use crate::api::claim::{ClaimKind, host_claim_name, mail_claim_name};
+use crate::api::condition::{CLAIMED, Finding, Truth};
+use crate::api::{FIELD_MANAGER, HostName, MailDomain, PortalClaim, PortalClaimSpec, PortalKey, ResetPortal};
+
+/// The claims of a cluster.
+pub struct Claims {
+    client: Client,
+    api: Api<PortalClaim>,
+}
+
+/// Tries of taking a claim while others come and go.
+const TRIES: usize = 5;
+
+impl Claims {
+    pub fn new(client: Client) -> Self {
+        Self { api: Api::all(client.clone()), client }
+    }
+
+    /// Takes host and mail domain, or tells which one somebody else has.
+    pub async fn take(
+        &self,
+        key: &PortalKey,
+        uid: &str,
+        host: &HostName,
+        domain: &MailDomain,
+    ) -> Result<Finding, ControllerError> {
+        let wanted = |kind, value: &str| PortalClaimSpec {
+            kind,
+            value: value.to_owned(),
+            portal_namespace: key.namespace.clone(),
+            portal_name: key.name.clone(),
+            portal_uid: uid.to_owned(),
+        };
+        // No foreign namespace is named: whoever claims is not everybody's business.
+        if !self.take_one(&host_claim_name(host), wanted(ClaimKind::Host, host.as_str())).await? {
+            let message = format!("the host {host} is claimed by another portal");
+            return Ok(Finding::new(CLAIMED, Truth::False, "HostConflict", message));
+        }
+        if !self.take_one(&mail_claim_name(domain), wanted(ClaimKind::MailDomain, domain.as_str())).await? {
+            let message = format!("the mail domain {domain} is claimed by another portal");
+            return Ok(Finding::new(CLAIMED, Truth::False, "MailDomainConflict", message));
+        }
+        let message = format!("host {host} and mail domain {domain} are this portal's");
+        Ok(Finding::new(CLAIMED, Truth::True, "Claimed", message))
+    }
+
+    async fn take_one(&self, name: &str, spec: PortalClaimSpec) -> Result<bool, ControllerError> {
+        let key = PortalKey { namespace: spec.portal_namespace.clone(), name: spec.portal_name.clone() };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        for _ in 0..TRIES {
+            let Some(found) = self.api.get_opt(name).await? else {
+                match self.api.create(&params, &PortalClaim::new(name, spec.clone())).await {
+                    Ok(_) => return Ok(true),
+                    Err(error) if is_code(&error, 409) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            if found.spec.held_by(&key, &spec.portal_uid) {
+                return Ok(true);
+            }
+            let has_leftovers = found.status.as_ref().is_some_and(|status| !status.leftovers.is_empty());
+            let same_portal = found.spec.portal_namespace == key.namespace && found.spec.portal_name == key.name;
+            if !same_portal && (has_leftovers || self.holder_exists(&found.spec).await?) {
+                return Ok(false);
+            }
+            // The holder is gone without a trace, or was this portal before it was made anew: its things are
+            // marked with this portal's name, so they are this portal's again.
+            let mut mine = found.clone();
+            mine.spec = spec.clone();
+            match self.api.replace(name, &params, &mine).await {
+                Ok(_) => return Ok(true),
+                Err(error) if is_code(&error, 409) || is_code(&error, 404) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn holder_exists(&self, holder: &PortalClaimSpec) -> Result<bool, ControllerError> {
+        let portals: Api<ResetPortal> = Api::namespaced(self.client.clone(), &holder.portal_namespace);
+        let found = portals.get_metadata_opt(&holder.portal_name).await?;
+        Ok(found.is_some_and(|portal| portal.uid().is_some_and(|uid| uid == holder.portal_uid)))
+    }
+
+    /// Lets go of this portal's claims, except those on `keep`.
+    pub async fn release(
+        &self,
+        key: &PortalKey,
+        uid: &str,
+        keep: Option<(&HostName, &MailDomain)>,
+    ) -> Result<(), ControllerError> {
+        let kept = keep.map(|(host, domain)| [host_claim_name(host), mail_claim_name(domain)]);
+        for claim in self.held(key, uid).await? {
+            let name = claim.name_any();
+            if kept.as_ref().is_some_and(|kept| kept.contains(&name)) {
+                continue;
+            }
+            let params = DeleteParams {
+                preconditions: Some(Preconditions { uid: claim.uid(), resource_version: None }),
+                ..DeleteParams::default()
+            };
+            match self.api.delete(&name, &params).await {
+                Ok(_) => {}
+                Err(error) if is_code(&error, 404) || is_code(&error, 409) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the portal's claims as a tombstone that lists what remains outside.
+    pub async fn bury(&self, key: &PortalKey, uid: &str, leftovers: &[String]) -> Result<(), ControllerError> {
+        let params = kube::api::PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+        for claim in self.held(key, uid).await? {
+            let patch = serde_json::json!({"status": {"leftovers": leftovers}});
+            self.api.patch_status(&claim.name_any(), &params, &kube::api::Patch::Merge(&patch)).await?;
+        }
+        Ok(())
+    }
+
+    async fn held(&self, key: &PortalKey, uid: &str) -> Result<Vec<PortalClaim>, ControllerError> {
+        let mut claims = self.api.list(&ListParams::default()).await?.items;
+        claims.retain(|claim| claim.spec.held_by(key, uid));
+        Ok(claims)
+    }
+}

@@ -1,0 +1,98 @@
+//! Classes as objects: the read-only one that stands for the process environment, and every class's status.
+use std::collections::{BTreeMap, HashMap};
+
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::reflector::Store as Reflected;
+use serde_json::json;
+
+use super::error::{ControllerError, is_code};
+use super::reconcile::Context;
+use crate::api::class::PortalClassStatus;
+use crate::api::condition::{Finding, READY, Truth, conditions};
+use crate::api::{ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, ResetPortal};
+use crate::telemetry::metrics;
+
+impl Context {
+    /// Makes the class `environment` where there is no class at all, and undoes edits of it.
+    pub(super) async fn keep_environment_class(&self) -> Result<(), ControllerError> {
+        let Some(environment) = &self.environment else { return Ok(()) };
+        let api: Api<PortalClass> = Api::all(self.client.clone());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let classes = api.list(&ListParams::default()).await?.items;
+        let done = match classes.iter().find(|class| class.name_any() == ENVIRONMENT_CLASS) {
+            Some(found) if found.spec == environment.spec => return Ok(()),
+            Some(found) => {
+                let mut class = found.clone();
+                class.spec = environment.spec.clone();
+                api.replace(ENVIRONMENT_CLASS, &params, &class).await.map(|_| ())
+            }
+            None if classes.is_empty() => {
+                let mut class = PortalClass::new(ENVIRONMENT_CLASS, environment.spec.clone());
+                class.labels_mut().insert("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned());
+                class.annotations_mut().insert(
+                    "portalkeeper.dev/description".to_owned(),
+                    "Made from the environment of the daemon; edits are undone.".to_owned(),
+                );
+                api.create(&params, &class).await.map(|_| ())
+            }
+            None => return Ok(()),
+        };
+        match done {
+            // Another replica was faster; the change wakes us again.
+            Err(error) if is_code(&error, 409) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    /// Writes every class's status where it says something new, and sets the gauge of portals.
+    pub(super) async fn report_classes(&self, portals: &Reflected<ResetPortal>) -> Result<(), ControllerError> {
+        let mut counts: HashMap<String, BTreeMap<String, i64>> = HashMap::new();
+        let mut all: BTreeMap<String, i64> =
+            [("True", 0), ("False", 0), ("Unknown", 0)].map(|(t, n)| (t.to_owned(), n)).into();
+        for portal in portals.state() {
+            let status = portal.status.as_ref();
+            let ready = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == READY));
+            let truth = ready.map_or("Unknown", |condition| condition.status.as_str()).to_owned();
+            *all.entry(truth.clone()).or_default() += 1;
+            if let Some(class) = status.and_then(|status| status.class_name.clone()) {
+                *counts.entry(class).or_default().entry(truth).or_default() += 1;
+            }
+        }
+        for (truth, count) in all {
+            metrics::portals(&truth, count);
+        }
+        let api: Api<PortalClass> = Api::all(self.client.clone());
+        for class in api.list(&ListParams::default()).await?.items {
+            let name = class.name_any();
+            let finding = match self.resolve(&class).await?.and_then(|resolved| self.registry.get(resolved)) {
+                Ok(_) => Finding::new(READY, Truth::True, "Usable", "settings and secrets are complete"),
+                Err(finding) => Finding { type_: READY, ..finding },
+            };
+            let old = class.status.clone().unwrap_or_default();
+            let generation = class.metadata.generation.unwrap_or_default();
+            let new = PortalClassStatus {
+                observed_generation: Some(generation),
+                conditions: conditions(&old.conditions, &[finding], generation, self.clock.now()),
+                portals: counts.remove(&name).unwrap_or_default(),
+            };
+            if new == old {
+                continue;
+            }
+            // Truths that no portal has any more are patched away.
+            let mut portals = json!(new.portals);
+            for truth in old.portals.keys().filter(|truth| !new.portals.contains_key(*truth)) {
+                portals[truth] = serde_json::Value::Null;
+            }
+            let patch = json!({"status": {
+                "observedGeneration": new.observed_generation, "conditions": new.conditions, "portals": portals,
+            }});
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {
+                Err(error) if !is_code(&error, 404) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! The summary of a portal's conditions. Pure.
+use super::validate::Mode;
+use crate::api::condition::{Finding, READY, Truth};
+
+/// Switches that show in the reason of `Ready`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switches {
+    pub mode: Mode,
+    pub enabled: bool,
+    pub retain: bool,
+    pub adopt: bool,
+}
+
+/// `Ready`: false by the first false condition, unknown by the first unknown one, true only when every
+/// condition that applies is true and `Live` is among them.
+pub fn ready(findings: &[Finding], switches: Switches) -> Finding {
+    if !switches.enabled && findings.iter().all(|f| f.truth == Truth::True) {
+        return Finding::new(
+            READY,
+            Truth::False,
+            "Disabled",
+            "enabled is false: record and route are removed, the claim is kept",
+        );
+    }
+    for truth in [Truth::False, Truth::Unknown] {
+        if let Some(worst) = findings.iter().find(|f| f.truth == truth) {
+            return Finding::new(READY, truth, worst.reason.clone(), format!("{}: {}", worst.type_, worst.message));
+        }
+    }
+    if !findings.iter().any(|f| f.type_ == crate::api::condition::LIVE) {
+        return Finding::new(READY, Truth::Unknown, "NotProved", "no proof of life yet");
+    }
+    let (reason, message) = match switches {
+        Switches { mode: Mode::Paused, .. } => ("Paused", "serving; all writes are stopped by annotation"),
+        Switches { mode: Mode::ObserveOnly, .. } => ("ObserveOnly", "serving; nothing is written outside"),
+        Switches { adopt: true, .. } => ("LiveAdopted", "serving; a foreign record or route may be taken over"),
+        Switches { retain: true, .. } => ("LiveRetain", "serving; record and route stay when the portal is deleted"),
+        _ => ("Live", "serving"),
+    };
+    Finding::new(READY, Truth::True, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::condition::{ACCEPTED, LIVE};
+
+    const PLAIN: Switches = Switches { mode: Mode::Full, enabled: true, retain: false, adopt: false };
+
+    #[test]
+    fn ready_is_never_true_without_proof() {
+        let accepted = Finding::new(ACCEPTED, Truth::True, "Accepted", "");
+        let live = |truth| Finding::new(LIVE, truth, "X", "y");
+        let truth = |findings: &[Finding]| ready(findings, PLAIN).truth;
+        assert_eq!(truth(&[]), Truth::Unknown);
+        assert_eq!(truth(std::slice::from_ref(&accepted)), Truth::Unknown);
+        assert_eq!(truth(&[accepted.clone(), live(Truth::True)]), Truth::True);
+        assert_eq!(truth(&[accepted.clone(), live(Truth::False)]), Truth::False);
+        assert_eq!(truth(&[accepted.clone(), live(Truth::Unknown)]), Truth::Unknown);
+        assert_eq!(ready(&[accepted.clone(), live(Truth::False)], PLAIN).message, "Live: y");
+        let off = Switches { enabled: false, ..PLAIN };
+        assert_eq!(ready(&[accepted], off).reason, "Disabled");
+    }
+}

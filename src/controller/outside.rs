@@ -1,0 +1,124 @@
+//! What a portal wants of the outside systems, and what they say about it.
+use std::time::Duration;
+
+use super::runtime::ClassRuntime;
+use super::validate::{Mode, ValidPortal};
+use crate::api::HostName;
+use crate::api::condition::{DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
+use crate::api::portal::MadeResource;
+use crate::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
+use crate::plan::{InstallationId, Intent, Mark};
+use crate::telemetry::metrics;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outside {
+    pub findings: Vec<Finding>,
+    pub resources: Vec<MadeResource>,
+    /// What was written, in words.
+    pub changes: Vec<String>,
+    /// What would be written, in words.
+    pub pending: Vec<String>,
+    /// Something failed in a way that time may heal.
+    pub retry: bool,
+    /// Asked to wait this long.
+    pub wait: Option<Duration>,
+}
+
+impl Outside {
+    pub fn programmed(&self) -> bool {
+        self.findings.iter().all(|finding| finding.truth == Truth::True)
+    }
+
+    /// Notes what a worker answered under the condition it belongs to.
+    fn note(
+        &mut self,
+        type_: &'static str,
+        worker: &Worker,
+        answer: Result<Programmed, BackendError>,
+        observing: bool,
+    ) {
+        match answer {
+            Ok(done) => {
+                metrics::changed(worker.instance(), done.changes.len());
+                let finding = if !done.pending.is_empty() {
+                    let message = format!("not done while writes are stopped: {}", done.pending.join("; "));
+                    Finding::new(type_, Truth::False, "ChangePending", message)
+                } else {
+                    let names: Vec<&str> = done.resources.iter().map(|r| r.name.as_str()).collect();
+                    let verb = if observing { "is as wanted" } else { "is in place" };
+                    let message = format!("{} {verb} in {}", names.join(", "), worker.instance());
+                    Finding::new(type_, Truth::True, "Programmed", message)
+                };
+                self.findings.push(finding);
+                self.resources.extend(done.resources);
+                self.changes.extend(done.changes.into_iter().map(|words| format!("{}: {words}", worker.instance())));
+                self.pending.extend(done.pending.into_iter().map(|words| format!("{}: {words}", worker.instance())));
+            }
+            Err(error) => {
+                self.retry |= error.class != ErrorClass::Permanent;
+                self.wait = self.wait.max(error.retry_after);
+                self.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message));
+            }
+        }
+    }
+}
+
+/// Workers of a class, with the condition each stands for.
+fn workers(class: &ClassRuntime) -> impl Iterator<Item = (&'static str, &Worker)> {
+    let dns = class.dns.iter().map(|shared| (DNS_PROGRAMMED, &shared.worker));
+    dns.chain(class.proxy.iter().map(|shared| (ROUTE_PROGRAMMED, &shared.worker)))
+}
+
+/// Makes record and route, or only looks where the portal's mode says so. Things at the names in `keep` stay;
+/// those at the names in `former` go.
+pub async fn program(
+    class: &ClassRuntime,
+    portal: &ValidPortal,
+    installation: &InstallationId,
+    keep: &[HostName],
+    former: &[HostName],
+) -> Outside {
+    let intent = Intent { keep: keep.to_vec(), ..portal.intent(installation) };
+    let observing = portal.mode != Mode::Full;
+    let asked = workers(class).map(|(type_, worker)| {
+        let (intent, former) = (intent.clone(), former.to_vec());
+        let want = if observing { Want::Observe { intent, former } } else { Want::Present { intent, former } };
+        async move { (type_, worker, worker.submit(portal.key.clone(), want).await) }
+    });
+    let mut outside = Outside::default();
+    for (type_, worker, answer) in futures_util::future::join_all(asked).await {
+        outside.note(type_, worker, answer, observing);
+    }
+    outside
+}
+
+/// Takes record and route away, or the mark off them. Failures come back with the words for each system.
+pub async fn withdraw(
+    class: &ClassRuntime,
+    mark: &Mark,
+    key: &crate::api::PortalKey,
+    hosts: &[HostName],
+    release: bool,
+) -> Outside {
+    let asked = workers(class).map(|(type_, worker)| {
+        let (mark, hosts) = (mark.clone(), hosts.to_vec());
+        let want = if release { Want::Released { mark, hosts } } else { Want::Absent { mark, hosts } };
+        async move { (type_, worker, worker.submit(key.clone(), want).await) }
+    });
+    let mut outside = Outside::default();
+    for (type_, worker, answer) in futures_util::future::join_all(asked).await {
+        match answer {
+            Ok(done) => {
+                metrics::changed(worker.instance(), done.changes.len());
+                outside.changes.extend(done.changes.into_iter().map(|words| format!("{}: {words}", worker.instance())));
+            }
+            Err(error) => {
+                outside.retry = true;
+                outside.wait = outside.wait.max(error.retry_after);
+                outside.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message));
+            }
+        }
+    }
+    outside
+}

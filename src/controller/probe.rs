@@ -1,0 +1,80 @@
+//! Proof of life: asks the public host, the way a visitor's browser would, for a signed echo.
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::api::HostName;
+use crate::api::condition::{Finding, LIVE, Truth};
+use crate::config::Secret;
+use crate::http::{Client, ClientOptions};
+use crate::reset::live;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whom to ask, and how to get there.
+pub struct Probe<'a> {
+    pub key: &'a Secret,
+    pub url: &'a str,
+    pub host: &'a HostName,
+    pub uid: &'a str,
+    /// Connect here instead of where DNS says.
+    pub address: Option<&'a str>,
+}
+
+fn dead(reason: &'static str, message: String) -> Finding {
+    Finding::new(LIVE, Truth::False, reason, message)
+}
+
+/// One request with a fresh nonce. `Live` is true only for this installation's signature over it.
+pub async fn probe(probe: &Probe<'_>) -> Finding {
+    let url = probe.url;
+    let client = match client(probe) {
+        Ok(client) => client,
+        Err(message) => return dead("InvalidProbeAddress", message),
+    };
+    let nonce = live::nonce();
+    let mut request = client.get(live::PATH).query(&[("nonce", &nonce)]);
+    if let (Some(_), Some(authority)) = (probe.address, url.split_once("://").map(|(_, authority)| authority)) {
+        request = request.header("host", authority);
+    }
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => return dead("Unreachable", format!("{url} does not answer: {error}")),
+    };
+    let answer = response.json().ok();
+    let given = answer.as_ref().and_then(|value| value["proof"].as_str()).unwrap_or_default();
+    if response.status == 200 && live::verify(probe.key, probe.host.as_str(), probe.uid, &nonce, given) {
+        return Finding::new(LIVE, Truth::True, "Proved", format!("{url} answered with this portal's proof"));
+    }
+    let what = match response.status {
+        200 => "something that is not this portal's proof; another program or installation serves the host".to_owned(),
+        301 | 302 | 303 | 307 | 308 => {
+            let to = response.headers.get("location").and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
+            let to: String = to.chars().filter(|c| !c.is_control()).take(200).collect();
+            format!("a redirect to {to}; the proxy must pass {} through", live::PATH)
+        }
+        421 => "421: the request reached Portalkeeper, which does not serve this host yet".to_owned(),
+        status => format!("status {status}"),
+    };
+    dead("NotProved", format!("{url} answered with {what}"))
+}
+
+fn client(probe: &Probe<'_>) -> Result<Client, String> {
+    let mut base = Url::parse(probe.url).map_err(|error| format!("the address {} is not valid: {error}", probe.url))?;
+    let mut pin = None;
+    if let Some(text) = probe.address {
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| format!("probe.address `{text}` is not an address with a port, like 127.0.0.1:8443"))?;
+        // The port of the address wins; the Host header still says the public one.
+        let _ = base.set_port(Some(address.port()));
+        pin = Some(address);
+    }
+    let mut options = ClientOptions::new("probe", base);
+    options.timeout = TIMEOUT;
+    options.max_body = 64 * 1024;
+    options.pin = pin;
+    Client::new(options).map_err(|error| error.to_string())
+}

@@ -1,0 +1,150 @@
+//! Deletion: takes record and route away, then the claims, then the finalizer.
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::EventType;
+use serde_json::json;
+
+use super::error::{ControllerError, is_code};
+use super::outside::{Outside, withdraw};
+use super::reconcile::Context;
+use super::status::Found;
+use super::validate::{Mode, retains};
+use crate::api::condition::{Finding, READY, Truth};
+use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
+use crate::plan::Mark;
+
+/// How long a deletion waits for systems that cannot be reached or that refuse the credential, before it lets
+/// go and leaves a tombstone that lists what remains.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(30);
+
+/// Every name under which the portal may have something outside.
+pub fn hosts(portal: &ResetPortal) -> Vec<HostName> {
+    let made = portal.status.iter().flat_map(|status| &status.resources).filter_map(|r| HostName::parse(&r.name).ok());
+    let mut hosts: Vec<HostName> = portal.spec.public_host().ok().into_iter().chain(made).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+impl Context {
+    /// One step of a deletion. `None` when it is done, else when to look again.
+    pub async fn remove(&self, portal: &ResetPortal) -> Result<Option<Duration>, ControllerError> {
+        let key = portal.key();
+        self.directory.withdraw(&key);
+        if !portal.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
+            return Ok(None);
+        }
+        let uid = portal.metadata.uid.clone().unwrap_or_default();
+        self.store.links_void_portal(&uid).await?;
+        let mode = Mode::of(portal);
+        if mode == Mode::Paused {
+            let words = "the deletion waits: the portal is paused; remove the annotation portalkeeper.dev/paused";
+            self.waiting(portal, "Paused", words.to_owned()).await?;
+            return Ok(Some(self.timing.resync));
+        }
+        // Nothing is written for an observed portal, and what was never made need not be removed.
+        let outside =
+            if mode == Mode::ObserveOnly { Ok(Outside::default()) } else { self.withdraw_all(portal).await? };
+        let problems: Vec<Finding> = match outside {
+            Ok(outside) => {
+                for words in &outside.changes {
+                    self.reports.event(portal, EventType::Normal, "Removed", "Delete", words).await;
+                }
+                if outside.findings.is_empty() {
+                    return self.let_go(portal, &uid).await;
+                }
+                outside.findings
+            }
+            Err(finding) => vec![finding],
+        };
+        let words: Vec<String> = problems.iter().map(|finding| finding.message.clone()).collect();
+        let since = portal.metadata.deletion_timestamp.as_ref().map_or(self.clock.now(), |time| time.0);
+        if self.clock.now().duration_since(since) >= PATIENCE {
+            let names: Vec<String> = portal
+                .status
+                .iter()
+                .flat_map(|status| &status.resources)
+                .map(|made| format!("{} in {}", made.name, made.system))
+                .collect();
+            let note = format!("let go with leftovers ({}): {}", names.join(", "), words.join("; "));
+            self.reports.event(portal, EventType::Warning, "LeftBehind", "Delete", &note).await;
+            self.claims.bury(&key, &uid, &names).await?;
+            self.drop_finalizer(portal).await?;
+            return Ok(None);
+        }
+        let reason = problems.first().map(|finding| finding.reason.clone()).unwrap_or_default();
+        self.waiting(portal, &reason, format!("the deletion waits: {}", words.join("; "))).await?;
+        Ok(Some(self.backoff(&key)))
+    }
+
+    /// Removes the portal's things from the class it is in and from the one it was in.
+    async fn withdraw_all(&self, portal: &ResetPortal) -> Result<Result<Outside, Finding>, ControllerError> {
+        let key = portal.key();
+        let mark = Mark::new(self.store.installation(), &key);
+        let hosts = hosts(portal);
+        let status = portal.status.as_ref();
+        let never_made = status.is_none_or(|status| status.resources.is_empty());
+        let mut all = Outside::default();
+        let was = status.and_then(|status| status.class_name.as_deref());
+        let wanted = portal.spec.class_name.as_deref();
+        let mut classes = vec![wanted];
+        if was.is_some() && was != wanted {
+            classes.insert(0, was);
+        }
+        for class in classes {
+            match self.class(class).await? {
+                Ok(class) => {
+                    let outside = withdraw(&class, &mark, &key, &hosts, retains(portal)).await;
+                    all.findings.extend(outside.findings);
+                    all.changes.extend(outside.changes);
+                }
+                // A portal that never got anything made need not wait for a class that never worked.
+                Err(_) if never_made => {}
+                // The former class has gone; the present one is what counts.
+                Err(_) if class == was && wanted.is_some() && class != wanted => {}
+                Err(finding) => return Ok(Err(finding)),
+            }
+        }
+        Ok(Ok(all))
+    }
+
+    async fn let_go(&self, portal: &ResetPortal, uid: &str) -> Result<Option<Duration>, ControllerError> {
+        let key = portal.key();
+        self.claims.release(&key, uid, None).await?;
+        self.drop_finalizer(portal).await?;
+        self.forget(&key);
+        Ok(None)
+    }
+
+    async fn drop_finalizer(&self, portal: &ResetPortal) -> Result<(), ControllerError> {
+        let key = portal.key();
+        let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
+        let finalizers: Vec<&String> =
+            portal.metadata.finalizers.iter().flatten().filter(|f| *f != FINALIZER).collect();
+        // The version makes sure that nobody's finalizer is taken off unseen.
+        let patch =
+            json!({"metadata": {"finalizers": finalizers, "resourceVersion": portal.metadata.resource_version}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch(&key.name, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_code(&error, 404) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn waiting(&self, portal: &ResetPortal, reason: &str, message: String) -> Result<(), ControllerError> {
+        let status = portal.status.clone().unwrap_or_default();
+        let found = Found {
+            findings: vec![Finding::new(READY, Truth::False, reason, message)],
+            host: status.host,
+            url: status.url,
+            class_name: status.class_name,
+            backend: status.backend,
+            resources: status.resources,
+            ..Found::default()
+        };
+        self.reports.report(portal, found, self.clock.now()).await
+    }
+}

@@ -1,0 +1,237 @@
+//! The loop: watches, triggers and retries.
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject};
+use kube::api::{Api, ListParams};
+use kube::runtime::controller::{Action, Controller as Loop};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, predicates};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::mpsc;
+
+use super::classes::EnvironmentClass;
+use super::error::{ControllerError, is_code};
+use super::reconcile::Context;
+use super::validate::Policy;
+use crate::api::clock::Clock;
+use crate::api::{PortalClaim, PortalClass, ResetPortal};
+use crate::http::shutdown::Shutdown;
+use crate::reset::Directory;
+use crate::store::Store;
+
+/// How often things are looked at.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Between looks at a portal in order; drift is found within the backends' own intervals.
+    pub resync: Duration,
+    /// Age up to which a proof of life is believed.
+    pub probe_every: Duration,
+    /// First and longest wait after a failure.
+    pub first_retry: Duration,
+    pub longest_retry: Duration,
+    /// Between reports on the classes.
+    pub class_report: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            resync: Duration::from_secs(60),
+            probe_every: Duration::from_secs(300),
+            first_retry: Duration::from_secs(1),
+            longest_retry: Duration::from_secs(60),
+            class_report: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Tells whether the program can serve: the portals of the API have been seen.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What the controller works with.
+pub struct Deps {
+    pub client: Client,
+    pub store: Store,
+    pub directory: Directory,
+    pub clock: Arc<dyn Clock>,
+    pub environment: Option<EnvironmentClass>,
+    pub policy: Policy,
+    pub timing: Timing,
+    pub readiness: Readiness,
+    pub shutdown: Shutdown,
+}
+
+/// The controller.
+pub struct Controller {
+    context: Arc<Context>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+}
+
+impl Controller {
+    pub fn new(deps: Deps) -> Self {
+        let (readiness, shutdown) = (deps.readiness.clone(), deps.shutdown.clone());
+        Self { context: Arc::new(Context::new(deps)), readiness, shutdown }
+    }
+
+    /// Reconciles until shutdown. Errors: the definitions are not installed, or the API cannot be asked at all.
+    pub async fn run(self) -> Result<(), ControllerError> {
+        let context = self.context;
+        let client = context.client.clone();
+        let portals: Api<ResetPortal> = Api::all(client.clone());
+        portals.list(&ListParams::default().limit(1)).await.map_err(|error| match is_code(&error, 404) {
+            true => ControllerError::NotInstalled("apply the files of crds/ (or `portalkeeper crds`) first".to_owned()),
+            false => error.into(),
+        })?;
+        context.keep_environment_class().await?;
+
+        let (poke, pokes) = mpsc::unbounded_channel();
+        let namespace = context.policy.controller_namespace.clone();
+        spawn_until(&self.shutdown, on_change::<PortalClass>(Api::all(client.clone()), poke.clone()));
+        spawn_until(
+            &self.shutdown,
+            on_change::<SecretObject>(Api::namespaced(client.clone(), &namespace), poke.clone()),
+        );
+        spawn_until(&self.shutdown, on_deletion::<PortalClaim>(Api::all(client.clone()), poke));
+
+        let main = Loop::new(portals, watcher::Config::default());
+        let store = main.store();
+        let mapped = store.clone();
+        let shutdown = self.shutdown.clone();
+        let with_logo = move |map: ConfigMap| {
+            let (namespace, name) = (map.namespace(), map.name_any());
+            let concerned = mapped.state().into_iter().filter(move |portal| {
+                let logo = portal.spec.branding.logo.as_ref();
+                portal.namespace() == namespace && logo.is_some_and(|logo| logo.config_map_name == name)
+            });
+            concerned.map(|portal| ObjectRef::from_obj(portal.as_ref())).collect::<Vec<_>>()
+        };
+        spawn_until(&self.shutdown, {
+            let (store, readiness) = (store.clone(), self.readiness);
+            async move {
+                if store.wait_until_ready().await.is_ok() {
+                    readiness.set();
+                }
+            }
+        });
+        spawn_until(&self.shutdown, report_classes(Arc::clone(&context), store));
+        let keeper = Arc::clone(&context);
+        let triggers = debounced(pokes).then(move |()| {
+            let context = Arc::clone(&keeper);
+            async move {
+                if let Err(error) = context.keep_environment_class().await {
+                    tracing::warn!(reason = error.reason(), "{error}");
+                }
+            }
+        });
+        main.watches(Api::<ConfigMap>::all(client), watcher::Config::default(), with_logo)
+            .reconcile_all_on(triggers)
+            .graceful_shutdown_on(async move { shutdown.wait().await })
+            .run(reconcile, retry, context)
+            .for_each(|_| std::future::ready(()))
+            .await;
+        Ok(())
+    }
+}
+
+async fn reconcile(portal: Arc<ResetPortal>, context: Arc<Context>) -> Result<Action, ControllerError> {
+    let wait = context.reconcile(&portal).await?;
+    Ok(Action::requeue(wait))
+}
+
+fn retry(portal: Arc<ResetPortal>, error: &ControllerError, context: Arc<Context>) -> Action {
+    // A conflict only means that somebody wrote in between: the newer object is on its way.
+    if matches!(error, ControllerError::Api(error) if is_code(error, 409)) {
+        return Action::requeue(Duration::from_millis(50));
+    }
+    tracing::warn!(portal = %portal.key(), reason = error.reason(), "a portal could not be looked at: {error}");
+    Action::requeue(context.backoff(&portal.key()))
+}
+
+fn spawn_until(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown.wait() => {}
+        }
+    });
+}
+
+/// Pokes when an object's content changes; a status of our own making is no change.
+async fn on_change<K>(api: Api<K>, poke: mpsc::UnboundedSender<()>)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let mut known: HashMap<String, Option<u64>> = HashMap::new();
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                // Kinds without a generation change with every version.
+                let version = match object.meta().generation {
+                    Some(_) => predicates::generation(&object).map(|generation| generation ^ 1),
+                    None => predicates::resource_version(&object),
+                };
+                let name = object.name_any();
+                if known.get(&name) != Some(&version) {
+                    known.insert(name, version);
+                    let _ = poke.send(());
+                }
+            }
+            Ok(Event::Delete(object)) => {
+                known.remove(&object.name_any());
+                let _ = poke.send(());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a watch broke off and starts again"),
+        }
+    }
+}
+
+/// Pokes when an object is gone: whoever waited for its name may have it now.
+async fn on_deletion<K>(api: Api<K>, poke: mpsc::UnboundedSender<()>)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        if matches!(event, Ok(Event::Delete(_))) {
+            let _ = poke.send(());
+        }
+    }
+}
+
+/// Several pokes within a tenth of a second are one.
+fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Send {
+    stream::unfold(pokes, |mut pokes| async move {
+        pokes.recv().await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        while pokes.try_recv().is_ok() {}
+        Some(((), pokes))
+    })
+}
+
+async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector::Store<ResetPortal>) {
+    loop {
+        if let Err(error) = context.report_classes(&portals).await {
+            tracing::warn!(reason = error.reason(), "the classes' status could not be written: {error}");
+        }
+        tokio::time::sleep(context.timing.class_report).await;
+    }
+}

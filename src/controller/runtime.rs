@@ -1,0 +1,155 @@
+//! What a class is at run time: its workers, its account at the mail host, its mailer. Made once per
+//! settings and secrets, and made anew when one of them changes.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use url::Url;
+
+use super::classes::{ResolvedClass, fingerprint};
+use super::provider::ProviderFacts;
+use crate::api::class::PublicScheme;
+use crate::api::clock::Clock;
+use crate::api::condition::{ACCEPTED, Finding, Truth};
+use crate::backends::caddy::{Caddy, CaddyOptions};
+use crate::backends::cloudflare::{self, CloudflareDns, CloudflareOptions};
+use crate::backends::{BackendError, Worker};
+use crate::config::Secret;
+use crate::http::double::lock;
+use crate::http::shutdown::Shutdown;
+use crate::mail::{Mailer, SmtpOptions};
+use crate::mailbox::mxroute::{self, Mxroute, MxrouteOptions};
+use crate::reset::directory::Account;
+
+/// A worker with what tells it from others: two classes of one instance share it.
+#[derive(Clone)]
+pub struct Shared {
+    key: String,
+    pub worker: Worker,
+}
+
+/// A class in use.
+pub struct ClassRuntime {
+    pub class: ResolvedClass,
+    pub dns: Option<Shared>,
+    pub proxy: Option<Shared>,
+    pub account: Option<Account>,
+    pub mailer: Option<Arc<Mailer>>,
+    pub facts: ProviderFacts,
+}
+
+/// The classes in use, by name.
+pub struct Registry {
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+    classes: Mutex<HashMap<String, Arc<ClassRuntime>>>,
+}
+
+fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
+    Finding::new(ACCEPTED, Truth::False, "ClassUnusable", format!("PortalClass {class:?} cannot be used: {error}"))
+}
+
+impl Registry {
+    pub fn new(clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
+        Self { clock, shutdown, classes: Mutex::default() }
+    }
+
+    /// The running class for these settings and secrets. The error says what in them cannot work.
+    pub fn get(&self, class: ResolvedClass) -> Result<Arc<ClassRuntime>, Finding> {
+        let mut classes = lock(&self.classes);
+        if let Some(running) = classes.get(&class.name)
+            && running.class.fingerprint == class.fingerprint
+        {
+            return Ok(Arc::clone(running));
+        }
+        let known: Vec<Shared> =
+            classes.values().flat_map(|running| [running.dns.clone(), running.proxy.clone()]).flatten().collect();
+        let name = class.name.clone();
+        let made = Arc::new(self.make(class, &known)?);
+        classes.insert(name, Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn make(&self, class: ResolvedClass, known: &[Shared]) -> Result<ClassRuntime, Finding> {
+        let name = class.name.clone();
+        let shared = |key: String, start: &dyn Fn() -> Result<Worker, BackendError>| -> Result<Shared, Finding> {
+            match known.iter().find(|shared| shared.key == key) {
+                Some(shared) => Ok(shared.clone()),
+                None => Ok(Shared { worker: start().map_err(|error| unusable(&name, error))?, key }),
+            }
+        };
+        let url = |text: &str, what: &str| {
+            Url::parse(text).map_err(|error| unusable(&name, format!("{what} `{text}` is not an address: {error}")))
+        };
+        let dns = match (&class.spec.cloudflare, &class.secrets.cf_api_token) {
+            (Some(settings), Some(token)) => {
+                let api_url = settings.api_url.as_deref().unwrap_or(cloudflare::DEFAULT_API_URL);
+                let account_id = settings.account_id.clone();
+                let key =
+                    fingerprint(&["cloudflare", api_url, token.expose(), account_id.as_deref().unwrap_or_default()]);
+                let options =
+                    CloudflareOptions { api_url: url(api_url, "cloudflare.apiUrl")?, token: token.clone(), account_id };
+                Some(shared(key, &|| {
+                    let backend = CloudflareDns::new(options.clone())?;
+                    Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
+                })?)
+            }
+            _ => None,
+        };
+        let proxy = match &class.spec.proxy.caddy {
+            Some(settings) => {
+                let https = class.spec.public_scheme == PublicScheme::Https;
+                let token = class.secrets.caddy_admin_token.clone();
+                let key = fingerprint(&[
+                    "caddy",
+                    &settings.admin_url,
+                    &settings.origin,
+                    token.as_ref().map_or("", Secret::expose),
+                    settings.listen.as_deref().unwrap_or_default(),
+                    class.spec.public_scheme.as_str(),
+                ]);
+                let options = CaddyOptions {
+                    admin_url: url(&settings.admin_url, "proxy.caddy.adminUrl")?,
+                    origin: settings.origin.clone(),
+                    admin_token: token,
+                    listen: settings.listen.clone(),
+                    https,
+                };
+                Some(shared(key, &|| {
+                    Ok(Worker::spawn(Caddy::new(options.clone())?, Arc::clone(&self.clock), self.shutdown.clone()))
+                })?)
+            }
+            None => None,
+        };
+        let account = match (class.spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()), &class.secrets.mx_api_key) {
+            (Some(settings), Some(api_key)) => {
+                let api_url = settings.api_url.as_deref().unwrap_or(mxroute::DEFAULT_API_URL);
+                let provider = Mxroute::new(MxrouteOptions {
+                    api_url: url(api_url, "mailbox.mxroute.apiUrl")?,
+                    server: settings.server.clone(),
+                    username: settings.username.clone(),
+                    api_key: api_key.clone(),
+                })
+                .map_err(|error| unusable(&name, error))?;
+                // The key may change without the account becoming another one.
+                let id = fingerprint(&["mxroute", api_url, &settings.server, &settings.username]);
+                Some(Account { id, provider: Arc::new(provider) })
+            }
+            _ => None,
+        };
+        let mailer = match &class.spec.smtp {
+            Some(settings) => {
+                let mailer = Mailer::new(SmtpOptions {
+                    host: settings.host.clone(),
+                    port: settings.port,
+                    encryption: settings.encryption,
+                    username: settings.username.clone(),
+                    password: class.secrets.smtp_password.clone(),
+                })
+                .map_err(|error| unusable(&name, error))?;
+                Some(Arc::new(mailer))
+            }
+            None => None,
+        };
+        Ok(ClassRuntime { class, dns, proxy, account, mailer, facts: ProviderFacts::default() })
+    }
+}

@@ -1,0 +1,124 @@
+//! Writing status and events; a status that says nothing new is not written.
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+
+use super::error::{ControllerError, is_code};
+use crate::api::condition::{Finding, READY, conditions};
+use crate::api::portal::{MadeResource, ResetPortalStatus};
+use crate::api::{FIELD_MANAGER, ResetPortal};
+
+/// Longest note of an event, by the API's own limit.
+const LONGEST_NOTE: usize = 1000;
+
+/// What a look at a portal found.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub findings: Vec<Finding>,
+    pub host: Option<String>,
+    pub url: Option<String>,
+    pub class_name: Option<String>,
+    pub backend: Option<String>,
+    pub resources: Vec<MadeResource>,
+    pub pending: Vec<String>,
+    pub last_proof: Option<Timestamp>,
+    /// What was written outside, in words; each becomes an event.
+    pub changes: Vec<String>,
+}
+
+/// Writes status and events.
+pub struct Reports {
+    client: Client,
+    recorder: Recorder,
+}
+
+impl Reports {
+    pub fn new(client: Client) -> Self {
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+        Self { recorder: Recorder::new(client.clone(), reporter), client }
+    }
+
+    /// Brings the portal's status up to what was found, and tells what is new as events.
+    pub async fn report(&self, portal: &ResetPortal, found: Found, now: Timestamp) -> Result<(), ControllerError> {
+        let old = portal.status.clone().unwrap_or_default();
+        let generation = portal.metadata.generation.unwrap_or_default();
+        let ready_before =
+            old.conditions.iter().find(|c| c.type_ == READY).map(|c| (c.status.clone(), c.reason.clone()));
+        let new = ResetPortalStatus {
+            observed_generation: Some(generation),
+            host: found.host,
+            url: found.url,
+            class_name: found.class_name,
+            backend: found.backend,
+            conditions: conditions(&old.conditions, &found.findings, generation, now),
+            resources: found.resources,
+            pending: found.pending,
+            last_proof: found.last_proof.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        };
+        for words in &found.changes {
+            self.event(portal, EventType::Normal, "Programmed", "Program", words).await;
+        }
+        if new == old {
+            return Ok(());
+        }
+        let key = portal.key();
+        let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
+        let patch = json!({"status": merge(&old, &new)});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_status(&key.name, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => {}
+            Err(error) if is_code(&error, 404) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(ready) = new.conditions.iter().find(|c| c.type_ == READY)
+            && ready_before != Some((ready.status.clone(), ready.reason.clone()))
+        {
+            let kind = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
+            self.event(portal, kind, &ready.reason, "Reconcile", &ready.message).await;
+        }
+        Ok(())
+    }
+
+    /// Publishes one event. An event that cannot be published is logged and no reason to stop.
+    pub async fn event(&self, portal: &ResetPortal, type_: EventType, reason: &str, action: &str, note: &str) {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(LONGEST_NOTE).collect()),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let reference: ObjectReference = portal.object_ref(&());
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::warn!(portal = %portal.key(), reason, %error, "an event could not be published");
+        }
+    }
+}
+
+/// A merge patch from old to new: what is gone is null.
+fn merge(old: &ResetPortalStatus, new: &ResetPortalStatus) -> Value {
+    let as_map = |status: &ResetPortalStatus| match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let mut patch = as_map(new);
+    for name in as_map(old).into_iter().map(|(name, _)| name) {
+        patch.entry(name).or_insert(Value::Null);
+    }
+    Value::Object(patch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_are_gone_are_patched_away() {
+        let old = ResetPortalStatus { host: Some("a".into()), url: Some("u".into()), ..Default::default() };
+        let new = ResetPortalStatus { host: Some("b".into()), ..Default::default() };
+        assert_eq!(merge(&old, &new), json!({"host": "b", "url": null}));
+    }
+}

@@ -1,0 +1,84 @@
+//! Which portals are served, by host. Written by the controller, read by the pages.
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::api::portal::Branding;
+use crate::api::{HostName, MailAddress, MailDomain, PortalKey};
+use crate::mail::Mailer;
+use crate::mailbox::MailboxProvider;
+
+/// A picture whose kind was told from its own bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logo {
+    pub bytes: Vec<u8>,
+    pub content_type: &'static str,
+    /// Changes with the bytes.
+    pub etag: String,
+}
+
+/// An account at a mail host, with a name that changes when the account does.
+#[derive(Clone)]
+pub struct Account {
+    pub id: String,
+    pub provider: Arc<dyn MailboxProvider>,
+}
+
+/// Everything that a portal's pages and mails need; a portal is here only while it is accepted, enabled and
+/// holds its claims.
+#[derive(Clone)]
+pub struct ServedPortal {
+    pub key: PortalKey,
+    pub uid: String,
+    /// The public host first; then names it had before, until the new one is proved.
+    pub hosts: Vec<HostName>,
+    pub domain: MailDomain,
+    /// Public address without a slash at its end.
+    pub url: String,
+    pub branding: Branding,
+    pub logo: Option<Logo>,
+    pub link_minutes: u32,
+    pub minimum_password_length: u32,
+    pub account: Option<Account>,
+    pub mailer: Option<Arc<Mailer>>,
+    /// Sender of its mails.
+    pub from: MailAddress,
+    pub reply_to: Option<MailAddress>,
+}
+
+impl ServedPortal {
+    /// What the page and the mails are headed with.
+    pub fn title(&self) -> &str {
+        self.branding.title.as_deref().unwrap_or(self.domain.as_str())
+    }
+}
+
+/// The served portals. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Directory(Arc<RwLock<HashMap<String, Arc<ServedPortal>>>>);
+
+impl Directory {
+    /// Serves the portal at its hosts and nowhere else.
+    pub fn publish(&self, portal: ServedPortal) {
+        let portal = Arc::new(portal);
+        let mut hosts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|_, other| other.key != portal.key);
+        for host in &portal.hosts {
+            hosts.insert(host.to_string(), Arc::clone(&portal));
+        }
+    }
+    /// Serves the portal no longer.
+    pub fn withdraw(&self, key: &PortalKey) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, portal| portal.key != *key);
+    }
+    /// The portal at a host in canonical form.
+    pub fn lookup(&self, host: &str) -> Option<Arc<ServedPortal>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+    }
+    /// Number of hosts that are served.
+    pub fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
