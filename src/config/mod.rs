@@ -1,4 +1,7 @@
-//! Plain values from flags, the process environment and `.env`. Nothing here knows Kubernetes.
-pub mod secret;
-pub use secret::{Secret, redact};
+//! Plain values from the outside: secrets, files, the environment.
+pub mod environment;
 pub mod files;
+pub mod secret;
+
+pub use environment::{ConfigError, Environment};
+pub use secret::{Secret, redact};

@@ -110,7 +110,7 @@ pub fn resolve(
     if let Some(smtp) = &spec.smtp {
         let password = find(smtp.password_secret_ref.as_ref(), environment.map(|e| &e.smtp_password))?;
         secrets.smtp_password = match &smtp.username {
-            Some(_) => Some(needed(password, "smtp.passwordSecretRef", "RESET_SMTP_PASS")?),
+            Some(_) => Some(needed(password, "smtp.passwordSecretRef", "RESET_SMTP_PASSWORD")?),
             None => password,
         };
     }

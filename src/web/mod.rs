@@ -1,1 +1,42 @@
+//! The pages: one portal per host, told apart by the Host header before anything else happens.
+mod assets;
+mod client;
+mod form;
+pub mod health;
+mod host;
+mod pages;
+mod routes;
+mod service;
 
+use std::sync::Arc;
+
+pub use health::HealthPages;
+pub use service::service;
+
+use crate::config::Secret;
+use crate::reset::{Directory, ResetService};
+
+/// How the pages are reached.
+#[derive(Debug, Clone)]
+pub struct WebOptions {
+    /// Requests that came by http, as the proxy says, are sent to https.
+    pub force_https: bool,
+    /// Proxies in front of the program that each add one entry to `X-Forwarded-For`.
+    pub trusted_proxy_count: u8,
+}
+
+/// What the pages are made of.
+pub struct Site {
+    pub directory: Directory,
+    pub resets: ResetService,
+    pub options: WebOptions,
+}
+
+impl Site {
+    pub fn new(directory: Directory, resets: ResetService, options: WebOptions) -> Arc<Self> {
+        Arc::new(Self { directory, resets, options })
+    }
+    fn form_key(&self) -> &Secret {
+        self.resets.store().form_key()
+    }
+}
