@@ -1,30 +1,56 @@
 //! What is served: built-in resources, and whatever custom resource definitions are stored.
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use kube::core::cel::{CompiledSchema, compile_schema};
 use serde_json::Value;
 
 use super::store::Store;
+use crate::http::double::lock;
 
 /// Where custom resource definitions are kept.
 pub const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+/// Where events are kept, whichever of their two versions they are written in.
+pub const EVENTS: &str = "events.events.k8s.io";
+
+/// A column of `kubectl get`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// `string`, `integer`, `number`, `boolean` or `date`.
+    pub kind: String,
+    pub description: String,
+    /// 0 is always shown, more only in wide output.
+    pub priority: i64,
+    pub path: String,
+}
 
 /// One served resource.
-#[derive(Debug, Clone, PartialEq)]
 pub struct Resource {
     pub group: String,
     pub version: String,
     pub plural: String,
+    pub singular: String,
     pub kind: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
     pub namespaced: bool,
     pub has_status: bool,
     /// `openAPIV3Schema` of a custom resource.
     pub schema: Option<Arc<Value>>,
+    /// The schema's CEL rules.
+    pub rules: Option<Arc<CompiledSchema>>,
+    /// Printer columns of a custom resource.
+    pub columns: Vec<Column>,
 }
 
 impl Resource {
-    /// `plural` or `plural.group`: the store's name, and the one in messages.
+    /// `plural` or `plural.group`: the name in messages.
     pub fn full_name(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+    /// The store's name of the resource.
+    pub fn stored_as(&self) -> String {
+        if self.plural == "events" && self.group.is_empty() { EVENTS.to_owned() } else { self.full_name() }
     }
     /// `Kind` or `Kind.group`, as messages about invalid objects have it.
     pub fn full_kind(&self) -> String {
@@ -33,54 +59,123 @@ impl Resource {
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
+    /// Whether objects are stored in another version's form and converted: core events.
+    pub fn is_core_event(&self) -> bool {
+        self.group.is_empty() && self.plural == "events"
+    }
+    /// Whether the resource comes from a definition.
+    pub fn is_custom(&self) -> bool {
+        self.schema.is_some()
+    }
 }
 
-/// group, version, plural, kind, namespaced, has a status subresource
-const BUILT_IN: [(&str, &str, &str, &str, bool, bool); 9] = [
-    ("", "v1", "namespaces", "Namespace", false, true),
-    ("", "v1", "configmaps", "ConfigMap", true, false),
-    ("", "v1", "secrets", "Secret", true, false),
-    ("", "v1", "services", "Service", true, true),
-    ("", "v1", "serviceaccounts", "ServiceAccount", true, false),
-    ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", false, true),
-    ("coordination.k8s.io", "v1", "leases", "Lease", true, false),
-    ("events.k8s.io", "v1", "events", "Event", true, false),
-    ("networking.k8s.io", "v1", "ingresses", "Ingress", true, true),
+/// group, version, plural, kind, namespaced, has a status subresource, short names
+type BuiltIn = (&'static str, &'static str, &'static str, &'static str, bool, bool, &'static [&'static str]);
+
+const BUILT_IN: [BuiltIn; 11] = [
+    ("", "v1", "configmaps", "ConfigMap", true, false, &["cm"]),
+    ("", "v1", "events", "Event", true, false, &["ev"]),
+    ("", "v1", "namespaces", "Namespace", false, true, &["ns"]),
+    ("", "v1", "secrets", "Secret", true, false, &[]),
+    ("", "v1", "serviceaccounts", "ServiceAccount", true, false, &["sa"]),
+    ("", "v1", "services", "Service", true, true, &["svc"]),
+    (
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+        false,
+        true,
+        &["crd", "crds"],
+    ),
+    ("coordination.k8s.io", "v1", "leases", "Lease", true, false, &[]),
+    ("events.k8s.io", "v1", "events", "Event", true, false, &["ev"]),
+    ("networking.k8s.io", "v1", "ingressclasses", "IngressClass", false, false, &[]),
+    ("networking.k8s.io", "v1", "ingresses", "Ingress", true, true, &["ing"]),
 ];
 
-/// The resource at this place, if it is served.
-pub fn find(store: &Store, group: &str, version: &str, plural: &str) -> Option<Resource> {
-    let built_in = BUILT_IN.iter().find(|(g, v, p, ..)| (*g, *v, *p) == (group, version, plural));
-    if let Some((group, version, plural, kind, namespaced, has_status)) = built_in {
-        return Some(Resource {
-            group: (*group).to_owned(),
-            version: (*version).to_owned(),
-            plural: (*plural).to_owned(),
-            kind: (*kind).to_owned(),
-            namespaced: *namespaced,
-            has_status: *has_status,
-            schema: None,
-        });
+fn built_in((group, version, plural, kind, namespaced, has_status, short): &BuiltIn) -> Resource {
+    Resource {
+        group: (*group).to_owned(),
+        version: (*version).to_owned(),
+        plural: (*plural).to_owned(),
+        singular: kind.to_lowercase(),
+        kind: (*kind).to_owned(),
+        short_names: short.iter().map(|name| (*name).to_owned()).collect(),
+        categories: Vec::new(),
+        namespaced: *namespaced,
+        has_status: *has_status,
+        schema: None,
+        rules: None,
+        columns: Vec::new(),
     }
-    let definitions = store.list(DEFINITIONS, None);
-    definitions.objects.iter().find_map(|definition| custom(definition, group, version, plural))
 }
 
-/// The version of a definition as a resource.
-fn custom(definition: &Value, group: &str, version: &str, plural: &str) -> Option<Resource> {
-    let spec = &definition["spec"];
-    if spec["group"] != group || spec["names"]["plural"] != plural {
-        return None;
+type Served = Arc<Vec<Arc<Resource>>>;
+
+/// The served resources, read anew only when a definition has changed.
+#[derive(Default)]
+pub struct Catalog(Mutex<(Vec<String>, Served)>);
+
+impl Catalog {
+    /// Every resource, in the order of group, version and name.
+    pub fn all(&self, store: &Store) -> Served {
+        let definitions = store.list(DEFINITIONS, None).objects;
+        let version = |d: &Arc<Value>| d["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let versions: Vec<String> = definitions.iter().map(version).collect();
+        let mut cached = lock(&self.0);
+        if cached.0 != versions || cached.1.is_empty() {
+            let custom = definitions.iter().flat_map(|definition| custom(definition));
+            let mut all: Vec<Arc<Resource>> = BUILT_IN.iter().map(built_in).chain(custom).map(Arc::new).collect();
+            all.sort_by(|a, b| (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural)));
+            *cached = (versions, Arc::new(all));
+        }
+        Arc::clone(&cached.1)
     }
-    let served = spec["versions"].as_array()?.iter().find(|v| v["name"] == version && v["served"] == true)?;
-    let schema = &served["schema"]["openAPIV3Schema"];
-    Some(Resource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        plural: plural.to_owned(),
-        kind: spec["names"]["kind"].as_str()?.to_owned(),
-        namespaced: spec["scope"] == "Namespaced",
-        has_status: served["subresources"]["status"].is_object(),
-        schema: schema.is_object().then(|| Arc::new(schema.clone())),
-    })
+
+    /// The resource at this place, if it is served.
+    pub fn find(&self, store: &Store, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        let all = self.all(store);
+        all.iter().find(|r| r.group == group && r.version == version && r.plural == plural).cloned()
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The served versions of a definition.
+fn custom(definition: &Value) -> Vec<Resource> {
+    let spec = &definition["spec"];
+    let names = &spec["names"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let versions = spec["versions"].as_array().into_iter().flatten().filter(|version| version["served"] == true);
+    versions
+        .map(|version| {
+            let schema = &version["schema"]["openAPIV3Schema"];
+            let schema = if schema.is_object() { schema.clone() } else { serde_json::json!({"type": "object"}) };
+            let columns = version["additionalPrinterColumns"].as_array().into_iter().flatten();
+            let columns = columns.map(|column| Column {
+                name: text(&column["name"]),
+                kind: text(&column["type"]),
+                description: text(&column["description"]),
+                priority: column["priority"].as_i64().unwrap_or(0),
+                path: text(&column["jsonPath"]),
+            });
+            Resource {
+                group: text(&spec["group"]),
+                version: text(&version["name"]),
+                plural: text(&names["plural"]),
+                singular: names["singular"].as_str().map_or_else(|| text(&names["kind"]).to_lowercase(), str::to_owned),
+                kind: text(&names["kind"]),
+                short_names: texts(&names["shortNames"]),
+                categories: texts(&names["categories"]),
+                namespaced: spec["scope"] == "Namespaced",
+                has_status: version["subresources"]["status"].is_object(),
+                columns: columns.collect(),
+                rules: Some(Arc::new(compile_schema(&schema))),
+                schema: Some(Arc::new(schema)),
+            }
+        })
+        .collect()
 }

@@ -1,15 +1,39 @@
-//! The embedded Kubernetes-compatible API: a stated subset, kept in SQLite.
+//! The embedded Kubernetes-compatible API: a stated subset, kept in SQLite, used in process through
+//! `kube::Client` and over HTTPS by kubectl.
 //!
-//! So far: durable objects with a watch log, custom resources by their schemas, and the verbs in process
-//! through `kube::Client`. Server-side apply, strategic merge, CEL rules, discovery and the HTTPS front are
-//! not there yet; what is not served answers as Kubernetes does, never with a guess.
+//! What is not served answers as Kubernetes does, never with a guess.
+pub mod access;
+mod builtin;
 pub mod catalog;
+pub mod discovery;
+mod events;
+mod front;
+mod jsonpath;
+mod namespaces;
+mod openapi;
+mod patch;
+pub mod protobuf;
 mod rest;
+mod reviews;
 pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod store;
+mod table;
+mod verbs;
 mod watch;
 mod write;
 
+pub use access::{Access, AccessError};
 pub use rest::ApiServer;
+
+/// Kubernetes version whose behaviour is offered.
+pub const VERSION: &str = "v1.33.0";
+
+/// What `GET /version` answers.
+fn version_info() -> serde_json::Value {
+    serde_json::json!({
+        "major": "1", "minor": "33", "gitVersion": format!("{VERSION}+portalkeeper"), "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
+    })
+}

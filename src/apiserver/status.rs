@@ -46,6 +46,16 @@ impl ApiError {
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(415, "UnsupportedMediaType", message.into())
     }
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized".to_owned())
+    }
+    pub fn forbidden(resource: &str, name: &str, why: &str) -> Self {
+        Self::new(403, "Forbidden", format!("{resource} \"{name}\" is forbidden: {why}")).about(resource, name)
+    }
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
     pub fn not_allowed() -> Self {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned())
     }

@@ -1,4 +1,5 @@
 //! Watches as streams of JSON lines.
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::catalog::Resource;
+use super::events;
 use super::selector::Selector;
 use super::store::{Event, EventKind, Store, StoreError, Subscription};
 
@@ -18,7 +20,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
 
 /// What is watched and how.
 pub struct WatchOptions {
-    pub resource: Resource,
+    pub resource: Arc<Resource>,
     pub namespace: Option<String>,
     pub selector: Selector,
     /// Events after this version; `None` begins with what exists.
@@ -27,6 +29,15 @@ pub struct WatchOptions {
     /// The initial events end with a marked bookmark (streaming lists).
     pub mark_initial_end: bool,
     pub timeout: Option<Duration>,
+    /// The form in which objects are sent.
+    pub render: Box<dyn Fn(&Value) -> Value + Send>,
+}
+
+impl WatchOptions {
+    /// The object as the watched version shows it.
+    fn shown<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
+        if self.resource.is_core_event() { Cow::Owned(events::to_core(object)) } else { Cow::Borrowed(object) }
+    }
 }
 
 struct Watching {
@@ -43,9 +54,12 @@ pub fn watch(store: &Store, options: WatchOptions) -> Result<impl Stream<Item = 
     let (seen, subscription) = match options.since {
         Some(since) => (since, store.watch(since)?),
         None => {
-            let list = store.list(&options.resource.full_name(), options.namespace.as_deref());
-            for object in list.objects.iter().filter(|object| options.selector.selects(object)) {
-                lines.push_back(line("ADDED", object));
+            let list = store.list(&options.resource.stored_as(), options.namespace.as_deref());
+            for object in &list.objects {
+                let shown = options.shown(object);
+                if options.selector.selects(&shown) {
+                    lines.push_back(line("ADDED", &(options.render)(&shown)));
+                }
             }
             if options.mark_initial_end {
                 lines.push_back(bookmark(&options.resource, list.version, true));
@@ -72,12 +86,12 @@ impl Watching {
             return;
         }
         self.seen = event.version;
-        let concerns = event.key.resource == self.options.resource.full_name()
+        let concerns = event.key.resource == self.options.resource.stored_as()
             && self.options.namespace.as_ref().is_none_or(|namespace| event.key.namespace == *namespace);
         if !concerns {
             return;
         }
-        let selects = |object: &Arc<Value>| self.options.selector.selects(object);
+        let selects = |object: &Arc<Value>| self.options.selector.selects(&self.options.shown(object));
         let before = event.previous.as_ref().is_some_and(selects);
         let after = event.kind != EventKind::Deleted && selects(&event.object);
         let kind = match (before, after) {
@@ -86,7 +100,8 @@ impl Watching {
             (true, false) => "DELETED",
             (false, false) => return,
         };
-        self.lines.push_back(line(kind, &event.object));
+        let object = (self.options.render)(&self.options.shown(&event.object));
+        self.lines.push_back(line(kind, &object));
     }
 
     /// `None` ends the watch: time is up, the watcher is too slow, or the store is closed.

@@ -2,9 +2,11 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use kube::core::cel::{CompiledSchema, Validator};
 use regex::Regex;
 use serde_json::{Value, json};
 
+use super::builtin;
 use super::catalog::Resource;
 use super::schema::{Cause, Patterns, apply_defaults, prune, validate};
 use super::status::ApiError;
@@ -28,7 +30,13 @@ fn valid_name(name: &str) -> bool {
 }
 
 /// Defaults, prunes and validates an object by its resource's rules.
-fn admit(resource: &Resource, object: &mut Value, unknown: UnknownFields, patterns: &Patterns) -> Result<(), ApiError> {
+fn admit(
+    resource: &Resource,
+    object: &mut Value,
+    old: Option<&Value>,
+    unknown: UnknownFields,
+    patterns: &Patterns,
+) -> Result<(), ApiError> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mut causes = Vec::new();
     if !valid_name(&name) {
@@ -41,13 +49,58 @@ fn admit(resource: &Resource, object: &mut Value, unknown: UnknownFields, patter
     if let Some(schema) = &resource.schema {
         let gone = prune(schema, object);
         if unknown == UnknownFields::Refuse && !gone.is_empty() {
-            let words: Vec<String> = gone.iter().map(|field| format!("unknown field \"{field}\"")).collect();
-            return Err(ApiError::bad_request(format!("strict decoding error: {}", words.join(", "))));
+            return Err(unknown_refused(&gone));
         }
         apply_defaults(schema, object);
         causes.extend(validate(schema, object, patterns));
+        // Rules are only asked about objects of the right shape.
+        if let Some(rules) = resource.rules.as_deref().filter(|_| causes.is_empty()) {
+            causes.extend(broken_rules(rules, schema, object, old));
+        }
+    } else {
+        match builtin::unknown_fields(resource, object) {
+            Ok(gone) if unknown == UnknownFields::Refuse && !gone.is_empty() => return Err(unknown_refused(&gone)),
+            Ok(_) => {}
+            Err(words) => {
+                let (kind, version) = (&resource.kind, &resource.version);
+                let message = format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {words}");
+                return Err(ApiError::bad_request(message));
+            }
+        }
     }
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(&resource.full_kind(), &name, &causes)) }
+}
+
+fn unknown_refused(fields: &[String]) -> ApiError {
+    let words: Vec<String> = fields.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+    ApiError::bad_request(format!("strict decoding error: {}", words.join(", ")))
+}
+
+/// The CEL rules that an object breaks; transition rules compare with the old object.
+fn broken_rules(rules: &CompiledSchema, schema: &Value, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let Err(errors) = Validator::new().validate_compiled(rules, object, old) else { return Vec::new() };
+    let causes = errors.into_vec().into_iter().map(|error| {
+        let field = error.field_path.trim_start_matches('.').to_owned();
+        let kind = schema_at(schema, &field)["type"].as_str().unwrap_or("object").to_owned();
+        let message = format!("Invalid value: \"{kind}\": {}", error.message);
+        let field = if field.is_empty() { "<nil>".to_owned() } else { field };
+        Cause { reason: "FieldValueInvalid", field, message }
+    });
+    causes.collect()
+}
+
+/// The schema of the field at a path like `spec.list[3].name`.
+fn schema_at<'a>(schema: &'a Value, path: &str) -> &'a Value {
+    let mut at = schema;
+    for part in path.split('.').filter(|part| !part.is_empty()) {
+        let name = part.split('[').next().unwrap_or_default();
+        let inner = &at["properties"][name];
+        at = if inner.is_null() { &at["additionalProperties"] } else { inner };
+        if part.contains('[') {
+            at = &at["items"];
+        }
+    }
+    at
 }
 
 /// Whether two objects differ in what raises the generation: anything but metadata and status.
@@ -74,7 +127,6 @@ pub fn create(
     patterns: &Patterns,
 ) -> Result<Value, ApiError> {
     if resource.has_status
-        && resource.full_name() != super::catalog::DEFINITIONS
         && let Some(fields) = object.as_object_mut()
     {
         fields.remove("status");
@@ -82,9 +134,13 @@ pub fn create(
     if resource.plural == "secrets" {
         encode_string_data(&mut object);
     }
-    admit(resource, &mut object, unknown, patterns)?;
+    admit(resource, &mut object, None, unknown, patterns)?;
     if resource.full_name() == super::catalog::DEFINITIONS {
         establish(&mut object, now);
+    }
+    if resource.full_name() == "namespaces" {
+        object["spec"] = json!({"finalizers": ["kubernetes"]});
+        object["status"] = json!({"phase": "Active"});
     }
     object["apiVersion"] = json!(resource.api_version());
     object["kind"] = json!(resource.kind);
@@ -148,7 +204,7 @@ pub fn update(
     }
     new["apiVersion"] = json!(resource.api_version());
     new["kind"] = json!(resource.kind);
-    admit(resource, &mut new, unknown, patterns)?;
+    admit(resource, &mut new, Some(old), unknown, patterns)?;
     if new == *old {
         return Ok(Change::Keep);
     }
@@ -174,6 +230,17 @@ pub fn delete(old: &Value, now: Timestamp) -> Change {
     marked["metadata"]["deletionTimestamp"] = json!(whole_seconds(now));
     marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
     marked["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
+    Change::Put(marked)
+}
+
+/// The first step of a namespace's end; its contents go before it does.
+pub fn terminate_namespace(old: &Value, now: Timestamp) -> Change {
+    if !old["metadata"]["deletionTimestamp"].is_null() {
+        return Change::Keep;
+    }
+    let mut marked = old.clone();
+    marked["metadata"]["deletionTimestamp"] = json!(whole_seconds(now));
+    marked["status"] = json!({"phase": "Terminating"});
     Change::Put(marked)
 }
 

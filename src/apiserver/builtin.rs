@@ -1,0 +1,67 @@
+//! Built-in kinds against their types: wrong types are refused, unknown fields found. Pure.
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::catalog::Resource;
+
+/// Paths of fields that the kind does not have. The error says which type does not fit.
+pub fn unknown_fields(resource: &Resource, object: &Value) -> Result<Vec<String>, String> {
+    match resource.kind.as_str() {
+        "ConfigMap" => check::<ConfigMap>(object),
+        "Event" => check::<Event>(object),
+        "Namespace" => check::<Namespace>(object),
+        "Secret" => check::<Secret>(object),
+        "Service" => check::<Service>(object),
+        "ServiceAccount" => check::<ServiceAccount>(object),
+        "Lease" => check::<Lease>(object),
+        "Ingress" => check::<Ingress>(object),
+        "IngressClass" => check::<IngressClass>(object),
+        "CustomResourceDefinition" => check::<CustomResourceDefinition>(object),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn check<T: DeserializeOwned + Serialize>(object: &Value) -> Result<Vec<String>, String> {
+    let typed: T = serde_json::from_value(object.clone()).map_err(|error| error.to_string())?;
+    let known = serde_json::to_value(&typed).map_err(|error| error.to_string())?;
+    let mut unknown = Vec::new();
+    compare(object, &known, "", &mut unknown);
+    Ok(unknown)
+}
+
+/// Whether a value says nothing, so that a type may have left it out.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(says_nothing),
+        _ => false,
+    }
+}
+
+fn compare(given: &Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
+    match (given, known) {
+        (Value::Object(given), Value::Object(known)) => {
+            for (name, value) in given {
+                let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match known.get(name) {
+                    Some(inner) => compare(value, inner, &at, unknown),
+                    None if says_nothing(value) => {}
+                    None => unknown.push(at),
+                }
+            }
+        }
+        (Value::Array(given), Value::Array(known)) => {
+            for (index, (given, known)) in given.iter().zip(known).enumerate() {
+                compare(given, known, &format!("{path}[{index}]"), unknown);
+            }
+        }
+        _ => {}
+    }
+}

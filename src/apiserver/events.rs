@@ -1,0 +1,86 @@
+//! Events have two versions with other field names. They are kept as `events.k8s.io/v1` and shown as either.
+//! Pure.
+use serde_json::{Value, json};
+
+/// Field in `events.k8s.io/v1`, field in `v1`.
+const NAMES: [(&str, &str); 7] = [
+    ("regarding", "involvedObject"),
+    ("note", "message"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+fn renamed(event: &Value, names: impl Iterator<Item = (&'static str, &'static str)>) -> Value {
+    let mut event = event.clone();
+    if let Some(fields) = event.as_object_mut() {
+        for (from, to) in names {
+            if let Some(value) = fields.remove(from) {
+                fields.insert(to.to_owned(), value);
+            }
+        }
+    }
+    event
+}
+
+/// A kept event as a core one.
+pub fn to_core(event: &Value) -> Value {
+    let mut core = renamed(event, NAMES.into_iter());
+    core["apiVersion"] = json!("v1");
+    core["kind"] = json!("Event");
+    // kubectl shows counts and times by the old fields alone.
+    let first = core["eventTime"].clone();
+    let series = core["series"].clone();
+    if core["firstTimestamp"].is_null() {
+        core["firstTimestamp"] = whole(&first);
+    }
+    if core["lastTimestamp"].is_null() {
+        core["lastTimestamp"] =
+            whole(if series["lastObservedTime"].is_null() { &first } else { &series["lastObservedTime"] });
+    }
+    if core["count"].is_null() {
+        core["count"] = if series["count"].is_null() { json!(1) } else { series["count"].clone() };
+    }
+    if core["source"].is_null() {
+        core["source"] = json!({"component": core["reportingComponent"]});
+    }
+    core
+}
+
+/// Times of the old fields have whole seconds.
+fn whole(time: &Value) -> Value {
+    match time.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
+        Some(time) => json!(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        None => time.clone(),
+    }
+}
+
+/// A core event as it is kept.
+pub fn from_core(event: &Value) -> Value {
+    let mut kept = renamed(event, NAMES.into_iter().map(|(new, old)| (old, new)));
+    kept["apiVersion"] = json!("events.k8s.io/v1");
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_the_same_in_both_versions() {
+        let kept = json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}, "note": "words",
+            "regarding": {"kind": "ResetPortal", "name": "acme"}, "reportingController": "portalkeeper",
+            "eventTime": "2026-11-24T10:00:00.123456Z", "type": "Normal",
+        });
+        let core = to_core(&kept);
+        assert_eq!(core["message"], "words");
+        assert_eq!(core["involvedObject"]["name"], "acme");
+        assert_eq!((&core["count"], &core["source"]["component"]), (&json!(1), &json!("portalkeeper")));
+        assert_eq!(core["lastTimestamp"], "2026-11-24T10:00:00Z");
+        let back = from_core(&core);
+        assert_eq!((&back["note"], &back["regarding"]), (&kept["note"], &kept["regarding"]));
+    }
+}

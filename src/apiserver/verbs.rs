@@ -1,0 +1,307 @@
+//! The verbs on objects: list, watch, get, create, replace, patch, delete.
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Response;
+use serde_json::{Value, json};
+
+use super::events;
+use super::patch::Patch;
+use super::rest::{Answer, AnswerBody, ApiServer, Call, Target, json_answer, stream_answer};
+use super::selector::Selector;
+use super::status::ApiError;
+use super::store::{Change, Key, Snapshot};
+use super::table::{Form, metadata, table};
+use super::watch::{WatchOptions, watch};
+use super::write;
+
+fn selector(call: &Call) -> Result<Selector, ApiError> {
+    Selector::parse(call.parameter("labelSelector"), call.parameter("fieldSelector"))
+}
+
+impl ApiServer {
+    pub(super) fn get(&self, target: &Target, name: &str, call: &Call) -> Answer {
+        let found = self.0.store.get(&target.key(name));
+        let object = found.ok_or_else(|| ApiError::not_found(&target.resource.full_name(), name))?;
+        Ok(self.object_answer(200, target, call, &object))
+    }
+
+    pub(super) fn list(&self, target: &Target, call: &Call) -> Answer {
+        let selector = selector(call)?;
+        let Snapshot { version, objects } =
+            self.0.store.list(&target.resource.stored_as(), target.namespace.as_deref());
+        let mut objects: Vec<Value> = objects.iter().map(|object| target.shown(object)).collect();
+        objects.retain(|object| selector.selects(object));
+        let about = json!({"resourceVersion": version.to_string()});
+        let list = match call.form {
+            Form::Table => {
+                let include = call.parameter("includeObject").unwrap_or("Metadata");
+                let shown: Vec<&Value> = objects.iter().collect();
+                table(&target.resource, &shown, &about, include, self.0.clock.now())
+            }
+            Form::Metadata => json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": about,
+                "items": objects.iter().map(metadata).collect::<Vec<_>>(),
+            }),
+            Form::Whole => json!({
+                "kind": format!("{}List", target.resource.kind), "apiVersion": target.resource.api_version(),
+                "metadata": about, "items": objects,
+            }),
+        };
+        Ok(json_answer(200, &list))
+    }
+
+    pub(super) fn watch(&self, target: &Target, call: &Call) -> Answer {
+        let initial = call.flag("sendInitialEvents");
+        let since = match call.parameter("resourceVersion") {
+            None | Some("0") => None,
+            Some(_) if initial => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                ApiError::bad_request(format!("resourceVersion: Invalid value: \"{text}\": must be a number"))
+            })?),
+        };
+        let (resource, form) = (Arc::clone(&target.resource), call.form);
+        let include = call.parameter("includeObject").unwrap_or("Metadata").to_owned();
+        let clock = Arc::clone(&self.0.clock);
+        let render = move |object: &Value| match form {
+            Form::Whole => object.clone(),
+            Form::Metadata => metadata(object),
+            Form::Table => {
+                let about = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                table(&resource, &[object], &about, &include, clock.now())
+            }
+        };
+        let options = WatchOptions {
+            resource: Arc::clone(&target.resource),
+            namespace: target.namespace.clone(),
+            selector: selector(call)?,
+            since,
+            bookmarks: call.flag("allowWatchBookmarks"),
+            mark_initial_end: initial,
+            timeout: call.parameter("timeoutSeconds").and_then(|text| text.parse().ok()).map(Duration::from_secs),
+            render: Box::new(render),
+        };
+        Ok(stream_answer(watch(&self.0.store, options)?))
+    }
+
+    pub(super) async fn create(&self, target: &Target, call: &Call) -> Answer {
+        let mut object = call.json()?;
+        if !object.is_object() {
+            return Err(ApiError::bad_request("the object provided is not a JSON object"));
+        }
+        let resource = &target.resource;
+        for (field, expected) in [("kind", resource.kind.clone()), ("apiVersion", resource.api_version())] {
+            if let Some(given) = object[field].as_str().filter(|given| !given.is_empty() && **given != *expected) {
+                return Err(ApiError::bad_request(format!(
+                    "the API version in the data ({given}) does not match the expected {field} ({expected})"
+                )));
+            }
+        }
+        if resource.is_core_event() {
+            object = events::from_core(&object);
+        }
+        if !object["metadata"].is_object() {
+            object["metadata"] = json!({});
+        }
+        if object["metadata"]["name"].as_str().unwrap_or_default().is_empty()
+            && let Some(prefix) = object["metadata"]["generateName"].as_str()
+        {
+            let suffix = uuid::Uuid::new_v4().simple().to_string();
+            object["metadata"]["name"] = json!(format!("{prefix}{}", &suffix[..5]));
+        }
+        if resource.namespaced {
+            let namespace = target.namespace.as_deref().ok_or_else(ApiError::not_allowed)?;
+            self.namespace_takes(namespace, &resource.full_name(), object["metadata"]["name"].as_str())?;
+            match object["metadata"]["namespace"].as_str() {
+                Some(own) if own != namespace => {
+                    return Err(ApiError::bad_request(format!(
+                        "the namespace of the provided object does not match the namespace sent on the request ({own} and {namespace})"
+                    )));
+                }
+                _ => object["metadata"]["namespace"] = json!(namespace),
+            }
+        }
+        let made = write::create(&target.stored, object, self.0.clock.now(), call.unknown_fields(), &self.0.patterns)?;
+        let name = made["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let key = target.key(&name);
+        let full = resource.full_name();
+        let mut preview = None;
+        let stored = self
+            .0
+            .store
+            .transact(&key, |old| match old {
+                Some(_) => Err(ApiError::already_exists(&full, &name)),
+                None if call.dry_run() => {
+                    preview = Some(made);
+                    Ok(Change::Keep)
+                }
+                None => Ok(Change::Put(made)),
+            })
+            .await?;
+        self.outcome(201, target, call, &name, preview, stored)
+    }
+
+    fn outcome(
+        &self,
+        status: u16,
+        target: &Target,
+        call: &Call,
+        name: &str,
+        preview: Option<Value>,
+        stored: Option<Arc<Value>>,
+    ) -> Answer {
+        match (preview, stored) {
+            (Some(preview), _) => Ok(self.object_answer(status, target, call, &preview)),
+            (None, Some(stored)) => Ok(self.object_answer(status, target, call, &stored)),
+            (None, None) => Err(ApiError::not_found(&target.resource.full_name(), name)),
+        }
+    }
+
+    /// New objects are taken only by a namespace that is there and is to stay.
+    fn namespace_takes(&self, namespace: &str, resource: &str, name: Option<&str>) -> Result<(), ApiError> {
+        let key = Key { resource: "namespaces".to_owned(), namespace: String::new(), name: namespace.to_owned() };
+        let found = self.0.store.get(&key).ok_or_else(|| ApiError::not_found("namespaces", namespace))?;
+        if found["metadata"]["deletionTimestamp"].is_null() {
+            return Ok(());
+        }
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        Err(ApiError::forbidden(resource, name.unwrap_or_default(), &why))
+    }
+
+    pub(super) async fn replace(&self, target: &Target, name: &str, call: &Call) -> Answer {
+        let mut new = call.json()?;
+        if !new["metadata"].is_object() {
+            return Err(ApiError::bad_request("the object provided has no metadata"));
+        }
+        if target.resource.is_core_event() {
+            new = events::from_core(&new);
+        }
+        self.change(target, name, call, move |_| Ok(new)).await
+    }
+
+    pub(super) async fn patch(&self, target: &Target, name: &str, call: &Call) -> Answer {
+        let patch = Patch::parse(&target.resource, &call.content_type, &call.body)?;
+        let core_event = target.resource.is_core_event();
+        self.change(target, name, call, move |old| {
+            if core_event {
+                return Ok(events::from_core(&patch.apply(&events::to_core(old))?));
+            }
+            patch.apply(old)
+        })
+        .await
+    }
+
+    /// One read-modify-write, with no other write in between.
+    async fn change(
+        &self,
+        target: &Target,
+        name: &str,
+        call: &Call,
+        make: impl FnOnce(&Value) -> Result<Value, ApiError>,
+    ) -> Answer {
+        let full = target.resource.full_name();
+        let mut preview = None;
+        let stored = self
+            .0
+            .store
+            .transact(&target.key(name), |old| {
+                let old = old.ok_or_else(|| ApiError::not_found(&full, name))?;
+                let mut new = make(old)?;
+                if new["metadata"]["name"].is_null() {
+                    new["metadata"]["name"] = json!(name);
+                }
+                if new["metadata"]["name"] != *name {
+                    return Err(ApiError::bad_request(format!(
+                        "the name of the object ({}) does not match the name on the URL ({name})",
+                        new["metadata"]["name"].as_str().unwrap_or_default()
+                    )));
+                }
+                new["metadata"]["namespace"] = old["metadata"]["namespace"].clone();
+                if new["metadata"]["namespace"].is_null()
+                    && let Some(fields) = new["metadata"].as_object_mut()
+                {
+                    fields.remove("namespace");
+                }
+                let unknown = call.unknown_fields();
+                match write::update(&target.stored, old, new, target.status, unknown, &self.0.patterns)? {
+                    Change::Put(object) if call.dry_run() => {
+                        preview = Some(object);
+                        Ok(Change::Keep)
+                    }
+                    Change::Remove if call.dry_run() => Ok(Change::Keep),
+                    change => Ok(change),
+                }
+            })
+            .await?;
+        self.outcome(200, target, call, name, preview, stored)
+    }
+
+    pub(super) async fn delete(&self, target: &Target, name: &str, call: &Call) -> Answer {
+        let options = if call.body.is_empty() { Value::Null } else { call.json()? };
+        let dry_run =
+            call.dry_run() || options["dryRun"].as_array().is_some_and(|modes| modes.iter().any(|m| m == "All"));
+        let full = target.resource.full_name();
+        let now = self.0.clock.now();
+        let is_namespace = full == "namespaces";
+        let mut gone = false;
+        let last = self
+            .0
+            .store
+            .transact(&target.key(name), |old| {
+                let old = old.ok_or_else(|| ApiError::not_found(&full, name))?;
+                for field in ["uid", "resourceVersion"] {
+                    if let Some(wanted) = options["preconditions"][field].as_str()
+                        && old["metadata"][field] != *wanted
+                    {
+                        let had = old["metadata"][field].as_str().unwrap_or_default();
+                        let shown = if field == "uid" { "UID" } else { "ResourceVersion" };
+                        let why = format!(
+                            "Precondition failed: {shown} in precondition: {wanted}, {shown} in object meta: {had}"
+                        );
+                        return Err(ApiError::conflict(&full, name, &why));
+                    }
+                }
+                let change = if is_namespace { write::terminate_namespace(old, now) } else { write::delete(old, now) };
+                gone = change == Change::Remove;
+                Ok(if dry_run { Change::Keep } else { change })
+            })
+            .await?
+            .ok_or_else(|| ApiError::not_found(&full, name))?;
+        if is_namespace && !dry_run {
+            self.empty_namespace(name.to_owned());
+        }
+        if !gone {
+            return Ok(self.object_answer(200, target, call, &last));
+        }
+        let details = json!({
+            "name": name, "group": target.resource.group, "kind": target.resource.plural, "uid": last["metadata"]["uid"],
+        });
+        Ok(success(details))
+    }
+
+    /// Deletes everything a list with the same selectors holds, and answers that list.
+    pub(super) async fn delete_all(&self, target: &Target, call: &Call) -> Answer {
+        if target.resource.namespaced && target.namespace.is_none() || target.resource.full_name() == "namespaces" {
+            return Err(ApiError::not_allowed());
+        }
+        let selector = selector(call)?;
+        let listed = self.list(target, call)?;
+        let now = self.0.clock.now();
+        for object in self.0.store.list(&target.resource.stored_as(), target.namespace.as_deref()).objects {
+            if !selector.selects(&target.shown(&object)) || call.dry_run() {
+                continue;
+            }
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let delete = |old: Option<&Arc<Value>>| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)));
+            self.0.store.transact::<ApiError>(&target.key(name), delete).await?;
+        }
+        Ok(listed)
+    }
+}
+
+fn success(details: Value) -> Response<AnswerBody> {
+    json_answer(
+        200,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+    )
+}
