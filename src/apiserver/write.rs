@@ -133,6 +133,9 @@ pub fn create(
     }
     if resource.plural == "secrets" {
         encode_string_data(&mut object);
+        if object["type"].as_str().unwrap_or_default().is_empty() {
+            object["type"] = json!("Opaque");
+        }
     }
     admit(resource, &mut object, None, unknown, patterns)?;
     if resource.full_name() == super::catalog::DEFINITIONS {

@@ -1,3 +1,15 @@
 //! Wiring: what each command does with the parts.
 pub mod crds;
+pub mod daemon;
+pub mod data;
+mod environment;
+pub mod install;
+pub mod manifests;
+pub mod plan;
+pub mod recovery;
+pub mod sandbox;
 pub mod snippets;
+mod standalone;
+
+pub use daemon::{AppError, RunOptions, run};
+pub use standalone::{StandaloneOptions, standalone};

@@ -1,10 +1,15 @@
 //! The command line.
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::app::{self, snippets::SnippetsOptions};
+use crate::app::plan::PlanOptions;
+use crate::app::sandbox::SandboxOptions;
+use crate::app::snippets::SnippetsOptions;
+use crate::app::{self, RunOptions, StandaloneOptions, data};
+use crate::telemetry;
 
 /// Branded password reset portals, declared as Kubernetes objects.
 #[derive(Debug, Parser)]
@@ -12,11 +17,80 @@ use crate::app::{self, snippets::SnippetsOptions};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Which log lines are written to standard error: levels, also per module.
+    #[arg(long, global = true, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, global = true, env = "LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run with a Kubernetes cluster: the one this process is in, or the one of KUBECONFIG.
+    Run {
+        #[command(flatten)]
+        data: Data,
+        /// Where the pages are served.
+        #[arg(long, default_value = "0.0.0.0:5000", value_name = "ADDRESS:PORT")]
+        listen: SocketAddr,
+        /// Where health, readiness and metrics are served.
+        #[arg(long, default_value = "0.0.0.0:9090", value_name = "ADDRESS:PORT")]
+        health_listen: SocketAddr,
+        /// The controller's own namespace, where the classes' Secrets are.
+        #[arg(long, env = "POD_NAMESPACE", default_value = "portalkeeper")]
+        namespace: String,
+    },
+    /// Run on one machine without a cluster, with an embedded Kubernetes-compatible API.
+    Standalone {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        ports: Ports,
+        /// Folder of YAML files that is applied at start and whenever it changes.
+        #[arg(long, value_name = "DIR")]
+        manifests: Option<PathBuf>,
+    },
+    /// Run with everything outside simulated, and two portals to look at. Needs no account.
+    Sandbox {
+        /// Where everything is kept.
+        #[arg(long, env = "PORTALKEEPER_SANDBOX_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
+        #[command(flatten)]
+        ports: Ports,
+        /// Where the simulators and the inbox are served.
+        #[arg(long, default_value = "127.0.0.1:5001", value_name = "ADDRESS:PORT")]
+        simulators_listen: SocketAddr,
+        /// Folder of YAML files that is applied at start and whenever it changes.
+        #[arg(long, value_name = "DIR")]
+        manifests: Option<PathBuf>,
+    },
+    /// Print what would change outside; change nothing.
+    Plan {
+        #[command(flatten)]
+        data: Data,
+        /// The cluster; without it the kubeconfig of the data directory, then the usual places.
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+        /// The controller's own namespace.
+        #[arg(long, env = "POD_NAMESPACE", default_value = "portalkeeper")]
+        namespace: String,
+    },
+    /// Set and list the addresses to which reset links are sent.
+    Recovery {
+        #[command(flatten)]
+        data: Data,
+        #[command(subcommand)]
+        command: RecoveryCommand,
+    },
     /// Print the custom resource definitions as YAML, or write them to a folder, one file each.
     Crds {
         /// Folder to write to; without it they are printed.
@@ -39,16 +113,55 @@ pub enum Command {
     },
 }
 
-/// Parses the arguments and runs the command; a failure is printed as one line.
+/// What to do with recovery addresses.
+#[derive(Debug, Subcommand)]
+pub enum RecoveryCommand {
+    /// Set one mailbox's recovery address.
+    Set { mailbox: String, address: String },
+    /// Print every mailbox with its recovery address.
+    List,
+    /// Import a file with one `mailbox,address` a line, all or nothing.
+    Import { file: PathBuf },
+    /// Remove one mailbox's recovery address.
+    Remove { mailbox: String },
+}
+
+/// Where data is kept.
+#[derive(Debug, Args)]
+pub struct Data {
+    /// Where everything is kept; without it ~/.local/share/portalkeeper.
+    #[arg(long, env = "PORTALKEEPER_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+impl Data {
+    fn directory(self) -> PathBuf {
+        self.data.unwrap_or_else(|| data::default_directory("portalkeeper"))
+    }
+}
+
+/// The ports of a machine of its own; port 0 takes a free one.
+#[derive(Debug, Args)]
+pub struct Ports {
+    /// Where the pages are served.
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// Where the embedded Kubernetes API is served, over HTTPS.
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS:PORT")]
+    pub api_listen: SocketAddr,
+    /// Where health, readiness and metrics are served.
+    #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    pub health_listen: SocketAddr,
+}
+
+/// Parses the arguments and runs the command; a failure is printed as one line or a short list.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Crds { out } => app::crds::run(out.as_deref()).map_err(|error| error.to_string()),
-        Command::Snippets { host, origin, cname_target, proxy } => {
-            app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy })
-                .map(|text| print!("{text}"))
-                .map_err(|error| error.to_string())
-        }
+    let cli = Cli::parse();
+    let format = match cli.log_format {
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
     };
+    let done = telemetry::init(format, &cli.log).map_err(|error| error.to_string()).and_then(|()| execute(cli.command));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -56,4 +169,59 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn execute(command: Command) -> Result<(), String> {
+    match command {
+        Command::Crds { out } => app::crds::run(out.as_deref()).map_err(|error| error.to_string()),
+        Command::Snippets { host, origin, cname_target, proxy } => {
+            app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy })
+                .map(|text| print!("{text}"))
+                .map_err(|error| error.to_string())
+        }
+        Command::Run { data, listen, health_listen, namespace } => {
+            block_on(app::run(RunOptions { data: data.directory(), listen, health_listen, namespace }))
+        }
+        Command::Standalone { data, ports, manifests } => block_on(app::standalone(StandaloneOptions {
+            data: data.directory(),
+            listen: ports.listen,
+            api_listen: ports.api_listen,
+            health_listen: ports.health_listen,
+            manifests,
+        })),
+        Command::Sandbox { data, ports, simulators_listen, manifests } => {
+            block_on(app::sandbox::sandbox(SandboxOptions {
+                data: data.unwrap_or_else(|| data::default_directory("portalkeeper-sandbox")),
+                listen: ports.listen,
+                api_listen: ports.api_listen,
+                health_listen: ports.health_listen,
+                simulators_listen,
+                manifests,
+            }))
+        }
+        Command::Plan { data, kubeconfig, namespace } => {
+            let plan = app::plan::text(PlanOptions { data: data.directory(), kubeconfig, namespace });
+            block_on(plan).map(|(text, _)| print!("{text}"))
+        }
+        Command::Recovery { data, command } => {
+            let data = data.directory();
+            let work = async {
+                match command {
+                    RecoveryCommand::Set { mailbox, address } => app::recovery::set(&data, &mailbox, &address).await,
+                    RecoveryCommand::List => app::recovery::list(&data).await,
+                    RecoveryCommand::Import { file } => app::recovery::import(&data, &file).await,
+                    RecoveryCommand::Remove { mailbox } => app::recovery::remove(&data, &mailbox).await,
+                }
+            };
+            block_on(work).map(|text| print!("{text}"))
+        }
+    }
+}
+
+fn block_on<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start: {error}"))?;
+    let done = runtime.block_on(work).map_err(|error| error.to_string());
+    // What still waits for the network need not be waited for.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
 }

@@ -6,6 +6,7 @@ mod error;
 mod findings;
 mod logo;
 mod outside;
+mod plan;
 mod probe;
 mod provider;
 mod reconcile;
@@ -17,5 +18,6 @@ pub mod validate;
 
 pub use classes::{ClassSecrets, EnvironmentClass, EnvironmentSecrets};
 pub use error::ControllerError;
+pub use plan::{PortalPlan, plan};
 pub use run::{Controller, Deps, Readiness, Timing};
 pub use validate::Policy;

@@ -10,13 +10,21 @@ use crate::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
 use crate::telemetry::metrics;
 
+/// One write, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The condition that the instance stands for.
+    pub condition: &'static str,
+    pub words: String,
+}
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outside {
     pub findings: Vec<Finding>,
     pub resources: Vec<MadeResource>,
-    /// What was written, in words.
-    pub changes: Vec<String>,
+    /// What was written, each with the condition it belongs to.
+    pub changes: Vec<Written>,
     /// What would be written, in words.
     pub pending: Vec<String>,
     /// Something failed in a way that time may heal.
@@ -52,7 +60,7 @@ impl Outside {
                 };
                 self.findings.push(finding);
                 self.resources.extend(done.resources);
-                self.changes.extend(done.changes.into_iter().map(|words| format!("{}: {words}", worker.instance())));
+                self.changes.extend(written(type_, worker, done.changes));
                 self.pending.extend(done.pending.into_iter().map(|words| format!("{}: {words}", worker.instance())));
             }
             Err(error) => {
@@ -62,6 +70,11 @@ impl Outside {
             }
         }
     }
+}
+
+fn written(condition: &'static str, worker: &Worker, changes: Vec<String>) -> impl Iterator<Item = Written> {
+    let instance = worker.instance().to_owned();
+    changes.into_iter().map(move |words| Written { condition, words: format!("{instance}: {words}") })
 }
 
 /// Workers of a class, with the condition each stands for.
@@ -111,7 +124,7 @@ pub async fn withdraw(
         match answer {
             Ok(done) => {
                 metrics::changed(worker.instance(), done.changes.len());
-                outside.changes.extend(done.changes.into_iter().map(|words| format!("{}: {words}", worker.instance())));
+                outside.changes.extend(written(type_, worker, done.changes));
             }
             Err(error) => {
                 outside.retry = true;

@@ -256,7 +256,7 @@ impl Context {
     }
 
     /// The class and the checked portal, or why it is not accepted.
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         portal: &ResetPortal,
     ) -> Result<Result<(Arc<ClassRuntime>, ValidPortal), Finding>, ControllerError> {
@@ -481,7 +481,7 @@ impl Context {
 }
 
 /// Names at which something was made that are not the wanted one.
-fn former_hosts(made: &[MadeResource], host: &HostName) -> Vec<HostName> {
+pub(super) fn former_hosts(made: &[MadeResource], host: &HostName) -> Vec<HostName> {
     let mut former: Vec<HostName> =
         made.iter().filter_map(|made| HostName::parse(&made.name).ok()).filter(|name| name != host).collect();
     former.sort();

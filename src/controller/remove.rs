@@ -49,8 +49,8 @@ impl Context {
             if mode == Mode::ObserveOnly { Ok(Outside::default()) } else { self.withdraw_all(portal).await? };
         let problems: Vec<Finding> = match outside {
             Ok(outside) => {
-                for words in &outside.changes {
-                    self.reports.event(portal, EventType::Normal, "Removed", "Delete", words).await;
+                for written in &outside.changes {
+                    self.reports.written(portal, written).await;
                 }
                 if outside.findings.is_empty() {
                     return self.let_go(portal, &uid).await;

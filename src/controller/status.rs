@@ -7,7 +7,8 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 
 use super::error::{ControllerError, is_code};
-use crate::api::condition::{Finding, READY, conditions};
+use super::outside::Written;
+use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, conditions};
 use crate::api::portal::{MadeResource, ResetPortalStatus};
 use crate::api::{FIELD_MANAGER, ResetPortal};
 
@@ -26,7 +27,7 @@ pub struct Found {
     pub pending: Vec<String>,
     pub last_proof: Option<Timestamp>,
     /// What was written outside, in words; each becomes an event.
-    pub changes: Vec<String>,
+    pub changes: Vec<Written>,
 }
 
 /// Writes status and events.
@@ -58,8 +59,8 @@ impl Reports {
             pending: found.pending,
             last_proof: found.last_proof.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         };
-        for words in &found.changes {
-            self.event(portal, EventType::Normal, "Programmed", "Program", words).await;
+        for written in &found.changes {
+            self.written(portal, written).await;
         }
         if new == old {
             return Ok(());
@@ -80,6 +81,13 @@ impl Reports {
             self.event(portal, kind, &ready.reason, "Reconcile", &ready.message).await;
         }
         Ok(())
+    }
+
+    /// Tells of one write.
+    pub async fn written(&self, portal: &ResetPortal, written: &Written) {
+        // Reasons differ by system, because events of one reason are counted instead of listed.
+        let reason = if written.condition == DNS_PROGRAMMED { "RecordChanged" } else { "RouteChanged" };
+        self.event(portal, EventType::Normal, reason, "Program", &written.words).await;
     }
 
     /// Publishes one event. An event that cannot be published is logged and no reason to stop.

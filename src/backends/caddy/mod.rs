@@ -196,6 +196,7 @@ fn unreachable(error: crate::http::HttpError) -> BackendError {
     let mut failure = BackendError::from(error);
     if failure.reason == "Unreachable" {
         failure.message = failure.message.replacen("cannot reach caddy", "cannot reach Caddy's admin API", 1);
+        failure.message.push_str("; check that Caddy runs and that this is its admin address");
     }
     failure
 }

@@ -1,0 +1,247 @@
+//! What `run`, `standalone` and `sandbox` have in common: pages, health port, controller.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::data::{DataDirectory, DataError};
+use crate::api::clock::{Clock, SystemClock};
+use crate::api::{HostName, NameError};
+use crate::apiserver::AccessError;
+use crate::config::{ConfigError, Environment};
+use crate::controller::{Controller, ControllerError, Deps, EnvironmentClass, Policy, Readiness, Timing};
+use crate::http::serve::{Limits, serve};
+use crate::http::shutdown::{Shutdown, ShutdownHandle};
+use crate::reset::{Directory, ResetService};
+use crate::sandbox::SandboxError;
+use crate::store::{Store, StoreError};
+use crate::web::{HealthPages, Site, WebOptions, service};
+
+/// Why a command did not do its work. Each message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("cannot listen on {address}: {cause}; choose another address with {flag}")]
+    Listen { address: SocketAddr, cause: String, flag: &'static str },
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    ApiStore(#[from] crate::apiserver::store::StoreError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error("the environment has {} wrong value(s):\n{}", .0.len(), list(.0))]
+    Environment(Vec<ConfigError>),
+    #[error("ADMIN_HOST {0}")]
+    AdminHost(NameError),
+    #[error("cannot reach a Kubernetes API: {0}; run in a cluster, set KUBECONFIG, or use `portalkeeper standalone`")]
+    NoCluster(String),
+    #[error("the Kubernetes API refused or failed: {0}")]
+    Api(Box<kube::Error>),
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("an example cannot be read: {0}")]
+    Example(String),
+    #[error("cannot wait for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+fn list(errors: &[ConfigError]) -> String {
+    errors.iter().map(|error| format!("  {error}")).collect::<Vec<_>>().join("\n")
+}
+
+impl AppError {
+    /// Stable CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Listen { .. } => "CannotListen",
+            Self::Data(error) => error.reason(),
+            Self::Store(error) => error.reason(),
+            Self::ApiStore(error) => error.reason(),
+            Self::Access(error) => error.reason(),
+            Self::Environment(_) => "InvalidEnvironment",
+            Self::AdminHost(error) => error.reason(),
+            Self::NoCluster(_) => "NoCluster",
+            Self::Api(_) => "ApiFailed",
+            Self::Controller(error) => error.reason(),
+            Self::Sandbox(error) => error.reason(),
+            Self::Example(_) => "InvalidExample",
+            Self::Signals(_) => "SignalsFailed",
+        }
+    }
+}
+
+impl From<kube::Error> for AppError {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(Box::new(error))
+    }
+}
+
+/// Opens a port, or says which flag chooses another.
+pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let cause = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "the port is in use by another program".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need special rights".to_owned(),
+            _ => error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
+        };
+        AppError::Listen { address, cause, flag }
+    })
+}
+
+/// The environment, with its warnings logged.
+pub fn environment() -> Result<Environment, AppError> {
+    let environment = Environment::from_process().map_err(AppError::Environment)?;
+    for warning in &environment.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(environment)
+}
+
+/// Begins the shutdown at the first SIGINT or SIGTERM; the second ends the process at once.
+pub fn end_on_signals(handle: ShutdownHandle) -> Result<(), AppError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Signals)?;
+    tokio::spawn(async move {
+        let handle = handle;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        handle.begin();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// What the common part works with.
+pub struct DaemonParts {
+    pub client: kube::Client,
+    pub data: DataDirectory,
+    pub pages: TcpListener,
+    pub health: TcpListener,
+    pub environment: Option<EnvironmentClass>,
+    pub policy: Policy,
+    pub web: WebOptions,
+    pub timing: Timing,
+    pub shutdown: Shutdown,
+}
+
+/// The running common part.
+pub struct Daemon {
+    pub store: Store,
+    pub readiness: Readiness,
+    servers: Vec<JoinHandle<()>>,
+    controller: JoinHandle<Result<(), ControllerError>>,
+    _data: DataDirectory,
+}
+
+impl Daemon {
+    pub async fn start(parts: DaemonParts) -> Result<Self, AppError> {
+        let DaemonParts { client, data, pages, health, environment, policy, web, timing, shutdown } = parts;
+        let store = Store::open(&data.join("portalkeeper.db")).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (directory, readiness) = (Directory::default(), Readiness::default());
+        let resets = ResetService::start(store.clone(), Arc::clone(&clock), shutdown.clone());
+        let site = Site::new(directory.clone(), resets, web);
+        let ready = readiness.clone();
+        let health_pages = HealthPages::new(move || match ready.is_set() {
+            true => Ok(()),
+            false => Err("the portals have not been read from the API yet".to_owned()),
+        });
+        let servers = vec![
+            tokio::spawn(serve(pages, service(site), Limits::default(), shutdown.clone(), None)),
+            tokio::spawn(serve(health, health_pages.service(), Limits::default(), shutdown.clone(), None)),
+        ];
+        let controller = Controller::new(Deps {
+            client,
+            store: store.clone(),
+            directory,
+            clock,
+            environment,
+            policy,
+            timing,
+            readiness: readiness.clone(),
+            shutdown,
+        });
+        let controller = tokio::spawn(controller.run());
+        Ok(Self { store, readiness, servers, controller, _data: data })
+    }
+
+    /// Runs until shutdown, or until the controller cannot go on.
+    pub async fn wait(self, shutdown: &Shutdown) -> Result<(), AppError> {
+        let mut controller = self.controller;
+        let ended = tokio::select! {
+            ended = &mut controller => Some(ended),
+            () = shutdown.wait() => None,
+        };
+        let result = match ended {
+            Some(Ok(result)) => result.map_err(AppError::from),
+            Some(Err(_)) => Ok(()),
+            None => {
+                // What was begun outside is finished, within bounds.
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(5), controller).await;
+                Ok(())
+            }
+        };
+        if result.is_ok() {
+            for server in self.servers {
+                let _ = server.await;
+            }
+        }
+        result
+    }
+}
+
+/// What `run` was asked.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    pub health_listen: SocketAddr,
+    /// The controller's own namespace, where the classes' Secrets are.
+    pub namespace: String,
+}
+
+/// The policy that follows from the environment.
+pub fn policy(environment: &Environment, namespace: &str, open_grants: bool) -> Result<Policy, AppError> {
+    let admin_host = environment.admin_host.as_deref().map(HostName::parse).transpose().map_err(AppError::AdminHost)?;
+    Ok(Policy { controller_namespace: namespace.to_owned(), open_grants, admin_host })
+}
+
+/// `portalkeeper run`: with the cluster this process is in, or the one of the kubeconfig.
+pub async fn run(options: RunOptions) -> Result<(), AppError> {
+    crate::http::install_crypto_provider();
+    let environment = environment()?;
+    let policy = policy(&environment, &options.namespace, false)?;
+    let (handle, shutdown) = Shutdown::new();
+    let pages = listen(options.listen, "--listen").await?;
+    let health = listen(options.health_listen, "--health-listen").await?;
+    let data = DataDirectory::take(&options.data)?;
+    let client = kube::Client::try_default().await.map_err(|error| AppError::NoCluster(error.to_string()))?;
+    end_on_signals(handle)?;
+    let daemon = Daemon::start(DaemonParts {
+        client,
+        data,
+        pages,
+        health,
+        environment: environment.class.as_ref().map(super::environment::class),
+        policy,
+        web: WebOptions { force_https: environment.force_https, trusted_proxy_count: environment.trusted_proxy_count },
+        timing: Timing::default(),
+        shutdown: shutdown.clone(),
+    })
+    .await?;
+    tracing::info!(pages = %options.listen, health = %options.health_listen, "running");
+    daemon.wait(&shutdown).await
+}

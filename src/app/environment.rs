@@ -1,0 +1,79 @@
+//! From the environment's plain values to a class.
+use crate::api::class::{
+    CaddySettings, CloudflareSettings, MailboxSettings, ManualSettings, MxrouteSettings, PortalClassSpec,
+    ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings,
+};
+use crate::config::environment::{ClassVariables, ProxyVariables};
+use crate::controller::{EnvironmentClass, EnvironmentSecrets};
+
+/// The class `environment`.
+pub fn class(variables: &ClassVariables) -> EnvironmentClass {
+    let mut secrets = EnvironmentSecrets::default();
+    let proxy = match &variables.proxy {
+        ProxyVariables::Caddy { admin_url, origin, admin_token } => {
+            secrets.caddy_admin_token.clone_from(admin_token);
+            let caddy = CaddySettings {
+                admin_url: trimmed(admin_url),
+                origin: origin.clone(),
+                admin_token_secret_ref: None,
+                listen: None,
+            };
+            ProxySettings { caddy: Some(caddy), manual: None }
+        }
+        ProxyVariables::Manual { origin } => {
+            ProxySettings { caddy: None, manual: Some(ManualSettings { origin: origin.clone() }) }
+        }
+    };
+    let cloudflare = variables.cloudflare.as_ref().map(|cloudflare| {
+        secrets.cf_api_token = Some(cloudflare.api_token.clone());
+        CloudflareSettings {
+            account_id: cloudflare.account_id.clone(),
+            api_token_secret_ref: None,
+            api_url: cloudflare.api_url.as_ref().map(trimmed),
+        }
+    });
+    let mailbox = variables.mailbox.as_ref().map(|mx| {
+        secrets.mx_api_key = Some(mx.api_key.clone());
+        let mxroute = MxrouteSettings {
+            server: mx.server.clone(),
+            username: mx.user.clone(),
+            api_key_secret_ref: None,
+            api_url: mx.api_url.as_ref().map(trimmed),
+        };
+        MailboxSettings { mxroute: Some(mxroute) }
+    });
+    let smtp = variables.smtp.as_ref().map(|smtp| {
+        secrets.smtp_password.clone_from(&smtp.password);
+        let encryption = match (smtp.use_tls, smtp.port) {
+            (false, _) => SmtpEncryption::Plain,
+            (true, 465) => SmtpEncryption::Tls,
+            (true, _) => SmtpEncryption::StartTls,
+        };
+        SmtpSettings {
+            host: smtp.host.clone(),
+            port: smtp.port,
+            encryption,
+            username: smtp.user.clone(),
+            password_secret_ref: None,
+            from: smtp.from.clone(),
+        }
+    });
+    let spec = PortalClassSpec {
+        default: false,
+        cloudflare,
+        cname_target: variables.cname_target.clone(),
+        proxy,
+        mailbox,
+        smtp,
+        reset: ResetSettings::default(),
+        grants: Vec::new(),
+        public_scheme: Default::default(),
+        public_port: None,
+        probe: ProbeSettings::default(),
+    };
+    EnvironmentClass { spec, secrets }
+}
+
+fn trimmed(url: &url::Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}

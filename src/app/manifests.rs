@@ -1,0 +1,264 @@
+//! `--manifests DIR`: a folder of YAML documents that is applied at start and again whenever it changes,
+//! for people without kubectl.
+//!
+//! Every document is server-side applied under the field manager `manifests` and labelled, so that an object
+//! whose document is gone from the folder is deleted; objects made by other means are never deleted.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::discovery::{ApiResource, Discovery, Scope};
+use serde_json::Value;
+
+use crate::http::shutdown::Shutdown;
+
+const MANAGER: &str = "manifests";
+const LABEL: &str = "portalkeeper.dev/applied-by";
+const LABEL_VALUE: &str = "manifests";
+const POLL: Duration = Duration::from_secs(2);
+
+/// Why a document was not applied. Messages name the file and, where known, the line.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("cannot read the folder of manifests {path}: {source}", path = .path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error("{file}: {message}")]
+    Yaml { file: String, message: String },
+    #[error("{file}: document {document} has no {missing}")]
+    Incomplete { file: String, document: usize, missing: &'static str },
+    #[error("{file}: {kind} of {api_version} is not served here")]
+    UnknownKind { file: String, kind: String, api_version: String },
+    #[error("{file}: {kind} {name}: {message}")]
+    Refused { file: String, kind: String, name: String, message: String },
+    #[error("cannot ask the API what it serves: {0}")]
+    Discovery(String),
+}
+
+impl ManifestError {
+    /// Stable CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Folder { .. } => "FolderUnreadable",
+            Self::Yaml { .. } => "InvalidYaml",
+            Self::Incomplete { .. } => "IncompleteDocument",
+            Self::UnknownKind { .. } => "UnknownKind",
+            Self::Refused { .. } => "Refused",
+            Self::Discovery(_) => "DiscoveryFailed",
+        }
+    }
+}
+
+/// One YAML document with the place it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub file: String,
+    pub object: DynamicObject,
+}
+
+/// Reads `*.yaml`, `*.yml` and `*.json` of a folder in the order of their names.
+pub fn read_folder(folder: &Path) -> (Vec<Document>, Vec<ManifestError>) {
+    let mut documents = Vec::new();
+    let mut errors = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(source) => return (documents, vec![ManifestError::Folder { path: folder.to_owned(), source }]),
+    };
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")))
+        .collect();
+    files.sort();
+    for path in files {
+        let file = path.display().to_string();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => match parse(&file, &text) {
+                Ok(found) => documents.extend(found),
+                Err(error) => errors.push(error),
+            },
+            Err(error) => errors.push(ManifestError::Yaml { file, message: error.to_string() }),
+        }
+    }
+    (documents, errors)
+}
+
+/// Parses the documents of one file. Errors name the file, and the line where the YAML is at fault.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
+    let values: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| ManifestError::Yaml { file: file.to_owned(), message: error.to_string() })?;
+    let mut documents = Vec::new();
+    for (index, value) in values.into_iter().enumerate() {
+        if value.is_null() {
+            continue;
+        }
+        let missing = |missing| ManifestError::Incomplete { file: file.to_owned(), document: index + 1, missing };
+        let text_at = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).is_some_and(|t| !t.is_empty());
+        for (pointer, name) in [("/apiVersion", "apiVersion"), ("/kind", "kind"), ("/metadata/name", "metadata.name")] {
+            if !text_at(pointer) {
+                return Err(missing(name));
+            }
+        }
+        let object = serde_json::from_value(value)
+            .map_err(|error| ManifestError::Yaml { file: file.to_owned(), message: error.to_string() })?;
+        documents.push(Document { file: file.to_owned(), object });
+    }
+    Ok(documents)
+}
+
+/// Applies the folder once and prunes what an earlier pass applied and the folder no longer holds.
+/// Nothing is pruned while any document cannot be read, because its objects would look removed.
+pub async fn apply_folder(client: &kube::Client, folder: &Path) -> Vec<ManifestError> {
+    let (documents, mut errors) = read_folder(folder);
+    let whole = errors.is_empty();
+    let discovery = match Discovery::new(client.clone()).run().await {
+        Ok(discovery) => discovery,
+        Err(error) => {
+            errors.push(ManifestError::Discovery(error.to_string()));
+            return errors;
+        }
+    };
+    let mut wanted: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
+    for document in &documents {
+        match apply(client, &discovery, document).await {
+            Ok((resource, namespace)) => {
+                let kinds = wanted.entry((resource.api_version, resource.kind)).or_default();
+                kinds
+                    .insert((namespace.unwrap_or_default(), document.object.metadata.name.clone().unwrap_or_default()));
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    if whole && errors.is_empty() {
+        prune(client, &discovery, &wanted).await;
+    }
+    errors
+}
+
+/// Server-side applies one document.
+pub async fn apply(
+    client: &kube::Client,
+    discovery: &Discovery,
+    document: &Document,
+) -> Result<(ApiResource, Option<String>), ManifestError> {
+    let types = document.object.types.clone().unwrap_or_default();
+    let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
+    let gvk = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
+    let (resource, capabilities) = discovery.resolve_gvk(&gvk).ok_or_else(|| ManifestError::UnknownKind {
+        file: document.file.clone(),
+        kind: types.kind.clone(),
+        api_version: types.api_version.clone(),
+    })?;
+    let name = document.object.metadata.name.clone().unwrap_or_default();
+    let namespace = (capabilities.scope == Scope::Namespaced)
+        .then(|| document.object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()));
+    let api: Api<DynamicObject> = match &namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let mut object = document.object.clone();
+    object.metadata.labels.get_or_insert_default().insert(LABEL.to_owned(), LABEL_VALUE.to_owned());
+    let mut params = PatchParams::apply(MANAGER).force();
+    params.field_validation = Some(kube::api::ValidationDirective::Strict);
+    api.patch(&name, &params, &Patch::Apply(&object)).await.map_err(|error| ManifestError::Refused {
+        file: document.file.clone(),
+        kind: types.kind,
+        name,
+        message: match error {
+            kube::Error::Api(status) => status.message.clone(),
+            other => other.to_string(),
+        },
+    })?;
+    Ok((resource, namespace))
+}
+
+async fn prune(
+    client: &kube::Client,
+    discovery: &Discovery,
+    wanted: &BTreeMap<(String, String), BTreeSet<(String, String)>>,
+) {
+    let selector = ListParams::default().labels(&format!("{LABEL}={LABEL_VALUE}"));
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            if !capabilities.supports_operation("list") || !capabilities.supports_operation("delete") {
+                continue;
+            }
+            let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            let Ok(list) = all.list(&selector).await else { continue };
+            let kept = wanted.get(&(resource.api_version.clone(), resource.kind.clone()));
+            for object in list {
+                let namespace = object.metadata.namespace.clone().unwrap_or_default();
+                let name = object.metadata.name.clone().unwrap_or_default();
+                if kept.is_some_and(|kept| kept.contains(&(namespace.clone(), name.clone()))) {
+                    continue;
+                }
+                let api: Api<DynamicObject> = if namespace.is_empty() {
+                    Api::all_with(client.clone(), &resource)
+                } else {
+                    Api::namespaced_with(client.clone(), &namespace, &resource)
+                };
+                match api.delete(&name, &DeleteParams::default()).await {
+                    Ok(_) => tracing::info!(kind = %resource.kind, %namespace, %name, "deleted: its manifest is gone"),
+                    Err(error) => {
+                        tracing::warn!(kind = %resource.kind, %namespace, %name, %error, "cannot delete a pruned object")
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Names, sizes and times of the folder's files: what tells that it changed.
+fn fingerprint(folder: &Path) -> Vec<(PathBuf, u64, Option<std::time::SystemTime>)> {
+    let mut seen: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some((entry.path(), metadata.len(), metadata.modified().ok()))
+        })
+        .collect();
+    seen.sort();
+    seen
+}
+
+/// Keeps the folder applied until shutdown. Errors go to the log, once per change of the folder.
+pub async fn watch(client: kube::Client, folder: PathBuf, shutdown: Shutdown) {
+    let mut last = None;
+    loop {
+        let now = fingerprint(&folder);
+        if last.as_ref() != Some(&now) {
+            for error in apply_folder(&client, &folder).await {
+                tracing::error!(reason = error.reason(), "{error}");
+            }
+            last = Some(now);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_documents_name_their_file_and_what_is_wrong() {
+        let error = parse("portals/a.yaml", "apiVersion: v1\nkind: [unclosed\n").unwrap_err();
+        assert_eq!(error.reason(), "InvalidYaml");
+        assert!(error.to_string().starts_with("portals/a.yaml: "), "{error}");
+        assert!(error.to_string().contains("line"), "{error}");
+        let error = parse("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n").unwrap_err();
+        assert_eq!(error.to_string(), "b.yaml: document 1 has no metadata.name");
+    }
+
+    #[test]
+    fn several_documents_and_empty_ones_are_read() {
+        let text = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n";
+        let names: Vec<_> = parse("c.yaml", text).unwrap().into_iter().map(|d| d.object.metadata.name).collect();
+        assert_eq!(names, [Some("a".to_owned()), Some("b".to_owned())]);
+    }
+}

@@ -1,0 +1,75 @@
+//! `portalkeeper plan`: what would change, without changing anything.
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use super::daemon::{AppError, environment, policy};
+use super::data::existing_store;
+use crate::api::clock::SystemClock;
+use crate::controller::{Deps, PortalPlan, Readiness, Timing, plan};
+use crate::http::shutdown::Shutdown;
+use crate::reset::Directory;
+use crate::store::Store;
+
+/// What `plan` was asked.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    pub data: PathBuf,
+    /// Without it: the one in the data directory, or the usual places.
+    pub kubeconfig: Option<PathBuf>,
+    pub namespace: String,
+}
+
+/// The plan as text; the number is that of the changes.
+pub async fn text(options: PlanOptions) -> Result<(String, usize), AppError> {
+    crate::http::install_crypto_provider();
+    let environment = environment()?;
+    let own = options.data.join("kubeconfig");
+    let standalone = options.kubeconfig.is_none() && own.exists();
+    let policy = policy(&environment, &options.namespace, standalone)?;
+    let store = Store::open(&existing_store(&options.data)?).await?;
+    let no_cluster = |error: &dyn std::fmt::Display| AppError::NoCluster(error.to_string());
+    let client = match options.kubeconfig.or(Some(own).filter(|_| standalone)) {
+        Some(path) => {
+            let read = Kubeconfig::read_from(&path).map_err(|error| no_cluster(&error))?;
+            let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+            kube::Client::try_from(config.map_err(|error| no_cluster(&error))?)
+        }
+        None => kube::Client::try_default().await,
+    };
+    // Dropping the handle ends the workers with this function.
+    let (_handle, shutdown) = Shutdown::new();
+    let plans = plan(Deps {
+        client: client.map_err(|error| no_cluster(&error))?,
+        store,
+        directory: Directory::default(),
+        clock: Arc::new(SystemClock),
+        environment: environment.class.as_ref().map(super::environment::class),
+        policy,
+        timing: Timing::default(),
+        readiness: Readiness::default(),
+        shutdown,
+    })
+    .await?;
+    Ok(render(&plans))
+}
+
+fn render(plans: &[PortalPlan]) -> (String, usize) {
+    let mut text = String::new();
+    let count = plans.iter().map(|plan| plan.changes.len()).sum();
+    for plan in plans {
+        text.push_str(&format!("{}\n", plan.portal));
+        for change in &plan.changes {
+            text.push_str(&format!("  would  {change}\n"));
+        }
+        for problem in &plan.problems {
+            text.push_str(&format!("  held   {problem}\n"));
+        }
+        if plan.changes.is_empty() && plan.problems.is_empty() {
+            text.push_str("  as wanted\n");
+        }
+    }
+    text.push_str(&format!("{} portal(s), {count} change(s)\n", plans.len()));
+    (text, count)
+}

@@ -1,0 +1,84 @@
+//! `portalkeeper standalone`: one machine, no cluster, with the embedded API.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, environment, listen, policy};
+use super::data::DataDirectory;
+use super::install;
+use crate::api::clock::SystemClock;
+use crate::apiserver::{Access, ApiServer};
+use crate::controller::Timing;
+use crate::http::shutdown::Shutdown;
+use crate::web::WebOptions;
+
+/// The controller's own namespace in the embedded API.
+pub const NAMESPACE: &str = "portalkeeper";
+
+/// What `standalone` was asked.
+#[derive(Debug, Clone)]
+pub struct StandaloneOptions {
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    pub api_listen: SocketAddr,
+    pub health_listen: SocketAddr,
+    /// Folder of YAML documents that is kept applied.
+    pub manifests: Option<PathBuf>,
+}
+
+/// A client of the embedded API, and what kubectl needs to reach it.
+pub struct Embedded {
+    pub client: kube::Client,
+    pub kubeconfig: PathBuf,
+}
+
+/// Opens the embedded API in a data directory and serves it.
+pub async fn embed(
+    data: &DataDirectory,
+    listener: tokio::net::TcpListener,
+    shutdown: &Shutdown,
+) -> Result<Embedded, AppError> {
+    let server = ApiServer::open(&data.join("api.db"), Arc::new(SystemClock)).await?;
+    let client = server.client("default");
+    install::definitions(&client).await?;
+    let address = listener.local_addr().map_err(AppError::Signals)?;
+    let access = Access::prepare(data.path(), address)?;
+    let kubeconfig = access.kubeconfig.clone();
+    tokio::spawn(server.clone().listen(listener, access, shutdown.clone()));
+    tokio::spawn(server.clone().sweep_events(shutdown.clone()));
+    Ok(Embedded { client, kubeconfig })
+}
+
+/// Runs until a signal.
+pub async fn standalone(options: StandaloneOptions) -> Result<(), AppError> {
+    crate::http::install_crypto_provider();
+    let environment = environment()?;
+    let policy = policy(&environment, NAMESPACE, true)?;
+    let (handle, shutdown) = Shutdown::new();
+    let pages = listen(options.listen, "--listen").await?;
+    let api = listen(options.api_listen, "--api-listen").await?;
+    let health = listen(options.health_listen, "--health-listen").await?;
+    let data = DataDirectory::take(&options.data)?;
+    let embedded = embed(&data, api, &shutdown).await?;
+    end_on_signals(handle)?;
+    if let Some(folder) = options.manifests {
+        tokio::spawn(super::manifests::watch(embedded.client.clone(), folder, shutdown.clone()));
+    }
+    let address = pages.local_addr().unwrap_or(options.listen);
+    let daemon = Daemon::start(DaemonParts {
+        client: embedded.client.clone(),
+        data,
+        pages,
+        health,
+        environment: environment.class.as_ref().map(super::environment::class),
+        policy,
+        web: WebOptions { force_https: environment.force_https, trusted_proxy_count: environment.trusted_proxy_count },
+        timing: Timing::default(),
+        shutdown: shutdown.clone(),
+    })
+    .await?;
+    println!("Pages       http://{address}/ (by the portals' host names)");
+    println!("kubeconfig  {}", embedded.kubeconfig.display());
+    println!("Try         kubectl --kubeconfig {} get resetportals -A", embedded.kubeconfig.display());
+    daemon.wait(&shutdown).await
+}
