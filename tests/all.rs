@@ -2,13 +2,17 @@
 mod apiserver;
 mod architecture;
 mod backends;
+mod browser;
 mod caddy;
+mod commands;
 mod controller;
 mod generated;
 mod http;
+mod kubectl;
 mod mail;
 mod mailbox;
 mod peers;
+mod process;
 mod reset;
 mod snippets;
 mod web;

@@ -326,12 +326,11 @@ async fn routes_lost_by_a_restart_of_real_caddy_come_back() {
         real.process.kill();
         scene.clock.advance(SignedDuration::from_secs(61));
         let gone = scene.want("reset.acme.example").await.expect_err("nobody listens");
-        let wanted =
-            format!(
-                "cannot reach Caddy's admin API at http://127.0.0.1:{}: connection refused; check that Caddy runs and that \
+        let wanted = format!(
+            "cannot reach Caddy's admin API at http://127.0.0.1:{}: connection refused; check that Caddy runs and that \
                  this is its admin address",
-                real.admin_port
-            );
+            real.admin_port
+        );
         assert_eq!((gone.class, gone.reason, gone.message), (ErrorClass::Unavailable, "Unreachable", wanted));
         // when it starts again with the user's file, then the route is put back
         real.process = Running::start(&real.program, real.home.path(), &["run", "--config", "caddy.json"]);

@@ -144,7 +144,7 @@ fn kubeconfig_text(address: SocketAddr, ca: &str, token: &str) -> String {
     let ca = STANDARD.encode(ca);
     format!(
         "apiVersion: v1\nkind: Config\nclusters:\n- name: portalkeeper\n  cluster:\n    server: {server}\n    \
-         certificate-authority-data: {ca}\nusers:\n- name: portalkeeper\n  user:\n    token: {token}\ncontexts:\n\
+         certificate-authority-data: {ca}\nusers:\n- name: portalkeeper\n  user:\n    token: \"{token}\"\ncontexts:\n\
          - name: portalkeeper\n  context:\n    cluster: portalkeeper\n    user: portalkeeper\n    namespace: default\n\
          current-context: portalkeeper\n"
     )

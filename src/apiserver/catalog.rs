@@ -102,7 +102,8 @@ fn built_in((group, version, plural, kind, namespaced, has_status, short): &Buil
         singular: kind.to_lowercase(),
         kind: (*kind).to_owned(),
         short_names: short.iter().map(|name| (*name).to_owned()).collect(),
-        categories: Vec::new(),
+        // What `kubectl get all` means, as far as it is served.
+        categories: if *plural == "services" { vec!["all".to_owned()] } else { Vec::new() },
         namespaced: *namespaced,
         has_status: *has_status,
         schema: None,

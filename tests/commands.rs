@@ -1,0 +1,129 @@
+//! The commands as people type them: what they print, what they say when something is wrong.
+use std::net::TcpListener;
+
+use crate::process::{Sandbox, output, text};
+use crate::world::raw;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sandbox_greets_keeps_its_data_and_ends_with_ctrl_c() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Sandbox::start(folder.path());
+    for words in [
+        "the inbox",
+        "the DNS records",
+        "kubeconfig",
+        "get resetportals",
+        "describe resetportal acme",
+        "delete resetportal globex",
+    ] {
+        assert!(first.greeting.contains(words), "no {words} in {}", first.greeting);
+    }
+    // the two portals, the overview and the pages of the simulators are there
+    let mut served = 0;
+    for _ in 0..500 {
+        served = raw(first.pages, "GET", "reset.acme.localhost", "/", &[], "").await.status;
+        if served == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(served, 200);
+    for path in ["/", "/inbox", "/cloudflare/records/ui", "/mxroute/ui", "/caddy/config/"] {
+        assert_eq!(raw(first.simulators, "GET", "127.0.0.1", path, &[], "").await.status, 200, "{path}");
+    }
+    let records =
+        |answer: &str| answer.contains("password.globex.localhost") && answer.contains("reset.acme.localhost");
+    let mut page = String::new();
+    for _ in 0..500 {
+        page = raw(first.simulators, "GET", "127.0.0.1", "/cloudflare/records/ui", &[], "").await.body;
+        if records(&page) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(records(&page), "{page}");
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    // a second one on the same data is refused
+    let free = "127.0.0.1:0";
+    let ports = ["--listen", free, "--api-listen", free, "--health-listen", free, "--simulators-listen", free];
+    let second = output(folder.path(), &[&["sandbox", "--data", data], &ports[..]].concat());
+    assert_eq!(
+        text(&second.stderr),
+        format!(
+            "portalkeeper: the data directory {data} is in use by another Portalkeeper; stop it, or choose another with --data\n"
+        )
+    );
+    // recovery addresses, beside the running program
+    let listed = text(&output(folder.path(), &["recovery", "--data", data, "list"]).stdout);
+    assert!(listed.contains("ann@acme.localhost,ann.private@example.net\n"), "{listed}");
+    let set = output(folder.path(), &["recovery", "--data", data, "set", "ann@acme.localhost", "ann@home.example"]);
+    assert_eq!(text(&set.stdout), "ann@acme.localhost: set\n");
+    let plan = text(&output(folder.path(), &["plan", "--data", data]).stdout);
+    assert_eq!(plan, "default/acme\n  as wanted\ndefault/globex\n  as wanted\n2 portal(s), 0 change(s)\n");
+    assert_eq!(first.interrupt(), 0);
+    // a second start finds everything again
+    let again = Sandbox::start(folder.path());
+    let page = raw(again.simulators, "GET", "127.0.0.1", "/cloudflare/records/ui", &[], "").await.body;
+    assert!(records(&page), "{page}");
+    let listed = text(&output(folder.path(), &["recovery", "--data", data, "list"]).stdout);
+    assert!(listed.contains("ann@acme.localhost,ann@home.example\n"), "{listed}");
+}
+
+#[test]
+fn a_port_in_use_names_the_flag_that_chooses_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = "127.0.0.1:0";
+    for flag in ["--listen", "--api-listen", "--health-listen", "--simulators-listen"] {
+        let mut arguments = vec!["sandbox", "--data", "data"];
+        for other in ["--listen", "--api-listen", "--health-listen", "--simulators-listen"] {
+            arguments.extend([other, if other == flag { &address } else { free }]);
+        }
+        let ended = output(folder.path(), &arguments);
+        assert!(!ended.status.success());
+        assert_eq!(
+            text(&ended.stderr),
+            format!(
+                "portalkeeper: cannot listen on {address}: the port is in use by another program; choose another address with {flag}\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn wrong_variables_are_refused_at_start_all_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let env = "REVERSE_PROXY_BACKEND=traefik\nTRUSTED_PROXY_COUNT=many\nCF_API_TOKEN=very-secret-token\n";
+    std::fs::write(folder.path().join(".env"), env).unwrap();
+    let free = "127.0.0.1:0";
+    let arguments = ["standalone", "--data", "data", "--listen", free, "--api-listen", free, "--health-listen", free];
+    let ended = output(folder.path(), &arguments);
+    assert!(!ended.status.success());
+    assert_eq!(
+        text(&ended.stderr),
+        "portalkeeper: the environment has 2 wrong value(s):\n  \
+         REVERSE_PROXY_BACKEND is set, but the backend traefik is not built yet; allowed are caddy and manual\n  \
+         TRUSTED_PROXY_COUNT=many is not valid: allowed is a number from 0 to 10\n"
+    );
+}
+
+#[test]
+fn commands_without_a_running_program_say_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = output(folder.path(), &["recovery", "--data", "nowhere", "list"]);
+    assert_eq!(
+        text(&missing.stderr),
+        "portalkeeper: there is no data directory nowhere; name the one of the running program with --data\n"
+    );
+    let ended =
+        output(folder.path(), &["run", "--data", "data", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]);
+    let words = text(&ended.stderr);
+    assert!(words.starts_with("portalkeeper: cannot reach a Kubernetes API: "), "{words}");
+    assert!(words.contains("run in a cluster, set KUBECONFIG, or use `portalkeeper standalone`"), "{words}");
+    let version = text(&output(folder.path(), &["--version"]).stdout);
+    assert_eq!(version, format!("portalkeeper {}\n", env!("CARGO_PKG_VERSION")));
+    let filter = text(&output(folder.path(), &["--log", "info,=x=y", "crds"]).stderr);
+    assert!(filter.starts_with("portalkeeper: the log filter `info,=x=y` is not valid: "), "{filter}");
+}
