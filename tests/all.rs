@@ -6,6 +6,7 @@ mod browser;
 mod caddy;
 mod commands;
 mod controller;
+mod crash;
 mod generated;
 mod http;
 mod kubectl;

@@ -278,7 +278,8 @@ async fn forms_from_elsewhere_are_not_taken() {
     let kind = ("content-type", "application/x-www-form-urlencoded");
     let good = encoded(&[("form", &form), ("mailbox", ANN)]);
     let own = format!("http://{}", world.authority(HOST));
-    let cases: &[(&[(&str, &str)], &str, u16)] = &[
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, u16);
+    let cases: &[Case<'_>] = &[
         (&[kind, ("origin", &own)], &good, 303),
         (&[kind, ("origin", "null")], &good, 303),
         (&[kind, ("origin", "https://evil.example")], &good, 400),

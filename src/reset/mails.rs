@@ -48,7 +48,7 @@ pub fn link(
         "Somebody asked to set a new password for the mailbox {mailbox}.\n\n\
          Open this link to choose it:\n\n{address}\n\n\
          Or open {url}/r and enter this code:\n\n{code}\n\n\
-         The link works once and until {until} ({minutes} minutes). If this was not you, ignore this mail: nothing\n\
+         The link works once and until {until} ({minutes} minutes). If this was not you, ignore this mail: nothing \
          changes unless the link is used.\n{support}",
         url = portal.url,
         support = support(portal),
@@ -75,7 +75,7 @@ pub fn changed(portal: &ServedPortal, mailbox: &MailAddress, to: &MailAddress, a
     let when = clock_time(at);
     let text = format!(
         "The password of the mailbox {mailbox} was changed at {host} on {when}.\n\n\
-         Enter the new password in your phone and mail programs. Those that are connected keep working until they\n\
+         Enter the new password in your phone and mail programs. Those that are connected keep working until they \
          connect again.\n\n\
          If this was not you, tell your mail administrator at once.\n{support}",
         host = portal.hosts.first().map(ToString::to_string).unwrap_or_default(),

@@ -23,7 +23,7 @@ label{display:block;font-weight:600;margin:0 0 .35rem}
 input{font:inherit;color:inherit;background:var(--back);width:100%;padding:.65rem .75rem;border:1px solid var(--edge);border-radius:.4rem}
 .row{display:flex;gap:.5rem}
 .row input{min-width:0}
-button{font:inherit;font-weight:600;cursor:pointer;border-radius:.4rem;padding:.7rem 1.1rem;border:1px solid transparent}
+button{overflow-wrap:normal;flex:none;font:inherit;font-weight:600;cursor:pointer;border-radius:.4rem;padding:.7rem 1.1rem;border:1px solid transparent}
 button.main{width:100%;background:var(--accent);color:var(--on-accent)}
 button.side{background:transparent;color:inherit;border-color:var(--edge);font-weight:400}
 a{color:inherit}

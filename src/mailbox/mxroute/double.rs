@@ -133,7 +133,8 @@ impl MxrouteDouble {
                 }
                 body {
                     main {
-                        h1 { "Simulated MXroute" }
+                        h1 { "Mailboxes" }
+                        p { a href="/" { "Overview" } }
                         @for (name, domain) in &state.domains {
                             h2 { (name) }
                             table {
@@ -174,7 +175,7 @@ impl MxrouteDouble {
 const STYLE: &str = "
 :root{color-scheme:light dark}body{margin:0;font:16px/1.5 system-ui,sans-serif;background:light-dark(#f4f6f8,#12161a);color:light-dark(#1c2430,#e6ebf0)}
 main{max-width:60rem;margin:0 auto;padding:1rem 1.25rem}h1{font-size:1.4rem}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}
-table{width:100%;border-collapse:collapse;background:light-dark(#fff,#1b2026)}th,td{text-align:left;padding:.45rem .7rem;border:1px solid light-dark(#d8dde3,#39414b);overflow-wrap:anywhere}";
+table{width:100%;border-collapse:collapse;background:light-dark(#fff,#1b2026)}th,td{text-align:left;padding:.45rem .7rem;border:1px solid light-dark(#d8dde3,#39414b);overflow-wrap:anywhere}th,td+td{overflow-wrap:normal}td:last-child,th:last-child{white-space:nowrap}a{color:inherit}";
 
 impl Double for MxrouteDouble {
     fn name(&self) -> &'static str {

@@ -1,0 +1,209 @@
+//! The program killed at any instant: the end state is as if it never was.
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use portalkeeper::api::{PortalClaim, PortalClass, ResetPortal};
+use portalkeeper::backends::caddy::double::CaddyDouble;
+use portalkeeper::backends::cloudflare::double::CloudflareDouble;
+use portalkeeper::http::double::RunningDouble;
+use serde_json::{Value, json};
+
+use crate::peers::free_port;
+use crate::process::command;
+use crate::world::portal;
+
+const ROUNDS: usize = 100;
+const PORTALS: usize = 20;
+const TOKEN: &str = "crash-test-token";
+
+struct Ports {
+    pages: u16,
+    api: u16,
+    health: u16,
+}
+
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // SIGKILL: nothing is finished, nothing is flushed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(folder: &Path, ports: &Ports) -> Program {
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let child = command(folder)
+        .args([
+            "standalone",
+            "--data",
+            "data",
+            "--log",
+            "off",
+            "--listen",
+            &at(ports.pages),
+            "--api-listen",
+            &at(ports.api),
+        ])
+        .args(["--health-listen", &at(ports.health)])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Program(child)
+}
+
+/// A client of the started program, as soon as it answers.
+async fn connect(folder: &Path) -> kube::Client {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Ok(config) = Kubeconfig::read_from(folder.join("data/kubeconfig"))
+            && let Ok(config) = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await
+            && let Ok(client) = kube::Client::try_from(config)
+            && Api::<PortalClass>::all(client.clone()).list(&ListParams::default()).await.is_ok()
+        {
+            return client;
+        }
+        assert!(Instant::now() < end, "the program does not answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn class(cloudflare: &RunningDouble, caddy: &RunningDouble, ports: &Ports) -> [Value; 2] {
+    [
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "crash", "namespace": "portalkeeper"},
+            "stringData": {"token": TOKEN},
+        }),
+        json!({
+            "apiVersion": "portalkeeper.dev/v1alpha1", "kind": "PortalClass", "metadata": {"name": "crash"},
+            "spec": {
+                "default": true,
+                "cloudflare": {
+                    "apiUrl": format!("{}client/v4", cloudflare.url),
+                    "apiTokenSecretRef": {"name": "crash", "key": "token"},
+                },
+                "cnameTarget": "edge.crash.localhost",
+                "proxy": {"caddy": {"adminUrl": caddy.url.as_str(), "origin": format!("127.0.0.1:{}", ports.pages)}},
+                "publicScheme": "http", "publicPort": ports.pages,
+                // Straight to the pages: what is proved here is that the portal is served.
+                "probe": {"address": format!("127.0.0.1:{}", ports.pages)},
+            },
+        }),
+    ]
+}
+
+/// A small generator, so that a failing run can be made again from its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("p{index:02}")
+}
+
+/// What somebody does to a portal: declares it, or deletes it. The program may be gone meanwhile.
+async fn act(client: &kube::Client, index: usize, wanted: bool) {
+    let api: Api<ResetPortal> = Api::namespaced(client.clone(), "default");
+    if wanted {
+        let object: ResetPortal =
+            serde_json::from_value(portal(&name(index), json!({"domain": format!("d{index:02}.localhost")}))).unwrap();
+        let _ = api.create(&PostParams::default(), &object).await;
+    } else {
+        let _ = api.delete(&name(index), &DeleteParams::default()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
+    portalkeeper::http::install_crypto_provider();
+    let folder = tempfile::tempdir().unwrap();
+    let (cloudflare, caddy) = (Arc::new(CloudflareDouble::new()), Arc::new(CaddyDouble::new()));
+    cloudflare.accept_token(TOKEN);
+    for index in 0..PORTALS {
+        cloudflare.add_zone(&format!("d{index:02}.localhost"));
+    }
+    let cloudflare_api = RunningDouble::start(cloudflare.clone()).await.unwrap();
+    let caddy_api = RunningDouble::start(caddy.clone()).await.unwrap();
+    let ports = Ports { pages: free_port(), api: free_port(), health: free_port() };
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    {
+        let _program = start(folder.path(), &ports);
+        let client = connect(folder.path()).await;
+        for object in class(&cloudflare_api, &caddy_api, &ports) {
+            portalkeeper::app::install::put(&client, &portalkeeper::app::install::resource(&object), &object)
+                .await
+                .unwrap();
+        }
+    }
+    // given a hundred lives, each ended in the middle of whatever it was doing
+    for _ in 0..ROUNDS {
+        let program = start(folder.path(), &ports);
+        let client = connect(folder.path()).await;
+        let acts = (0..PORTALS).map(|index| {
+            let wanted = dice.below(2) == 0;
+            let client = client.clone();
+            async move { act(&client, index, wanted).await }
+        });
+        let acts: Vec<_> = acts.collect();
+        let life = Duration::from_millis(dice.below(250));
+        let _ = tokio::time::timeout(life, futures_util::future::join_all(acts)).await;
+        drop(program);
+    }
+    // (and it did do things in them)
+    assert!(cloudflare_api.log.writes().len() > ROUNDS, "too few writes for a test: {}", cloudflare_api.log.writes().len());
+    // when it is left alone with what is wanted now
+    let _program = start(folder.path(), &ports);
+    let client = connect(folder.path()).await;
+    let wanted = |index: usize| index.is_multiple_of(2);
+    let api: Api<ResetPortal> = Api::namespaced(client.clone(), "default");
+    let end = Instant::now() + Duration::from_secs(90);
+    let mut wrong = String::from("nothing looked at yet");
+    while !wrong.is_empty() {
+        assert!(Instant::now() < end, "seed {seed}: {wrong}");
+        for index in 0..PORTALS {
+            act(&client, index, wanted(index)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        wrong.clear();
+        let portals = api.list(&ListParams::default()).await.unwrap().items;
+        for index in 0..PORTALS {
+            let found = portals.iter().find(|portal| portal.metadata.name.as_deref() == Some(&name(index)));
+            let ready = found.is_some_and(|portal| {
+                portal.metadata.deletion_timestamp.is_none()
+                    && crate::world::condition_of(portal, "Ready").is_some_and(|c| c.status == "True")
+            });
+            if found.is_some() != wanted(index) || ready != wanted(index) {
+                let words = found.and_then(|p| crate::world::condition_of(p, "Ready")).map(|c| c.message);
+                wrong = format!("{} is not as wanted: {words:?}", name(index));
+            }
+        }
+    }
+    // then outside stands exactly that, once
+    let expected: Vec<String> =
+        (0..PORTALS).filter(|index| wanted(*index)).map(|index| format!("reset.d{index:02}.localhost")).collect();
+    let mut records: Vec<String> =
+        cloudflare.records().iter().filter_map(|record| record["name"].as_str().map(str::to_owned)).collect();
+    records.sort();
+    assert_eq!(records, expected, "seed {seed}: records");
+    let config = caddy.config().to_string();
+    for index in 0..PORTALS {
+        let host = format!("reset.d{index:02}.localhost");
+        let routes = config.matches(&format!("[\"{host}\"]")).count();
+        assert_eq!(routes, usize::from(wanted(index)), "seed {seed}: routes of {host} in {config}");
+    }
+    let claims = Api::<PortalClaim>::all(client.clone()).list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(claims.len(), expected.len() * 2, "seed {seed}: claims");
+}
