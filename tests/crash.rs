@@ -158,12 +158,20 @@ async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
             async move { act(&client, index, wanted).await }
         });
         let acts: Vec<_> = acts.collect();
-        let life = Duration::from_millis(dice.below(250));
-        let _ = tokio::time::timeout(life, futures_util::future::join_all(acts)).await;
+        let life = Duration::from_millis(dice.below(400));
+        let living = async {
+            futures_util::future::join_all(acts).await;
+            std::future::pending::<()>().await;
+        };
+        let _ = tokio::time::timeout(life, living).await;
         drop(program);
     }
     // (and it did do things in them)
-    assert!(cloudflare_api.log.writes().len() > ROUNDS, "too few writes for a test: {}", cloudflare_api.log.writes().len());
+    assert!(
+        cloudflare_api.log.writes().len() > ROUNDS,
+        "too few writes for a test: {}",
+        cloudflare_api.log.writes().len()
+    );
     // when it is left alone with what is wanted now
     let _program = start(folder.path(), &ports);
     let client = connect(folder.path()).await;
