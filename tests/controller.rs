@@ -259,7 +259,8 @@ async fn wrong_settings_have_messages_that_say_what_to_do() {
     assert_eq!(
         message,
         format!(
-            "cannot reach caddy at http://127.0.0.1:{port}/: connection refused; check the admin address and that Caddy runs"
+            "cannot reach Caddy's admin API at http://127.0.0.1:{port}: connection refused; check that Caddy runs and \
+             that this is its admin address"
         )
     );
     world.until_condition("acme", "Live", "False", "NotProgrammed").await;

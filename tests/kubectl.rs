@@ -199,6 +199,39 @@ fn bad_objects_are_refused_in_words_that_help() {
 }
 
 #[test]
+fn server_side_apply_has_owners_conflicts_and_force() {
+    each(|k| {
+        k.file("portal.yaml", &portal("  branding: {title: One, theme: Dark}\n"));
+        let applied = "resetportal.portalkeeper.dev/initech serverside-applied\n";
+        assert_eq!(k.ok("apply --server-side -f portal.yaml"), applied);
+        assert_eq!(k.ok("apply --server-side -f portal.yaml"), applied);
+        k.ok(r#"patch rp initech --type=merge -p {"spec":{"branding":{"title":"Two"}}}"#);
+        let conflict = k.refused("apply --server-side -f portal.yaml");
+        let words = "Apply failed with 1 conflict: conflict with \"kubectl-patch\" using portalkeeper.dev/v1alpha1: .spec.branding.title";
+        assert!(conflict.contains(words), "{conflict}");
+        let (same, changes, _) = k.run("diff --server-side --force-conflicts -f portal.yaml");
+        assert!(!same && changes.contains("-    title: Two") && changes.contains("+    title: One"), "{changes}");
+        assert_eq!(k.ok("apply --server-side --force-conflicts -f portal.yaml"), applied);
+        // what is no longer applied goes back to its default
+        k.file("portal.yaml", &portal("  branding: {title: One}\n"));
+        k.ok("apply --server-side -f portal.yaml");
+        assert_eq!(k.ok("get rp initech -o jsonpath={.spec.branding}"), r#"{"theme":"Auto","title":"One"}"#);
+        // the controller's own fields are its own
+        k.ok("wait --for=condition=Ready rp/initech --timeout=20s");
+        let managers = k.ok("get rp initech --show-managed-fields -o jsonpath={.metadata.managedFields[*].manager}");
+        assert!(managers.starts_with("kubectl ") && managers.contains("portalkeeper"), "{managers}");
+        // from client-side to server-side apply
+        k.file("map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: '1', b: '2'}\n");
+        k.ok("apply -f map.yaml");
+        k.file("map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {b: '2'}\n");
+        assert_eq!(k.ok("apply --server-side -f map.yaml"), "configmap/m serverside-applied\n");
+        assert_eq!(k.ok("get cm m -o jsonpath={.data}"), r#"{"b":"2"}"#);
+        let (same, changes, _) = k.run("diff --server-side -f map.yaml");
+        assert!(same, "{changes}");
+    });
+}
+
+#[test]
 fn a_watch_shows_a_portal_becoming_ready() {
     each(|k| {
         let output = k.home.join("watch.txt");

@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
 use super::catalog::{Catalog, EVENTS, Resource};
+use super::managed::Writer;
 use super::schema::Patterns;
 use super::status::ApiError;
 use super::store::{Change, Key, Store, StoreError};
@@ -69,6 +70,8 @@ pub(super) struct Call {
     pub query: Vec<(String, String)>,
     pub content_type: String,
     pub form: Form,
+    /// First word of the User-Agent, the manager of writes that name none.
+    pub agent: String,
     pub body: Bytes,
 }
 
@@ -81,6 +84,12 @@ impl Call {
     }
     pub fn unknown_fields(&self) -> UnknownFields {
         if self.parameter("fieldValidation") == Some("Strict") { UnknownFields::Refuse } else { UnknownFields::Drop }
+    }
+    /// Who writes, by the request's own word or its client's name.
+    pub fn writer(&self, apply: bool, status: bool, now: jiff::Timestamp) -> Writer {
+        let manager =
+            self.parameter("fieldManager").unwrap_or(if self.agent.is_empty() { "unknown" } else { &self.agent });
+        Writer { manager: manager.to_owned(), apply, subresource: if status { "status" } else { "" }, now }
     }
     /// The body of a deletion may ask for a dry run, too.
     pub fn dry_run(&self) -> bool {
@@ -113,7 +122,9 @@ impl ApiServer {
             let object = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
             let key = Key { resource: "namespaces".to_owned(), namespace: String::new(), name: name.to_owned() };
             let Some(resource) = inner.catalog.find(&inner.store, "", "v1", "namespaces") else { continue };
-            let made = write::create(&resource, object, inner.clock.now(), UnknownFields::Drop, &inner.patterns);
+            let now = inner.clock.now();
+            let writer = Writer { manager: "portalkeeper".to_owned(), apply: false, subresource: "", now };
+            let made = write::create(&resource, object, &writer, UnknownFields::Drop, &inner.patterns);
             if let (Ok(made), None) = (made, inner.store.get(&key)) {
                 inner.store.transact::<StoreError>(&key, |_| Ok(Change::Put(made))).await?;
             }
@@ -149,6 +160,7 @@ impl ApiServer {
             query: url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect(),
             content_type: header("content-type").split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
             form: Form::wanted(header("accept")),
+            agent: header("user-agent").split('/').next().unwrap_or_default().to_owned(),
             body,
         };
         let path = parts.uri.path();
@@ -243,6 +255,9 @@ impl ApiServer {
             (&Method::GET, Some(name)) => self.get(target, name, call),
             (&Method::POST, None) => self.create(target, call).await,
             (&Method::PUT, Some(name)) => self.replace(target, name, call).await,
+            (&Method::PATCH, Some(name)) if call.content_type == "application/apply-patch+yaml" => {
+                self.apply(target, name, call).await
+            }
             (&Method::PATCH, Some(name)) => self.patch(target, name, call).await,
             (&Method::DELETE, Some(name)) if !target.status => self.delete(target, name, call).await,
             (&Method::DELETE, None) => self.delete_all(target, call).await,

@@ -40,6 +40,11 @@ impl ApiError {
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, why)
     }
+    pub fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
+        let mut error = Self::new(409, "Conflict", message);
+        error.details = Some(json!({"causes": causes}));
+        error
+    }
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message.into())
     }

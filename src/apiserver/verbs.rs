@@ -6,6 +6,7 @@ use hyper::Response;
 use serde_json::{Value, json};
 
 use super::events;
+use super::managed::{self, Writer};
 use super::patch::Patch;
 use super::rest::{Answer, AnswerBody, ApiServer, Call, Target, json_answer, stream_answer};
 use super::selector::Selector;
@@ -121,7 +122,8 @@ impl ApiServer {
                 _ => object["metadata"]["namespace"] = json!(namespace),
             }
         }
-        let made = write::create(&target.stored, object, self.0.clock.now(), call.unknown_fields(), &self.0.patterns)?;
+        let writer = call.writer(false, false, self.0.clock.now());
+        let made = write::create(&target.stored, object, &writer, call.unknown_fields(), &self.0.patterns)?;
         let name = made["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = target.key(&name);
         let full = resource.full_name();
@@ -176,13 +178,15 @@ impl ApiServer {
         if target.resource.is_core_event() {
             new = events::from_core(&new);
         }
-        self.change(target, name, call, move |_| Ok(new)).await
+        let writer = call.writer(false, target.status, self.0.clock.now());
+        self.change(target, name, call, &writer, move |_| Ok(new)).await
     }
 
     pub(super) async fn patch(&self, target: &Target, name: &str, call: &Call) -> Answer {
         let patch = Patch::parse(&target.resource, &call.content_type, &call.body)?;
         let core_event = target.resource.is_core_event();
-        self.change(target, name, call, move |old| {
+        let writer = call.writer(false, target.status, self.0.clock.now());
+        self.change(target, name, call, &writer, move |old| {
             if core_event {
                 return Ok(events::from_core(&patch.apply(&events::to_core(old))?));
             }
@@ -197,6 +201,7 @@ impl ApiServer {
         target: &Target,
         name: &str,
         call: &Call,
+        writer: &Writer,
         make: impl FnOnce(&Value) -> Result<Value, ApiError>,
     ) -> Answer {
         let full = target.resource.full_name();
@@ -223,7 +228,7 @@ impl ApiServer {
                     fields.remove("namespace");
                 }
                 let unknown = call.unknown_fields();
-                match write::update(&target.stored, old, new, target.status, unknown, &self.0.patterns)? {
+                match write::update(&target.stored, old, new, writer, unknown, &self.0.patterns)? {
                     Change::Put(object) if call.dry_run() => {
                         preview = Some(object);
                         Ok(Change::Keep)
@@ -234,6 +239,76 @@ impl ApiServer {
             })
             .await?;
         self.outcome(200, target, call, name, preview, stored)
+    }
+
+    /// Server-side apply: makes the object or merges into it, by who owns what.
+    pub(super) async fn apply(&self, target: &Target, name: &str, call: &Call) -> Answer {
+        let mut config: Value = serde_saphyr::from_slice(&call.body)
+            .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+        let resource = &target.resource;
+        if call.parameter("fieldManager").is_none() {
+            return Err(ApiError::bad_request(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            ));
+        }
+        if config["kind"] != resource.kind || config["apiVersion"] != resource.api_version() {
+            return Err(ApiError::bad_request(format!(
+                "the applied configuration must say apiVersion: {} and kind: {}",
+                resource.api_version(),
+                resource.kind
+            )));
+        }
+        if !config["metadata"].is_object() {
+            config["metadata"] = json!({});
+        }
+        for (field, expected) in [("name", Some(name)), ("namespace", target.namespace.as_deref())] {
+            let given = config["metadata"][field].as_str().filter(|given| !given.is_empty());
+            if given.is_some_and(|given| Some(given) != expected) {
+                return Err(ApiError::bad_request(format!("metadata.{field} does not match the URL")));
+            }
+            if let Some(expected) = expected {
+                config["metadata"][field] = json!(expected);
+            }
+        }
+        if resource.is_core_event() {
+            config = events::from_core(&config);
+        }
+        // Each path takes its own part.
+        if let Some(fields) = config.as_object_mut() {
+            if target.status {
+                fields.retain(|field, _| ["apiVersion", "kind", "metadata", "status"].contains(&field.as_str()));
+            } else if resource.has_status {
+                fields.remove("status");
+            }
+        }
+        let (writer, force) = (call.writer(true, target.status, self.0.clock.now()), call.flag("force"));
+        let key = target.key(name);
+        if self.0.store.get(&key).is_none() && !target.status {
+            if let Some(namespace) = &target.namespace {
+                self.namespace_takes(namespace, &resource.full_name(), Some(name))?;
+            }
+            let empty = json!({"metadata": {}});
+            let merged = managed::apply(&target.stored, &empty, &config, &writer, force)?;
+            let made = write::create(&target.stored, merged, &writer, call.unknown_fields(), &self.0.patterns)?;
+            if call.dry_run() {
+                return Ok(self.object_answer(201, target, call, &made));
+            }
+            let mut lost = false;
+            let stored = self
+                .0
+                .store
+                .transact::<ApiError>(&key, |old| {
+                    lost = old.is_some();
+                    Ok(if lost { Change::Keep } else { Change::Put(made) })
+                })
+                .await?;
+            // Somebody was faster: then it is a change of theirs.
+            if !lost {
+                return self.outcome(201, target, call, name, None, stored);
+            }
+        }
+        self.change(target, name, call, &writer, |old| managed::apply(&target.stored, old, &config, &writer, force))
+            .await
     }
 
     pub(super) async fn delete(&self, target: &Target, name: &str, call: &Call) -> Answer {

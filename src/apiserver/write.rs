@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::builtin;
 use super::catalog::Resource;
+use super::managed::{self, Writer};
 use super::schema::{Cause, Patterns, apply_defaults, prune, validate};
 use super::status::ApiError;
 use super::store::Change;
@@ -122,10 +123,11 @@ fn spec_differs(resource: &Resource, a: &Value, b: &Value) -> bool {
 pub fn create(
     resource: &Resource,
     mut object: Value,
-    now: Timestamp,
+    writer: &Writer,
     unknown: UnknownFields,
     patterns: &Patterns,
 ) -> Result<Value, ApiError> {
+    let now = writer.now;
     if resource.has_status
         && let Some(fields) = object.as_object_mut()
     {
@@ -153,6 +155,13 @@ pub fn create(
     metadata["generation"] = json!(1);
     if let Some(fields) = metadata.as_object_mut() {
         fields.remove("deletionTimestamp");
+        // Who applies has said already what is theirs; what somebody else writes is all theirs.
+        if !writer.apply {
+            fields.remove("managedFields");
+        }
+    }
+    if !writer.apply {
+        managed::track(resource, None, &mut object, writer);
     }
     Ok(object)
 }
@@ -162,10 +171,11 @@ pub fn update(
     resource: &Resource,
     old: &Value,
     mut new: Value,
-    status: bool,
+    writer: &Writer,
     unknown: UnknownFields,
     patterns: &Patterns,
 ) -> Result<Change, ApiError> {
+    let status = writer.subresource == "status";
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
     let full = resource.full_name();
     if let Some(expected) = new["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty())
@@ -183,6 +193,7 @@ pub fn update(
     if status {
         let mut kept = old.clone();
         kept["status"] = new["status"].take();
+        kept["metadata"]["managedFields"] = new["metadata"]["managedFields"].take();
         new = kept;
     } else if resource.has_status
         && let Some(fields) = new.as_object_mut()
@@ -208,7 +219,14 @@ pub fn update(
     new["apiVersion"] = json!(resource.api_version());
     new["kind"] = json!(resource.kind);
     admit(resource, &mut new, Some(old), unknown, patterns)?;
-    if new == *old {
+    if !writer.apply {
+        managed::track(resource, Some(old), &mut new, writer);
+    } else if new["metadata"]["managedFields"].is_null()
+        && let Some(fields) = new["metadata"].as_object_mut()
+    {
+        fields.remove("managedFields");
+    }
+    if managed::same(&new, old) {
         return Ok(Change::Keep);
     }
     if spec_differs(resource, old, &new) {
