@@ -127,3 +127,88 @@ fn commands_without_a_running_program_say_what_is_missing() {
     let filter = text(&output(folder.path(), &["--log", "info,=x=y", "crds"]).stderr);
     assert!(filter.starts_with("portalkeeper: the log filter `info,=x=y` is not valid: "), "{filter}");
 }
+
+/// Kills a started program with its owner.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_works_with_any_api_that_a_kubeconfig_names() {
+    use portalkeeper::apiserver::{Access, ApiServer};
+    use portalkeeper::http::shutdown::Shutdown;
+    // given an API in one process: here the embedded one, over HTTPS, with class and Secret
+    let world = crate::world::World::stopped(None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let server =
+        ApiServer::open(&folder.path().join("api.db"), std::sync::Arc::new(portalkeeper::api::clock::SystemClock))
+            .await
+            .unwrap();
+    let client = server.client("default");
+    let (_stop, shutdown) = Shutdown::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let access = Access::prepare(folder.path(), listener.local_addr().unwrap()).unwrap();
+    tokio::spawn(server.listen(listener, access, shutdown));
+    let start = |pages: &str| {
+        let mut command = crate::process::command(folder.path());
+        command
+            .env("KUBECONFIG", folder.path().join("kubeconfig"))
+            .args(["run", "--data", "run", "--listen", pages, "--health-listen", "127.0.0.1:0"])
+            .stderr(std::process::Stdio::piped());
+        command
+    };
+    // when the definitions are missing, then it says so and ends
+    let ended = start("127.0.0.1:0").output().unwrap();
+    assert_eq!(
+        text(&ended.stderr).lines().last(),
+        Some(
+            "portalkeeper: the custom resource definitions are not installed: apply the files of crds/ (or `portalkeeper crds`) first"
+        )
+    );
+    // when they are there, then it reconciles and serves
+    portalkeeper::app::install::definitions(&client).await.unwrap();
+    for object in portalkeeper::app::sandbox::class(&world.simulators, world.pages) {
+        portalkeeper::app::install::put(&client, &portalkeeper::app::install::resource(&object), &object)
+            .await
+            .unwrap();
+    }
+    // Namespaces other than the controller's own need a grant.
+    let mut portal = crate::world::portal("acme", serde_json::json!({"domain": "acme.localhost"}));
+    portal["metadata"]["namespace"] = "portalkeeper".into();
+    portalkeeper::app::install::put(&client, &portalkeeper::app::install::resource(&portal), &portal).await.unwrap();
+    let outsider = crate::world::portal("globex", serde_json::json!({"domain": "globex.localhost"}));
+    portalkeeper::app::install::put(&client, &portalkeeper::app::install::resource(&outsider), &outsider)
+        .await
+        .unwrap();
+    let _child = Child(start(&world.pages.to_string()).spawn().unwrap());
+    let condition = async |namespace: &str, name: &str, condition: &str| {
+        let api: kube::Api<portalkeeper::api::ResetPortal> = kube::Api::namespaced(client.clone(), namespace);
+        let found = api.get(name).await.unwrap();
+        crate::world::condition_of(&found, condition).map(|c| format!("{} {}: {}", c.status, c.reason, c.message))
+    };
+    for (namespace, name, which, wanted) in [
+        ("portalkeeper", "acme", "Ready", "True Live: serving"),
+        (
+            "default",
+            "globex",
+            "Accepted",
+            "False NotGranted: PortalClass \"sandbox\" has no grants; add one for namespace \"default\"",
+        ),
+    ] {
+        let mut seen = None;
+        for _ in 0..1000 {
+            seen = condition(namespace, name, which).await;
+            if seen.as_deref() == Some(wanted) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(seen.as_deref(), Some(wanted));
+    }
+    assert_eq!(raw(world.pages, "GET", "reset.acme.localhost", "/", &[], "").await.status, 200);
+}

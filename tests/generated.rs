@@ -12,3 +12,42 @@ fn the_committed_custom_resource_definitions_are_those_of_the_types() {
     let committed = std::fs::read_dir(&folder).expect("crds/ exists").count();
     assert_eq!(committed, files.len(), "crds/ holds a file that no type generates");
 }
+
+#[test]
+fn the_reference_pages_are_those_of_the_program() {
+    for (name, expected) in portalkeeper::cli::reference::pages() {
+        let found =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap_or_default();
+        assert_eq!(found, expected, "docs/{name} is out of date: run `cargo run -- reference --out docs`");
+    }
+}
+
+#[test]
+fn the_manuals_variables_are_all_known() {
+    // Those of the manual that concern what is built so far, and the addresses that can be pointed elsewhere.
+    for name in [
+        "REVERSE_PROXY_BACKEND",
+        "RESET_PORTAL_CNAME_TARGET",
+        "CF_API_TOKEN",
+        "CF_ACCOUNT_ID",
+        "CF_ORIGIN_CA_KEY",
+        "CF_API_URL",
+        "CADDY_ADMIN_URL",
+        "CADDY_ORIGIN",
+        "MANUAL_PROXY_ORIGIN",
+        "FORCE_HTTPS",
+        "TRUSTED_PROXY_COUNT",
+        "RESET_SMTP_HOST",
+        "RESET_SMTP_PORT",
+        "RESET_SMTP_USER",
+        "RESET_SMTP_PASSWORD",
+        "RESET_SMTP_FROM",
+        "RESET_SMTP_USE_TLS",
+        "MX_SERVER",
+        "MX_USER",
+        "MX_API_KEY",
+        "MX_API_URL",
+    ] {
+        assert!(portalkeeper::config::environment::VARIABLES.iter().any(|v| v.name == name), "{name}");
+    }
+}

@@ -44,13 +44,11 @@ pub fn kubectls() -> Vec<Peer> {
 }
 
 /// A current helm.
-#[allow(dead_code)]
 pub fn helm() -> Option<Peer> {
     found(&[("helm", "kubectl-1.36/helm")]).pop()
 }
 
 /// The checker of rendered objects.
-#[allow(dead_code)]
 pub fn kubernetes_validate() -> Option<Peer> {
     found(&[("kubernetes-validate", "venv/bin/kubernetes-validate")]).pop()
 }

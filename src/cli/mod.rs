@@ -1,4 +1,6 @@
 //! The command line.
+pub mod reference;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -97,6 +99,13 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Write the reference pages of the documentation.
+    #[command(hide = true)]
+    Reference {
+        /// Folder to write to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Print what to put into nginx, Caddy, HAProxy or Apache for a portal, and the record to publish.
     Snippets {
         /// The portal's public host, `reset.example.com`.
@@ -173,6 +182,13 @@ pub fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<(), String> {
     match command {
+        Command::Reference { out } => {
+            for (name, text) in reference::pages() {
+                let path = out.join(name);
+                std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            }
+            Ok(())
+        }
         Command::Crds { out } => app::crds::run(out.as_deref()).map_err(|error| error.to_string()),
         Command::Snippets { host, origin, cname_target, proxy } => {
             app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy })

@@ -4,6 +4,54 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
+/// A metric as it is documented: name, kind, labels, help.
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+const OUTSIDE_CALLS: Metric = Metric {
+    name: "portalkeeper_http_requests_total",
+    kind: "counter",
+    labels: &["system", "outcome"],
+    help: "Calls to outside systems, by system and outcome.",
+};
+const OUTSIDE_SECONDS: Metric = Metric {
+    name: "portalkeeper_http_request_seconds",
+    kind: "histogram",
+    labels: &["system"],
+    help: "Length of calls to outside systems in seconds.",
+};
+const RESETS: Metric = Metric {
+    name: "portalkeeper_resets_total",
+    kind: "counter",
+    labels: &["step", "result"],
+    help: "Requests for links and uses of links, by step (request, confirm) and result.",
+};
+const RECONCILES: Metric = Metric {
+    name: "portalkeeper_reconciles_total",
+    kind: "counter",
+    labels: &["reason"],
+    help: "Looks at one portal, by the reason of its Ready condition.",
+};
+const CHANGES: Metric = Metric {
+    name: "portalkeeper_changes_total",
+    kind: "counter",
+    labels: &["instance"],
+    help: "Writes to records and routes, by instance.",
+};
+const PORTALS: Metric = Metric {
+    name: "portalkeeper_portals",
+    kind: "gauge",
+    labels: &["ready"],
+    help: "Portals by the truth of their Ready condition.",
+};
+
+/// Every metric, in the order of the documentation.
+pub const ALL: [Metric; 6] = [PORTALS, RECONCILES, CHANGES, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
+
 /// Metrics that this program offers.
 struct Metrics {
     registry: Registry,
@@ -15,43 +63,24 @@ struct Metrics {
     changes: IntCounterVec,
 }
 
+// Names and labels are constants of this file and each is registered once: no step can fail.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let registry = Registry::new();
-    // Names and labels are constants of this file and each is registered once: neither step can fail.
-    let outside_calls = IntCounterVec::new(
-        Opts::new("portalkeeper_http_requests_total", "Calls to outside systems, by system and outcome."),
-        &["system", "outcome"],
-    )
-    .expect("a constant metric definition is valid");
-    let outside_seconds = HistogramVec::new(
-        HistogramOpts::new("portalkeeper_http_request_seconds", "Length of calls to outside systems in seconds."),
-        &["system"],
-    )
-    .expect("a constant metric definition is valid");
-    let counter = |name: &str, help: &str, labels: &[&str]| {
-        IntCounterVec::new(Opts::new(name, help), labels).expect("a constant metric definition is valid")
+    let counter = |metric: &Metric| {
+        let made = IntCounterVec::new(Opts::new(metric.name, metric.help), metric.labels);
+        let made = made.expect("a constant metric definition is valid");
+        registry.register(Box::new(made.clone())).expect("registered once");
+        made
     };
-    let resets = counter(
-        "portalkeeper_resets_total",
-        "Requests for links and uses of links, by step (request, confirm) and result.",
-        &["step", "result"],
-    );
-    let reconciles = counter(
-        "portalkeeper_reconciles_total",
-        "Looks at one portal, by the reason of its Ready condition.",
-        &["reason"],
-    );
-    let changes = counter("portalkeeper_changes_total", "Writes to records and routes, by instance.", &["instance"]);
-    let portals = IntGaugeVec::new(
-        Opts::new("portalkeeper_portals", "Portals by the truth of their Ready condition."),
-        &["ready"],
-    )
-    .expect("a constant metric definition is valid");
-    for collector in [&outside_calls, &resets, &reconciles, &changes] {
-        registry.register(Box::new(collector.clone())).expect("registered once");
-    }
+    let outside_seconds =
+        HistogramVec::new(HistogramOpts::new(OUTSIDE_SECONDS.name, OUTSIDE_SECONDS.help), OUTSIDE_SECONDS.labels)
+            .expect("a constant metric definition is valid");
     registry.register(Box::new(outside_seconds.clone())).expect("registered once");
+    let portals = IntGaugeVec::new(Opts::new(PORTALS.name, PORTALS.help), PORTALS.labels)
+        .expect("a constant metric definition is valid");
     registry.register(Box::new(portals.clone())).expect("registered once");
+    let (outside_calls, resets) = (counter(&OUTSIDE_CALLS), counter(&RESETS));
+    let (reconciles, changes) = (counter(&RECONCILES), counter(&CHANGES));
     Metrics { registry, outside_calls, outside_seconds, resets, portals, reconciles, changes }
 });
 
