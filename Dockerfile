@@ -7,8 +7,8 @@ WORKDIR /source
 COPY Cargo.toml Cargo.lock rustfmt.toml ./
 COPY src src
 COPY manifests manifests
-# Tests are not built here, but the manifest names their file.
-RUN mkdir tests && touch tests/all.rs
+# Tests and benches are not built here, but the manifest names their files.
+RUN mkdir -p tests/benches && touch tests/all.rs && echo 'fn main() {}' > tests/benches/ready.rs
 RUN cargo build --locked --profile dist --bin portalkeeper
 
 # glibc, libgcc and certificates, and nothing else.

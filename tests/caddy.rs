@@ -443,3 +443,56 @@ async fn a_site_added_between_our_look_and_our_write_survives() {
     assert_eq!(owned_of(&routes).len(), 1);
     assert!(foreign_of(&routes).contains("new.acme.example"), "{routes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_portal_is_reached_and_proved_through_real_caddy() {
+    use crate::world::{World, raw};
+    use kube::api::{Api, Patch, PatchParams};
+    use portalkeeper::api::PortalClass;
+    for peer in caddies() {
+        // given a Caddy with sites of its own, and a class that names it
+        let real = Real::start(&peer.program).await;
+        let before = real.config().await;
+        let world = World::start().await;
+        let classes: Api<PortalClass> = Api::all(world.client.clone());
+        let through = json!({"spec": {
+            "proxy": {"caddy": {"adminUrl": format!("http://127.0.0.1:{}", real.admin_port), "listen": null}},
+            "probe": {"address": format!("127.0.0.1:{}", real.listen)},
+        }});
+        classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&through)).await.expect("patched");
+        // when a portal is declared
+        world.create("acme", json!({"domain": "acme.localhost", "branding": {"title": "Acme Mail"}})).await;
+        world.until_ready("acme").await;
+        // then its page is reached through Caddy, and so is the proof
+        let caddy: std::net::SocketAddr = ([127, 0, 0, 1], real.listen).into();
+        let page = raw(caddy, "GET", "reset.acme.localhost", "/", &[], "").await;
+        assert_eq!(page.status, 200, "{}", peer.name);
+        assert!(page.body.contains("Acme Mail"), "{}", peer.name);
+        let own = raw(caddy, "GET", "www.acme.example", "/", &[], "").await;
+        assert_eq!(own.body, "<b>my own site</b>", "{}", peer.name);
+        // when it is deleted, then Caddy is as it was before, and the host is the catch-all's again
+        world.delete("acme").await;
+        assert_eq!(raw(caddy, "GET", "reset.acme.localhost", "/", &[], "").await.status, 404, "{}", peer.name);
+        assert_eq!(real.config().await.to_string(), before.to_string(), "{}", peer.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_of_the_users_own_configuration_is_survived() {
+    for peer in caddies() {
+        let real = Real::start(&peer.program).await;
+        let scene = Scene::given(real.backend());
+        scene.want("reset.acme.example").await.expect("made");
+        // when the user loads a configuration that knows nothing of us, as `caddy reload` does
+        let users = users_config(real.admin_port, real.listen);
+        let admin = Url::parse(&format!("http://127.0.0.1:{}", real.admin_port)).expect("an address");
+        let client = Client::new(ClientOptions::new("caddy", admin)).expect("a client");
+        let loaded = client.post("/load").json(&users).send().await.expect("loaded");
+        assert_eq!(loaded.status, 200, "{}", peer.name);
+        assert!(real.owned().await.is_empty());
+        // then within the drift interval it is back
+        scene.clock.advance(SignedDuration::from_secs(61));
+        scene.want("reset.acme.example").await.expect("made again");
+        assert_eq!(real.owned().await.len(), 1, "{}", peer.name);
+    }
+}
