@@ -110,6 +110,23 @@ fn wrong_variables_are_refused_at_start_all_at_once() {
 }
 
 #[test]
+fn names_that_are_none_are_refused_at_start_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let env = "REVERSE_PROXY_BACKEND=manual\nRESET_PORTAL_CNAME_TARGET=Proxy.Example.com\nRESET_SMTP_HOST=mail.example.com\n\
+               RESET_SMTP_FROM=reset\nADMIN_HOST=10.0.0.1\n";
+    std::fs::write(folder.path().join(".env"), env).unwrap();
+    let free = "127.0.0.1:0";
+    let arguments = ["standalone", "--data", "data", "--listen", free, "--api-listen", free, "--health-listen", free];
+    assert_eq!(
+        text(&output(folder.path(), &arguments).stderr),
+        "portalkeeper: the environment has 3 wrong value(s):\n  \
+         RESET_PORTAL_CNAME_TARGET=Proxy.Example.com is not valid: `Proxy.Example.com` is not in canonical form; write `proxy.example.com`\n  \
+         ADMIN_HOST=10.0.0.1 is not valid: `10.0.0.1` is an IP address; a host name is needed\n  \
+         RESET_SMTP_FROM=reset is not valid: `reset` is not a mail address of the form `name@example.com`\n"
+    );
+}
+
+#[test]
 fn commands_without_a_running_program_say_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let missing = output(folder.path(), &["recovery", "--data", "nowhere", "list"]);

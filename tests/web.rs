@@ -150,3 +150,33 @@ async fn a_logo_comes_from_a_config_map_and_a_bad_one_is_told_in_an_event() {
     }
     panic!("no event");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_and_metrics_have_a_port_of_their_own() {
+    use portalkeeper::http::serve::{Limits, serve};
+    use portalkeeper::http::shutdown::Shutdown;
+    use portalkeeper::web::HealthPages;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let world = world().await;
+    let ready = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&ready);
+    let pages = HealthPages::new(move || if flag.load(Ordering::Relaxed) { Ok(()) } else { Err("starting".into()) });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_stop, shutdown) = Shutdown::new();
+    tokio::spawn(serve(listener, pages.service(), Limits::default(), shutdown, None));
+    let get = async |path: &str| raw(address, "GET", "127.0.0.1", path, &[], "").await;
+    assert_eq!(get("/healthz").await.status, 200);
+    let waiting = get("/readyz").await;
+    assert_eq!((waiting.status, waiting.body.as_str()), (503, "not ready: starting\n"));
+    ready.store(true, Ordering::Relaxed);
+    assert_eq!(get("/readyz").await.status, 200);
+    assert_eq!(get("/").await.status, 404);
+    let metrics = get("/metrics").await.body;
+    for metric in portalkeeper::telemetry::metrics::ALL.iter().filter(|m| !m.name.contains("resets")) {
+        assert!(metrics.contains(metric.name), "no {} in {metrics}", metric.name);
+    }
+    assert!(!metrics.contains(HOST) && !metrics.contains("sandbox-"), "no host and no secret");
+    drop(world);
+}

@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::data::{DataDirectory, DataError};
+use crate::api::HostName;
 use crate::api::clock::{Clock, SystemClock};
-use crate::api::{HostName, NameError};
 use crate::apiserver::AccessError;
 use crate::config::{ConfigError, Environment};
 use crate::controller::{Controller, ControllerError, Deps, EnvironmentClass, Policy, Readiness, Timing};
@@ -34,8 +34,6 @@ pub enum AppError {
     Access(#[from] AccessError),
     #[error("the environment has {} wrong value(s):\n{}", .0.len(), list(.0))]
     Environment(Vec<ConfigError>),
-    #[error("ADMIN_HOST {0}")]
-    AdminHost(NameError),
     #[error("cannot reach a Kubernetes API: {0}; run in a cluster, set KUBECONFIG, or use `portalkeeper standalone`")]
     NoCluster(String),
     #[error("the Kubernetes API refused or failed: {0}")]
@@ -64,7 +62,6 @@ impl AppError {
             Self::ApiStore(error) => error.reason(),
             Self::Access(error) => error.reason(),
             Self::Environment(_) => "InvalidEnvironment",
-            Self::AdminHost(error) => error.reason(),
             Self::NoCluster(_) => "NoCluster",
             Self::Api(_) => "ApiFailed",
             Self::Controller(error) => error.reason(),
@@ -96,6 +93,10 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListen
 /// The environment, with its warnings logged.
 pub fn environment() -> Result<Environment, AppError> {
     let environment = Environment::from_process().map_err(AppError::Environment)?;
+    let wrong = super::environment::wrong_names(&environment);
+    if !wrong.is_empty() {
+        return Err(AppError::Environment(wrong));
+    }
     for warning in &environment.warnings {
         tracing::warn!("{warning}");
     }
@@ -215,7 +216,8 @@ pub struct RunOptions {
 
 /// The policy that follows from the environment.
 pub fn policy(environment: &Environment, namespace: &str, open_grants: bool) -> Result<Policy, AppError> {
-    let admin_host = environment.admin_host.as_deref().map(HostName::parse).transpose().map_err(AppError::AdminHost)?;
+    // Checked when the environment was read.
+    let admin_host = environment.admin_host.as_deref().and_then(|host| HostName::parse(host).ok());
     Ok(Policy { controller_namespace: namespace.to_owned(), open_grants, admin_host })
 }
 

@@ -3,7 +3,9 @@ use crate::api::class::{
     CaddySettings, CloudflareSettings, MailboxSettings, ManualSettings, MxrouteSettings, PortalClassSpec,
     ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings,
 };
+use crate::api::{HostName, MailAddress};
 use crate::config::environment::{ClassVariables, ProxyVariables};
+use crate::config::{ConfigError, Environment};
 use crate::controller::{EnvironmentClass, EnvironmentSecrets};
 
 /// The class `environment`.
@@ -72,6 +74,25 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
         probe: ProbeSettings::default(),
     };
     EnvironmentClass { spec, secrets }
+}
+
+/// Host names and addresses that are none, told like any other wrong value.
+pub fn wrong_names(environment: &Environment) -> Vec<ConfigError> {
+    let class = environment.class.as_ref();
+    let host = |name, text: Option<&String>| {
+        let text = text?;
+        HostName::parse(text).err().map(|error| (name, text.clone(), error.to_string()))
+    };
+    let from = class.and_then(|class| class.smtp.as_ref()).and_then(|smtp| smtp.from.as_ref());
+    let wrong = [
+        host("RESET_PORTAL_CNAME_TARGET", class.and_then(|class| class.cname_target.as_ref())),
+        host("ADMIN_HOST", environment.admin_host.as_ref()),
+        from.and_then(|text| {
+            MailAddress::parse(text).err().map(|error| ("RESET_SMTP_FROM", text.clone(), error.to_string()))
+        }),
+    ];
+    let told = |(name, shown, allowed)| ConfigError::Invalid { name, shown, allowed };
+    wrong.into_iter().flatten().map(told).collect()
 }
 
 fn trimmed(url: &url::Url) -> String {

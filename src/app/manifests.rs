@@ -85,8 +85,12 @@ pub fn read_folder(folder: &Path) -> (Vec<Document>, Vec<ManifestError>) {
 
 /// Parses the documents of one file. Errors name the file, and the line where the YAML is at fault.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| ManifestError::Yaml { file: file.to_owned(), message: error.to_string() })?;
+    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
+        // The first line says where and what; the rest draws it.
+        let shown = error.to_string();
+        let message = shown.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        ManifestError::Yaml { file: file.to_owned(), message }
+    })?;
     let mut documents = Vec::new();
     for (index, value) in values.into_iter().enumerate() {
         if value.is_null() {

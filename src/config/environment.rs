@@ -86,6 +86,22 @@ pub const VARIABLES: &[Variable] = &[
 /// Backends that the manual names and that are not built yet.
 const NOT_YET: [&str; 4] = ["npm", "cloudflare_tunnel", "traefik", "ingress"];
 
+/// Variables of those backends. Whoever sets one means the class, and hears that it cannot be had yet.
+const VARIABLES_NOT_YET: [&str; 12] = [
+    "NPM_API_URL",
+    "NPM_IDENTITY",
+    "NPM_SECRET",
+    "NPM_FORWARD_HOST",
+    "NPM_FORWARD_PORT",
+    "NPM_TLS_VERIFY",
+    "NPM_LETSENCRYPT_EMAIL",
+    "CF_TUNNEL_ID",
+    "CF_TUNNEL_ORIGIN",
+    "TRAEFIK_DYNAMIC_DIR",
+    "TRAEFIK_ORIGIN_URL",
+    "TRAEFIK_CERT_RESOLVER",
+];
+
 /// A proxy by the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyVariables {
@@ -228,7 +244,8 @@ impl Reader<'_> {
 
     fn class(&mut self) -> Option<ClassVariables> {
         let set = |name: &str| self.text(name).is_some() || self.text(&format!("{name}_FILE")).is_some();
-        if !VARIABLES.iter().any(|variable| variable.class && set(variable.name)) {
+        let meant = VARIABLES.iter().any(|variable| variable.class && set(variable.name));
+        if !meant && !VARIABLES_NOT_YET.iter().any(|name| set(name)) {
             return None;
         }
         let backend = self.text("REVERSE_PROXY_BACKEND");
@@ -433,6 +450,7 @@ mod tests {
             wrong(&[("CF_API_TOKEN", "secret-token-1")])[0],
             "REVERSE_PROXY_BACKEND is not set: which means npm, and the backend npm is not built yet; allowed are caddy and manual"
         );
+        assert_eq!(wrong(&[("NPM_API_URL", "http://npm:81")]), wrong(&[("CF_API_TOKEN", "secret-token-1")])[..1]);
         assert_eq!(
             wrong(&[("REVERSE_PROXY_BACKEND", "npm")]),
             ["REVERSE_PROXY_BACKEND is set, but the backend npm is not built yet; allowed are caddy and manual"]
