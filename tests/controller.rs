@@ -404,3 +404,55 @@ async fn the_environment_is_a_class_that_cannot_be_edited() {
     }
     panic!("the edit was not undone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_portal_holds_no_name_that_others_may_want() {
+    let world = World::start().await;
+    world.create("acme", acme()).await;
+    world.until_ready("acme").await;
+    // given portals that can have one of their two names and not the other
+    world.create("twin", json!({"domain": "acme.localhost", "subdomain": "other"})).await;
+    world.until_condition("twin", "Claimed", "False", "MailDomainConflict").await;
+    world.create("rival", json!({"domain": "globex.localhost", "host": HOST})).await;
+    world.until_condition("rival", "Claimed", "False", "HostConflict").await;
+    assert_eq!(world.claims().await, [format!("host--{HOST}"), "mail--acme.localhost".into()]);
+    // then the names they cannot use are there for others
+    world.patch("acme", json!({"spec": {"subdomain": "other"}})).await;
+    world
+        .until("acme", "at its other host", |portal| {
+            portal
+                .and_then(|p| p.status.as_ref())
+                .is_some_and(|s| s.resources.iter().all(|made| made.name == "other.acme.localhost"))
+        })
+        .await;
+    world.create("globex", json!({"domain": "globex.localhost"})).await;
+    world.until_ready("globex").await;
+    // and who asks for a name that is taken goes on being served at the one it has
+    world.patch("globex", json!({"spec": {"subdomain": null, "host": "other.acme.localhost"}})).await;
+    world.until_condition("globex", "Claimed", "False", "HostConflict").await;
+    assert_eq!(world.get("reset.globex.localhost", "/").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_without_its_class_waits_and_says_why() {
+    let world = World::start().await;
+    world.create("acme", acme()).await;
+    world.until_ready("acme").await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    let kept = classes.get("sandbox").await.unwrap();
+    classes.delete("sandbox", &DeleteParams::default()).await.unwrap();
+    world.until_condition("acme", "Accepted", "False", "ClassNotFound").await;
+    // what was made stays, although the page is served no longer
+    assert_eq!(world.records().len(), 1);
+    assert_eq!(world.get(HOST, "/").await.0, 421);
+    world.portals().delete("acme", &DeleteParams::default()).await.unwrap();
+    let message = world.until_condition("acme", "Ready", "False", "ClassNotFound").await;
+    assert_eq!(message, "the deletion waits: PortalClass \"sandbox\" does not exist");
+    assert_eq!(world.records().len(), 1);
+    // when the class is back, then the deletion ends
+    let mut again = kept;
+    again.metadata = kube::api::ObjectMeta { name: Some("sandbox".into()), ..Default::default() };
+    classes.create(&Default::default(), &again).await.unwrap();
+    world.until("acme", "gone", |portal| portal.is_none()).await;
+    assert!(world.records().is_empty() && world.claims().await.is_empty());
+}

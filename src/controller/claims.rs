@@ -13,6 +13,16 @@ pub struct Claims {
     api: Api<PortalClaim>,
 }
 
+/// How a claim stands towards a portal.
+enum Standing {
+    Free,
+    Held,
+    /// Somebody else's, who is there, or who left things behind.
+    Taken,
+    /// Its holder is gone.
+    Abandoned(Box<PortalClaim>),
+}
+
 /// Tries of taking a claim while others come and go.
 const TRIES: usize = 5;
 
@@ -21,7 +31,8 @@ impl Claims {
         Self { api: Api::all(client.clone()), client }
     }
 
-    /// Takes host and mail domain, or tells which one somebody else has.
+    /// Takes host and mail domain, or tells which one somebody else has. Whoever cannot have both holds neither:
+    /// a refused portal must not keep others from a name.
     pub async fn take(
         &self,
         key: &PortalKey,
@@ -37,48 +48,96 @@ impl Claims {
             portal_uid: uid.to_owned(),
         };
         // No foreign namespace is named: whoever claims is not everybody's business.
-        if !self.take_one(&host_claim_name(host), wanted(ClaimKind::Host, host.as_str())).await? {
-            let message = format!("the host {host} is claimed by another portal");
-            return Ok(Finding::new(CLAIMED, Truth::False, "HostConflict", message));
+        let both = [
+            (host_claim_name(host), wanted(ClaimKind::Host, host.as_str()), "HostConflict", format!("the host {host}")),
+            (
+                mail_claim_name(domain),
+                wanted(ClaimKind::MailDomain, domain.as_str()),
+                "MailDomainConflict",
+                format!("the mail domain {domain}"),
+            ),
+        ];
+        let lost = |reason: &str, what: &str| {
+            Finding::new(CLAIMED, Truth::False, reason, format!("{what} is claimed by another portal"))
+        };
+        for (name, spec, reason, what) in &both {
+            if let Standing::Taken = self.standing(name, spec).await? {
+                return Ok(lost(reason, what));
+            }
         }
-        if !self.take_one(&mail_claim_name(domain), wanted(ClaimKind::MailDomain, domain.as_str())).await? {
-            let message = format!("the mail domain {domain} is claimed by another portal");
-            return Ok(Finding::new(CLAIMED, Truth::False, "MailDomainConflict", message));
+        let mut new = Vec::new();
+        for (name, spec, reason, what) in &both {
+            match self.take_one(name, spec).await? {
+                Some(true) => new.push(name),
+                Some(false) => {}
+                // Lost in a race between the look and here: what was just taken goes back.
+                None => {
+                    for name in new {
+                        self.drop_claim(name, None).await?;
+                    }
+                    return Ok(lost(reason, what));
+                }
+            }
         }
         let message = format!("host {host} and mail domain {domain} are this portal's");
         Ok(Finding::new(CLAIMED, Truth::True, "Claimed", message))
     }
 
-    async fn take_one(&self, name: &str, spec: PortalClaimSpec) -> Result<bool, ControllerError> {
+    /// How a claim stands towards a portal.
+    async fn standing(&self, name: &str, spec: &PortalClaimSpec) -> Result<Standing, ControllerError> {
         let key = PortalKey { namespace: spec.portal_namespace.clone(), name: spec.portal_name.clone() };
+        let Some(found) = self.api.get_opt(name).await? else { return Ok(Standing::Free) };
+        if found.spec.held_by(&key, &spec.portal_uid) {
+            return Ok(Standing::Held);
+        }
+        let has_leftovers = found.status.as_ref().is_some_and(|status| !status.leftovers.is_empty());
+        let same_portal = found.spec.portal_namespace == key.namespace && found.spec.portal_name == key.name;
+        if !same_portal && (has_leftovers || self.holder_exists(&found.spec).await?) {
+            return Ok(Standing::Taken);
+        }
+        // The holder is gone without a trace, or was this portal before it was made anew: its things are marked
+        // with this portal's name, so they are this portal's again.
+        Ok(Standing::Abandoned(Box::new(found)))
+    }
+
+    /// `Some` when the claim is this portal's, with whether it is new; `None` when it is somebody else's.
+    async fn take_one(&self, name: &str, spec: &PortalClaimSpec) -> Result<Option<bool>, ControllerError> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         for _ in 0..TRIES {
-            let Some(found) = self.api.get_opt(name).await? else {
-                match self.api.create(&params, &PortalClaim::new(name, spec.clone())).await {
-                    Ok(_) => return Ok(true),
-                    Err(error) if is_code(&error, 409) => continue,
-                    Err(error) => return Err(error.into()),
+            let done = match self.standing(name, spec).await? {
+                Standing::Held => return Ok(Some(false)),
+                Standing::Taken => return Ok(None),
+                Standing::Free => self.api.create(&params, &PortalClaim::new(name, spec.clone())).await,
+                Standing::Abandoned(mut claim) => {
+                    claim.spec = spec.clone();
+                    self.api.replace(name, &params, &claim).await
                 }
             };
-            if found.spec.held_by(&key, &spec.portal_uid) {
-                return Ok(true);
-            }
-            let has_leftovers = found.status.as_ref().is_some_and(|status| !status.leftovers.is_empty());
-            let same_portal = found.spec.portal_namespace == key.namespace && found.spec.portal_name == key.name;
-            if !same_portal && (has_leftovers || self.holder_exists(&found.spec).await?) {
-                return Ok(false);
-            }
-            // The holder is gone without a trace, or was this portal before it was made anew: its things are
-            // marked with this portal's name, so they are this portal's again.
-            let mut mine = found.clone();
-            mine.spec = spec.clone();
-            match self.api.replace(name, &params, &mine).await {
-                Ok(_) => return Ok(true),
+            match done {
+                Ok(_) => return Ok(Some(true)),
+                // Somebody came in between; look again.
                 Err(error) if is_code(&error, 409) || is_code(&error, 404) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Those of the hosts on which the portal holds the claim.
+    pub async fn holds(
+        &self,
+        key: &PortalKey,
+        uid: &str,
+        hosts: &[HostName],
+    ) -> Result<Vec<HostName>, ControllerError> {
+        let mut held = Vec::new();
+        for host in hosts {
+            let claim = self.api.get_opt(&host_claim_name(host)).await?;
+            if claim.is_some_and(|claim| claim.spec.held_by(key, uid)) {
+                held.push(host.clone());
+            }
+        }
+        Ok(held)
     }
 
     async fn holder_exists(&self, holder: &PortalClaimSpec) -> Result<bool, ControllerError> {
@@ -100,17 +159,21 @@ impl Claims {
             if kept.as_ref().is_some_and(|kept| kept.contains(&name)) {
                 continue;
             }
-            let params = DeleteParams {
-                preconditions: Some(Preconditions { uid: claim.uid(), resource_version: None }),
-                ..DeleteParams::default()
-            };
-            match self.api.delete(&name, &params).await {
-                Ok(_) => {}
-                Err(error) if is_code(&error, 404) || is_code(&error, 409) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.drop_claim(&name, claim.uid()).await?;
         }
         Ok(())
+    }
+
+    async fn drop_claim(&self, name: &str, uid: Option<String>) -> Result<(), ControllerError> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid, resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match self.api.delete(name, &params).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_code(&error, 404) || is_code(&error, 409) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Leaves the portal's claims as a tombstone that lists what remains outside.

@@ -6,7 +6,7 @@ use super::validate::{Mode, ValidPortal};
 use crate::api::HostName;
 use crate::api::condition::{DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::MadeResource;
-use crate::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
+use crate::backends::{BackendError, Programmed, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
 use crate::telemetry::metrics;
 
@@ -27,8 +27,6 @@ pub struct Outside {
     pub changes: Vec<Written>,
     /// What would be written, in words.
     pub pending: Vec<String>,
-    /// Something failed in a way that time may heal.
-    pub retry: bool,
     /// Asked to wait this long.
     pub wait: Option<Duration>,
 }
@@ -64,7 +62,6 @@ impl Outside {
                 self.pending.extend(done.pending.into_iter().map(|words| format!("{}: {words}", worker.instance())));
             }
             Err(error) => {
-                self.retry |= error.class != ErrorClass::Permanent;
                 self.wait = self.wait.max(error.retry_after);
                 self.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message));
             }
@@ -127,7 +124,6 @@ pub async fn withdraw(
                 outside.changes.extend(written(type_, worker, done.changes));
             }
             Err(error) => {
-                outside.retry = true;
                 outside.wait = outside.wait.max(error.retry_after);
                 outside.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message));
             }

@@ -188,17 +188,26 @@ impl Context {
         let claimed = self.claims.take(&key, &valid.uid, &valid.host, &valid.domain).await?;
         let lost = claimed.truth != Truth::True;
         found.findings.push(claimed);
+        let former = former_hosts(&before.resources, &valid.host);
         if lost {
-            self.directory.withdraw(&key);
+            // A wanted name that cannot be had is no reason to stop serving the one that is held.
+            let held = self.claims.holds(&key, &valid.uid, &former).await?;
+            match held.split_first() {
+                Some((host, others)) if valid.enabled => {
+                    let logo = self.logo(portal).await?;
+                    let url = class.class.spec.public_url(host);
+                    self.publish(&class, &ValidPortal { host: host.clone(), url, ..valid }, others, logo);
+                }
+                _ => self.directory.withdraw(&key),
+            }
             return Ok(None);
         }
-        let former = former_hosts(&before.resources, &valid.host);
         if !valid.enabled {
             return self.clear(portal, &class, &valid, &former, found).await;
         }
         lock(&self.memory).entry(key.clone()).or_default().cleared = None;
         let logo = self.logo(portal).await?;
-        self.publish(&class, &valid, &former, logo, found);
+        self.publish(&class, &valid, &former, logo);
 
         let probing = class.class.spec.probe.enabled;
         // A changed host is proved before the former one goes.
@@ -242,8 +251,11 @@ impl Context {
         }
         found.findings.append(&mut outside.findings);
         if let Some(account) = &class.account {
-            found.findings.push(class.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await);
-            if class.mailer.is_some() {
+            let ready = class.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await;
+            // A provider that cannot be used need not be asked more.
+            let usable = ready.truth == Truth::True;
+            found.findings.push(ready);
+            if class.mailer.is_some() && usable {
                 found.findings.push(class.facts.sender_verified(account.provider.as_ref(), &valid, now).await);
             }
         }
@@ -306,8 +318,11 @@ impl Context {
         let hosts: Vec<HostName> = former.iter().chain([&valid.host]).cloned().collect();
         let mark = Mark::new(self.store.installation(), &valid.key);
         let mut outside = withdraw(class, &mark, &valid.key, &hosts, false).await;
-        self.leave_former_class(portal, class, valid, found).await?;
+        let moved = self.leave_former_class(portal, class, valid, found).await?;
         found.changes.append(&mut outside.changes);
+        if outside.findings.is_empty() && !moved {
+            return Ok(Some(self.backoff(&valid.key)));
+        }
         if outside.findings.is_empty() {
             found.resources.clear();
             lock(&self.memory).entry(valid.key.clone()).or_default().cleared = Some(valid.generation);
@@ -337,7 +352,7 @@ impl Context {
         }
         self.claims.release(&valid.key, &valid.uid, Some((&valid.host, &valid.domain))).await?;
         let logo = self.logo(portal).await?;
-        self.publish(class, valid, &[], logo, found);
+        self.publish(class, valid, &[], logo);
         Ok(Outside { findings: programmed.findings, ..outside })
     }
 
@@ -359,8 +374,19 @@ impl Context {
         }
         let former = match self.class(Some(was)).await? {
             Ok(former) => former,
-            // The former class is gone and its credentials with it: nothing can be done there any more.
-            Err(_) => return Ok(true),
+            // The former class is gone and its credentials with it: nothing can be done there any more but say so.
+            Err(finding) => {
+                let left: Vec<String> = before
+                    .iter()
+                    .flat_map(|status| &status.resources)
+                    .map(|made| format!("{} in {}", made.name, made.system))
+                    .collect();
+                let note =
+                    format!("what PortalClass {was:?} made may remain ({}): {}", left.join(", "), finding.message);
+                let kind = kube::runtime::events::EventType::Warning;
+                self.reports.event(portal, kind, "LeftBehind", "Reconcile", &note).await;
+                return Ok(true);
+            }
         };
         // The same instance under both classes holds what the portal has now.
         let same = |a: &Option<super::runtime::Shared>, b: &Option<super::runtime::Shared>| matches!((a, b), (Some(a), Some(b)) if a.worker.instance() == b.worker.instance());
@@ -404,14 +430,7 @@ impl Context {
         }
     }
 
-    fn publish(
-        &self,
-        class: &ClassRuntime,
-        valid: &ValidPortal,
-        former: &[HostName],
-        logo: Option<Logo>,
-        _found: &mut Found,
-    ) {
+    fn publish(&self, class: &ClassRuntime, valid: &ValidPortal, former: &[HostName], logo: Option<Logo>) {
         let reset = &class.class.spec.reset;
         self.directory.publish(ServedPortal {
             key: valid.key.clone(),

@@ -102,8 +102,6 @@ impl Context {
                 }
                 // A portal that never got anything made need not wait for a class that never worked.
                 Err(_) if never_made => {}
-                // The former class has gone; the present one is what counts.
-                Err(_) if class == was && wanted.is_some() && class != wanted => {}
                 Err(finding) => return Ok(Err(finding)),
             }
         }

@@ -55,10 +55,10 @@ pub struct ValidPortal {
     /// Sender of reset mails.
     pub from: MailAddress,
     pub reply_to: Option<MailAddress>,
-    cname_target: Option<HostName>,
-    proxied: bool,
-    ttl: u32,
-    certificate: CertificateMode,
+    pub(super) cname_target: Option<HostName>,
+    pub(super) proxied: bool,
+    pub(super) ttl: u32,
+    pub(super) certificate: CertificateMode,
 }
 
 impl ValidPortal {
