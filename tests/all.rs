@@ -1,4 +1,5 @@
 //! Every integration test, as one binary.
+mod apilife;
 mod apiserver;
 mod architecture;
 mod backends;

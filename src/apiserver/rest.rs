@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 
 use super::catalog::{Catalog, EVENTS, Resource};
 use super::managed::Writer;
+use super::paging::Pages;
 use super::schema::Patterns;
 use super::status::ApiError;
 use super::store::{Change, Key, Store, StoreError};
 use super::table::Form;
-use super::write::{self, UnknownFields};
+use super::write::{self, Checks, UnknownFields};
 use super::{discovery, events, openapi, protobuf, reviews, table};
 use crate::api::clock::Clock;
 use crate::config::Secret;
@@ -35,6 +36,7 @@ pub(super) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub patterns: Patterns,
     pub catalog: Catalog,
+    pub pages: Pages,
     token: OnceLock<Secret>,
 }
 
@@ -83,7 +85,11 @@ impl Call {
         matches!(self.parameter(name), Some("true" | "1"))
     }
     pub fn unknown_fields(&self) -> UnknownFields {
-        if self.parameter("fieldValidation") == Some("Strict") { UnknownFields::Refuse } else { UnknownFields::Drop }
+        match self.parameter("fieldValidation") {
+            Some("Strict") => UnknownFields::Refuse,
+            Some("Ignore") => UnknownFields::Drop,
+            _ => UnknownFields::Warn,
+        }
     }
     /// Who writes, by the request's own word or its client's name.
     pub fn writer(&self, apply: bool, status: bool, now: jiff::Timestamp) -> Writer {
@@ -116,7 +122,8 @@ impl ApiServer {
     pub async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let store = Store::open(path).await?;
         let (patterns, catalog) = (Patterns::default(), Catalog::default());
-        let server = Self(Arc::new(Inner { store, clock, patterns, catalog, token: OnceLock::new() }));
+        let pages = Pages::default();
+        let server = Self(Arc::new(Inner { store, clock, patterns, catalog, pages, token: OnceLock::new() }));
         let inner = &server.0;
         for name in NAMESPACES {
             let object = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
@@ -124,12 +131,16 @@ impl ApiServer {
             let Some(resource) = inner.catalog.find(&inner.store, "", "v1", "namespaces") else { continue };
             let now = inner.clock.now();
             let writer = Writer { manager: "portalkeeper".to_owned(), apply: false, subresource: "", now };
-            let made = write::create(&resource, object, &writer, UnknownFields::Drop, &inner.patterns);
+            let mut warnings = Vec::new();
+            let mut checks =
+                Checks { unknown: UnknownFields::Drop, patterns: &inner.patterns, warnings: &mut warnings };
+            let made = write::create(&resource, object, &writer, &mut checks);
             if let (Ok(made), None) = (made, inner.store.get(&key)) {
                 inner.store.transact::<StoreError>(&key, |_| Ok(Change::Put(made))).await?;
             }
         }
         server.resume_namespaces();
+        server.collect_garbage();
         Ok(server)
     }
 
@@ -298,6 +309,18 @@ pub(super) fn stream_answer(lines: impl futures_util::Stream<Item = Bytes> + Sen
     let frames = lines.map(|line| Ok::<_, Infallible>(Frame::data(line)));
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Adds warnings to an answer, as kubectl shows them.
+pub(super) fn with_warnings(mut response: Response<AnswerBody>, warnings: &[String]) -> Response<AnswerBody> {
+    for warning in warnings.iter().take(20) {
+        let plain: String = warning.chars().filter(|c| !c.is_control()).take(250).collect();
+        let quoted = plain.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append("warning", value);
+        }
+    }
     response
 }
 

@@ -209,9 +209,39 @@ fn validate_text(schema: &Value, text: &str, path: &str, patterns: &Patterns, ca
         let message = format!("Invalid value: {quoted}: {path} in body should match '{pattern}'");
         causes.push(Cause::new("FieldValueInvalid", path, message));
     }
-    if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
-        let message = format!("Invalid value: {quoted}: {path} in body must be of type date-time: {quoted}");
+    if let Some(format) = schema["format"].as_str()
+        && !fits_format(format, text)
+    {
+        let message = format!("Invalid value: {quoted}: {path} in body must be of type {format}: {quoted}");
         causes.push(Cause::new("FieldValueInvalid", path, message));
+    }
+}
+
+/// Whether a text has one of the formats that Kubernetes checks; unknown formats fit everything.
+fn fits_format(format: &str, text: &str) -> bool {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    match format {
+        "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
+        "date" => text.parse::<jiff::civil::Date>().is_ok() && text.len() == 10,
+        "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
+        "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
+        "uri" => url::Url::parse(text).is_ok() || text.starts_with('/'),
+        "uuid" => uuid::Uuid::parse_str(text).is_ok(),
+        "email" => text.split_once('@').is_some_and(|(name, domain)| !name.is_empty() && domain.len() > 2),
+        "byte" => {
+            use base64::Engine;
+            base64::engine::general_purpose::STANDARD.decode(text).is_ok()
+        }
+        "hostname" => {
+            let plain = |label: &str| {
+                (1..=63).contains(&label.len())
+                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            };
+            text.len() <= 255 && text.strip_suffix('.').unwrap_or(text).split('.').all(plain)
+        }
+        _ => true,
     }
 }
 

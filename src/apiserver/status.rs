@@ -51,6 +51,9 @@ impl ApiError {
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(415, "UnsupportedMediaType", message.into())
     }
+    pub fn expired(message: &str) -> Self {
+        Self::new(410, "Expired", message.to_owned())
+    }
     pub fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized".to_owned())
     }

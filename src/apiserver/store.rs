@@ -200,6 +200,11 @@ impl Store {
         Snapshot { version: state.version, objects }
     }
 
+    /// Every object of every resource.
+    pub fn everything(&self) -> Vec<(Key, Arc<Value>)> {
+        self.read().objects.iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect()
+    }
+
     /// Every event after `since`, without a gap and without a repetition. Errors: [`StoreError::Expired`].
     pub fn watch(&self, since: u64) -> Result<Subscription, StoreError> {
         let state = self.read();

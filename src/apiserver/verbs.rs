@@ -5,16 +5,19 @@ use std::time::Duration;
 use hyper::Response;
 use serde_json::{Value, json};
 
+use super::catalog::DEFINITIONS;
+use super::collector;
 use super::events;
 use super::managed::{self, Writer};
 use super::patch::Patch;
-use super::rest::{Answer, AnswerBody, ApiServer, Call, Target, json_answer, stream_answer};
+use super::rest::{Answer, AnswerBody, ApiServer, Call, Target, json_answer, stream_answer, with_warnings};
 use super::selector::Selector;
 use super::status::ApiError;
 use super::store::{Change, Key, Snapshot};
+use super::strict::duplicate_fields;
 use super::table::{Form, metadata, table};
 use super::watch::{WatchOptions, watch};
-use super::write;
+use super::write::{self, Checks};
 
 fn selector(call: &Call) -> Result<Selector, ApiError> {
     Selector::parse(call.parameter("labelSelector"), call.parameter("fieldSelector"))
@@ -29,11 +32,38 @@ impl ApiServer {
 
     pub(super) fn list(&self, target: &Target, call: &Call) -> Answer {
         let selector = selector(call)?;
-        let Snapshot { version, objects } =
-            self.0.store.list(&target.resource.stored_as(), target.namespace.as_deref());
-        let mut objects: Vec<Value> = objects.iter().map(|object| target.shown(object)).collect();
-        objects.retain(|object| selector.selects(object));
-        let about = json!({"resourceVersion": version.to_string()});
+        let limit: usize = match call.parameter("limit") {
+            None => 0,
+            Some(text) => {
+                text.parse().map_err(|_| ApiError::bad_request(format!("limit: Invalid value: \"{text}\"")))?
+            }
+        };
+        let question = format!(
+            "{} {:?} {:?} {:?}",
+            target.resource.full_name(),
+            target.namespace,
+            call.parameter("labelSelector"),
+            call.parameter("fieldSelector")
+        );
+        let now = self.0.clock.now();
+        let page = match call.parameter("continue") {
+            Some(token) => self.0.pages.next(&question, token, limit, now)?,
+            None => {
+                let Snapshot { version, objects } =
+                    self.0.store.list(&target.resource.stored_as(), target.namespace.as_deref());
+                let mut objects: Vec<Value> = objects.iter().map(|object| target.shown(object)).collect();
+                objects.retain(|object| selector.selects(object));
+                self.0.pages.first(&question, version, objects, limit, now)
+            }
+        };
+        let objects = page.objects;
+        let mut about = json!({"resourceVersion": page.version.to_string()});
+        if let Some(token) = page.token {
+            about["continue"] = json!(token);
+            if call.parameter("labelSelector").is_none() && call.parameter("fieldSelector").is_none() {
+                about["remainingItemCount"] = json!(page.remaining);
+            }
+        }
         let list = match call.form {
             Form::Table => {
                 let include = call.parameter("includeObject").unwrap_or("Metadata");
@@ -123,7 +153,10 @@ impl ApiServer {
             }
         }
         let writer = call.writer(false, false, self.0.clock.now());
-        let made = write::create(&target.stored, object, &writer, call.unknown_fields(), &self.0.patterns)?;
+        let mut warnings = Vec::new();
+        let mut checks = self.checks(call, &mut warnings);
+        checks.tell(repeated(call))?;
+        let made = write::create(&target.stored, object, &writer, &mut checks)?;
         let name = made["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = target.key(&name);
         let full = resource.full_name();
@@ -140,7 +173,11 @@ impl ApiServer {
                 None => Ok(Change::Put(made)),
             })
             .await?;
-        self.outcome(201, target, call, &name, preview, stored)
+        self.outcome(201, target, call, &name, preview, stored).map(|answer| with_warnings(answer, &warnings))
+    }
+
+    fn checks<'a>(&'a self, call: &Call, warnings: &'a mut Vec<String>) -> Checks<'a> {
+        Checks { unknown: call.unknown_fields(), patterns: &self.0.patterns, warnings }
     }
 
     fn outcome(
@@ -206,6 +243,8 @@ impl ApiServer {
     ) -> Answer {
         let full = target.resource.full_name();
         let mut preview = None;
+        let mut warnings = Vec::new();
+        self.checks(call, &mut warnings).tell(repeated(call))?;
         let stored = self
             .0
             .store
@@ -227,8 +266,8 @@ impl ApiServer {
                 {
                     fields.remove("namespace");
                 }
-                let unknown = call.unknown_fields();
-                match write::update(&target.stored, old, new, writer, unknown, &self.0.patterns)? {
+                let mut checks = self.checks(call, &mut warnings);
+                match write::update(&target.stored, old, new, writer, &mut checks)? {
                     Change::Put(object) if call.dry_run() => {
                         preview = Some(object);
                         Ok(Change::Keep)
@@ -238,7 +277,7 @@ impl ApiServer {
                 }
             })
             .await?;
-        self.outcome(200, target, call, name, preview, stored)
+        self.outcome(200, target, call, name, preview, stored).map(|answer| with_warnings(answer, &warnings))
     }
 
     /// Server-side apply: makes the object or merges into it, by who owns what.
@@ -289,9 +328,10 @@ impl ApiServer {
             }
             let empty = json!({"metadata": {}});
             let merged = managed::apply(&target.stored, &empty, &config, &writer, force)?;
-            let made = write::create(&target.stored, merged, &writer, call.unknown_fields(), &self.0.patterns)?;
+            let mut warnings = Vec::new();
+            let made = write::create(&target.stored, merged, &writer, &mut self.checks(call, &mut warnings))?;
             if call.dry_run() {
-                return Ok(self.object_answer(201, target, call, &made));
+                return Ok(with_warnings(self.object_answer(201, target, call, &made), &warnings));
             }
             let mut lost = false;
             let stored = self
@@ -304,7 +344,8 @@ impl ApiServer {
                 .await?;
             // Somebody was faster: then it is a change of theirs.
             if !lost {
-                return self.outcome(201, target, call, name, None, stored);
+                let answer = self.outcome(201, target, call, name, None, stored);
+                return answer.map(|answer| with_warnings(answer, &warnings));
             }
         }
         self.change(target, name, call, &writer, |old| managed::apply(&target.stored, old, &config, &writer, force))
@@ -318,6 +359,15 @@ impl ApiServer {
         let full = target.resource.full_name();
         let now = self.0.clock.now();
         let is_namespace = full == "namespaces";
+        let is_definition = full == DEFINITIONS;
+        let policy =
+            options["propagationPolicy"].as_str().or(call.parameter("propagationPolicy")).unwrap_or("Background");
+        if policy == "Orphan"
+            && !dry_run
+            && let Some(owner) = self.0.store.get(&target.key(name))
+        {
+            self.orphan_dependents(owner["metadata"]["uid"].as_str().unwrap_or_default()).await?;
+        }
         let mut gone = false;
         let last = self
             .0
@@ -336,7 +386,12 @@ impl ApiServer {
                         return Err(ApiError::conflict(&full, name, &why));
                     }
                 }
-                let change = if is_namespace { write::terminate_namespace(old, now) } else { write::delete(old, now) };
+                let change = match policy {
+                    _ if is_namespace => write::terminate_namespace(old, now),
+                    _ if is_definition => collector::terminate_definition(old, now),
+                    "Foreground" => write::delete(&held_by_foreground(old), now),
+                    _ => write::delete(old, now),
+                };
                 gone = change == Change::Remove;
                 Ok(if dry_run { Change::Keep } else { change })
             })
@@ -372,6 +427,25 @@ impl ApiServer {
         }
         Ok(listed)
     }
+}
+
+/// The object with the finalizer that makes it wait for what it owns.
+fn held_by_foreground(old: &Value) -> Value {
+    let mut held = old.clone();
+    let mut finalizers = held["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == collector::FOREGROUND) {
+        finalizers.push(json!(collector::FOREGROUND));
+    }
+    held["metadata"]["finalizers"] = Value::Array(finalizers);
+    held
+}
+
+/// Words about fields that stand twice in a JSON body.
+fn repeated(call: &Call) -> Vec<String> {
+    if !call.content_type.contains("json") || call.content_type.contains("json-patch") {
+        return Vec::new();
+    }
+    duplicate_fields(&call.body).into_iter().map(|field| format!("duplicate field \"{field}\"")).collect()
 }
 
 fn success(details: Value) -> Response<AnswerBody> {

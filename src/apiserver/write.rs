@@ -1,14 +1,12 @@
 //! What becomes of an object when it is written: metadata, generation, status, finalizers. Pure.
-use std::sync::LazyLock;
-
 use jiff::Timestamp;
 use kube::core::cel::{CompiledSchema, Validator};
-use regex::Regex;
 use serde_json::{Value, json};
 
 use super::builtin;
 use super::catalog::Resource;
 use super::managed::{self, Writer};
+use super::names::{definition_problems, metadata_problems};
 use super::schema::{Cause, Patterns, apply_defaults, prune, validate};
 use super::status::ApiError;
 use super::store::Change;
@@ -20,14 +18,17 @@ const FIXED_METADATA: [&str; 5] = ["uid", "creationTimestamp", "generation", "de
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownFields {
     Refuse,
+    /// Drop them and tell; what the API does when nothing is said.
+    Warn,
     Drop,
 }
 
-fn valid_name(name: &str) -> bool {
-    // RFC 1123 subdomain, the rule of most kinds.
-    static NAME: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
-    name.len() <= 253 && NAME.as_ref().is_some_and(|rule| rule.is_match(name))
+/// How a write is checked, and what it is told.
+pub struct Checks<'a> {
+    pub unknown: UnknownFields,
+    pub patterns: &'a Patterns,
+    /// Warnings for the answer's headers.
+    pub warnings: &'a mut Vec<String>,
 }
 
 /// Defaults, prunes and validates an object by its resource's rules.
@@ -35,33 +36,25 @@ fn admit(
     resource: &Resource,
     object: &mut Value,
     old: Option<&Value>,
-    unknown: UnknownFields,
-    patterns: &Patterns,
+    checks: &mut Checks<'_>,
 ) -> Result<(), ApiError> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let mut causes = Vec::new();
-    if !valid_name(&name) {
-        let message = format!(
-            "Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \
-             '-' or '.', and must start and end with an alphanumeric character"
-        );
-        causes.push(Cause { reason: "FieldValueInvalid", field: "metadata.name".to_owned(), message });
+    let mut causes = metadata_problems(resource, object);
+    if resource.full_name() == super::catalog::DEFINITIONS {
+        causes.extend(definition_problems(object));
     }
     if let Some(schema) = &resource.schema {
         let gone = prune(schema, object);
-        if unknown == UnknownFields::Refuse && !gone.is_empty() {
-            return Err(unknown_refused(&gone));
-        }
+        checks.unknown(&gone)?;
         apply_defaults(schema, object);
-        causes.extend(validate(schema, object, patterns));
+        causes.extend(validate(schema, object, checks.patterns));
         // Rules are only asked about objects of the right shape.
         if let Some(rules) = resource.rules.as_deref().filter(|_| causes.is_empty()) {
             causes.extend(broken_rules(rules, schema, object, old));
         }
     } else {
         match builtin::unknown_fields(resource, object) {
-            Ok(gone) if unknown == UnknownFields::Refuse && !gone.is_empty() => return Err(unknown_refused(&gone)),
-            Ok(_) => {}
+            Ok(gone) => checks.unknown(&gone)?,
             Err(words) => {
                 let (kind, version) = (&resource.kind, &resource.version);
                 let message = format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {words}");
@@ -72,9 +65,24 @@ fn admit(
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(&resource.full_kind(), &name, &causes)) }
 }
 
-fn unknown_refused(fields: &[String]) -> ApiError {
-    let words: Vec<String> = fields.iter().map(|field| format!("unknown field \"{field}\"")).collect();
-    ApiError::bad_request(format!("strict decoding error: {}", words.join(", ")))
+impl Checks<'_> {
+    fn unknown(&mut self, fields: &[String]) -> Result<(), ApiError> {
+        self.tell(fields.iter().map(|field| format!("unknown field \"{field}\"")).collect())
+    }
+
+    /// Refuses, warns or stays silent about what was dropped while reading.
+    pub fn tell(&mut self, words: Vec<String>) -> Result<(), ApiError> {
+        match self.unknown {
+            UnknownFields::Refuse if !words.is_empty() => {
+                Err(ApiError::bad_request(format!("strict decoding error: {}", words.join(", "))))
+            }
+            UnknownFields::Warn => {
+                self.warnings.extend(words);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The CEL rules that an object breaks; transition rules compare with the old object.
@@ -124,8 +132,7 @@ pub fn create(
     resource: &Resource,
     mut object: Value,
     writer: &Writer,
-    unknown: UnknownFields,
-    patterns: &Patterns,
+    checks: &mut Checks<'_>,
 ) -> Result<Value, ApiError> {
     let now = writer.now;
     if resource.has_status
@@ -139,7 +146,7 @@ pub fn create(
             object["type"] = json!("Opaque");
         }
     }
-    admit(resource, &mut object, None, unknown, patterns)?;
+    admit(resource, &mut object, None, checks)?;
     if resource.full_name() == super::catalog::DEFINITIONS {
         establish(&mut object, now);
     }
@@ -172,8 +179,7 @@ pub fn update(
     old: &Value,
     mut new: Value,
     writer: &Writer,
-    unknown: UnknownFields,
-    patterns: &Patterns,
+    checks: &mut Checks<'_>,
 ) -> Result<Change, ApiError> {
     let status = writer.subresource == "status";
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
@@ -218,7 +224,8 @@ pub fn update(
     }
     new["apiVersion"] = json!(resource.api_version());
     new["kind"] = json!(resource.kind);
-    admit(resource, &mut new, Some(old), unknown, patterns)?;
+    admit(resource, &mut new, Some(old), checks)?;
+    immutable(resource, old, &new)?;
     if !writer.apply {
         managed::track(resource, Some(old), &mut new, writer);
     } else if new["metadata"]["managedFields"].is_null()
@@ -237,6 +244,27 @@ pub fn update(
         return Ok(Change::Remove);
     }
     Ok(Change::Put(new))
+}
+
+/// Fields of built-in kinds that stay as they were made.
+fn immutable(resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let name = old["metadata"]["name"].as_str().unwrap_or_default();
+    let refused = |field: &str, message: String| {
+        let cause = Cause { reason: "FieldValueForbidden", field: field.to_owned(), message };
+        Err(ApiError::invalid(&resource.full_kind(), name, &[cause]))
+    };
+    if resource.plural == "secrets" && old["type"] != new["type"] {
+        let message = format!("Invalid value: {}: field is immutable", new["type"]);
+        return refused("type", message);
+    }
+    if matches!(resource.plural.as_str(), "secrets" | "configmaps") && old["immutable"] == true {
+        for field in ["immutable", "data", "binaryData"] {
+            if old[field] != new[field] {
+                return refused(field, "Forbidden: field is immutable when `immutable` is set".to_owned());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a deletion makes of an object: gone at once, or marked until the last finalizer is off.
