@@ -25,6 +25,8 @@ const SERVER_DAYS: i64 = 365;
 pub enum AccessError {
     #[error("cannot use the file {path}: {source}", path = .path.display())]
     File { path: PathBuf, source: std::io::Error },
+    #[error("the key {path} cannot be read ({cause}); remove it and api-ca.crt, and new ones are made", path = .path.display())]
+    Key { path: PathBuf, cause: String },
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     #[error("cannot serve TLS: {0}")]
@@ -36,6 +38,7 @@ impl AccessError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::File { .. } => "FileUnusable",
+            Self::Key { .. } => "KeyUnusable",
             Self::Certificate(_) => "CertificateFailed",
             Self::Tls(_) => "TlsFailed",
         }
@@ -95,7 +98,8 @@ impl Access {
     pub fn prepare(directory: &Path, address: SocketAddr) -> Result<Self, AccessError> {
         crate::http::install_crypto_provider();
         let key_text = read_or_make(&directory.join("api-ca.key"), || Ok(KeyPair::generate()?.serialize_pem()))?;
-        let key = KeyPair::from_pem(&key_text)?;
+        let key = KeyPair::from_pem(&key_text)
+            .map_err(|error| AccessError::Key { path: directory.join("api-ca.key"), cause: error.to_string() })?;
         let ca_text = read_or_make(&directory.join("api-ca.crt"), || Ok(authority()?.self_signed(&key)?.pem()))?;
         // Name and key are those of the kept certificate; its dates do not matter for signing.
         let issuer = Issuer::new(authority()?, key);

@@ -38,6 +38,10 @@ pub enum AppError {
     NoCluster(String),
     #[error("the Kubernetes API refused or failed: {0}")]
     Api(Box<kube::Error>),
+    #[error("the Kubernetes API at {0} cannot be reached; is the program or the cluster that it belongs to running?")]
+    NoAnswer(String),
+    #[error("cannot read the folder of manifests {path}: {source}; make it, or choose another with --manifests", path = .path.display())]
+    Manifests { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Controller(#[from] ControllerError),
     #[error(transparent)]
@@ -64,6 +68,8 @@ impl AppError {
             Self::Environment(_) => "InvalidEnvironment",
             Self::NoCluster(_) => "NoCluster",
             Self::Api(_) => "ApiFailed",
+            Self::NoAnswer(_) => "ApiUnreachable",
+            Self::Manifests { .. } => "FolderUnreadable",
             Self::Controller(error) => error.reason(),
             Self::Sandbox(error) => error.reason(),
             Self::Example(_) => "InvalidExample",
@@ -88,6 +94,12 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListen
         };
         AppError::Listen { address, cause, flag }
     })
+}
+
+/// Refuses a folder of manifests that is not there, before anything is started.
+pub fn manifests_folder(folder: Option<&PathBuf>) -> Result<(), AppError> {
+    let Some(path) = folder else { return Ok(()) };
+    std::fs::read_dir(path).map(|_| ()).map_err(|source| AppError::Manifests { path: path.clone(), source })
 }
 
 /// The environment, with its warnings logged.

@@ -7,7 +7,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use super::daemon::{AppError, environment, policy};
 use super::data::existing_store;
 use crate::api::clock::SystemClock;
-use crate::controller::{Deps, PortalPlan, Readiness, Timing, plan};
+use crate::controller::{ControllerError, Deps, PortalPlan, Readiness, Timing, plan};
 use crate::http::shutdown::Shutdown;
 use crate::reset::Directory;
 use crate::store::Store;
@@ -30,11 +30,14 @@ pub async fn text(options: PlanOptions) -> Result<(String, usize), AppError> {
     let policy = policy(&environment, &options.namespace, standalone)?;
     let store = Store::open(&existing_store(&options.data)?).await?;
     let no_cluster = |error: &dyn std::fmt::Display| AppError::NoCluster(error.to_string());
+    let mut address = "the usual kubeconfig".to_owned();
     let client = match options.kubeconfig.or(Some(own).filter(|_| standalone)) {
         Some(path) => {
             let read = Kubeconfig::read_from(&path).map_err(|error| no_cluster(&error))?;
             let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-            kube::Client::try_from(config.map_err(|error| no_cluster(&error))?)
+            let config = config.map_err(|error| no_cluster(&error))?;
+            address = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+            kube::Client::try_from(config)
         }
         None => kube::Client::try_default().await,
     };
@@ -51,7 +54,13 @@ pub async fn text(options: PlanOptions) -> Result<(String, usize), AppError> {
         readiness: Readiness::default(),
         shutdown,
     })
-    .await?;
+    .await
+    .map_err(|error| match error {
+        ControllerError::Api(inner) if matches!(*inner, kube::Error::Service(_) | kube::Error::HyperError(_)) => {
+            AppError::NoAnswer(address)
+        }
+        other => other.into(),
+    })?;
     Ok(render(&plans))
 }
 

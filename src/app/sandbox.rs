@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, listen};
+use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, listen, manifests_folder};
 use super::data::DataDirectory;
 use super::install;
 use super::standalone::{NAMESPACE, embed};
@@ -36,6 +36,7 @@ pub struct SandboxOptions {
 /// Runs until a signal.
 pub async fn sandbox(options: SandboxOptions) -> Result<(), AppError> {
     crate::http::install_crypto_provider();
+    manifests_folder(options.manifests.as_ref())?;
     let (handle, shutdown) = Shutdown::new();
     let pages = listen(options.listen, "--listen").await?;
     let simulators = listen(options.simulators_listen, "--simulators-listen").await?;

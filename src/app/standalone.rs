@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, environment, listen, policy};
+use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, environment, listen, manifests_folder, policy};
 use super::data::DataDirectory;
 use super::install;
 use crate::api::clock::SystemClock;
@@ -54,6 +54,7 @@ pub async fn standalone(options: StandaloneOptions) -> Result<(), AppError> {
     crate::http::install_crypto_provider();
     let environment = environment()?;
     let policy = policy(&environment, NAMESPACE, true)?;
+    manifests_folder(options.manifests.as_ref())?;
     let (handle, shutdown) = Shutdown::new();
     let pages = listen(options.listen, "--listen").await?;
     let api = listen(options.api_listen, "--api-listen").await?;

@@ -21,6 +21,9 @@ use super::shutdown::Shutdown;
 /// Time that open connections get to finish once shutdown begins.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A body up to so many times the limit is read to its end before it is refused.
+const DRAINED: usize = 4;
+
 /// Who is connected, before any header is believed. Stands in the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
@@ -173,14 +176,18 @@ impl BodyError {
 pub async fn read_body(mut body: Incoming, max: usize, limit: Duration) -> Result<Bytes, BodyError> {
     let read = async {
         let mut whole = BytesMut::new();
+        let mut size = 0_usize;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-            if whole.len() + data.len() > max {
-                return Err(BodyError::TooLarge(max));
+            size = size.saturating_add(data.len());
+            if size <= max {
+                whole.extend_from_slice(&data);
+            } else if size > max.saturating_mul(DRAINED) {
+                break;
             }
-            whole.extend_from_slice(&data);
         }
-        Ok(whole.freeze())
+        // A client that is cut off while it sends does not see the answer, so somewhat too much is read away.
+        if size > max { Err(BodyError::TooLarge(max)) } else { Ok(whole.freeze()) }
     };
     tokio::time::timeout(limit, read).await.unwrap_or(Err(BodyError::TooSlow))
 }

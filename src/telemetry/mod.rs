@@ -29,7 +29,8 @@ impl LogError {
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let filter =
         EnvFilter::try_new(filter).map_err(|error| LogError { filter: filter.to_owned(), cause: error.to_string() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(coloured);
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
