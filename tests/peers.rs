@@ -102,8 +102,17 @@ impl Drop for Running {
     }
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that nobody else is given: below the range from which the system takes ports by itself, and
+/// each one once in this process.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("its address").port()
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes beside each other begin at different places.
+    let start = (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -73,7 +73,7 @@ impl World {
         portalkeeper::http::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let (stop, shutdown) = Shutdown::new();
-        let pages = listener(any()).await.local_addr().unwrap();
+        let pages = SocketAddr::from(([127, 0, 0, 1], crate::peers::free_port()));
         let simulators = Simulators::start(listener(any()).await, pages, folder.path(), shutdown).await.unwrap();
         let server = ApiServer::open(&folder.path().join("api.db"), Arc::new(SystemClock)).await.unwrap();
         let client = server.client("default");
