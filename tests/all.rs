@@ -3,6 +3,7 @@ mod apilife;
 mod apiserver;
 mod architecture;
 mod backends;
+mod backup;
 mod browser;
 mod caddy;
 mod commands;

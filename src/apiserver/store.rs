@@ -208,7 +208,8 @@ impl Store {
     /// Every event after `since`, without a gap and without a repetition. Errors: [`StoreError::Expired`].
     pub fn watch(&self, since: u64) -> Result<Subscription, StoreError> {
         let state = self.read();
-        if since < state.oldest {
+        // A version from the future is one from before a restored backup.
+        if since < state.oldest || since > state.version {
             return Err(StoreError::Expired { asked: since, oldest: state.oldest });
         }
         let backlog = state.log.iter().filter(|event| event.version > since).cloned().collect();
@@ -255,6 +256,29 @@ impl Store {
         let _ = self.events.send(event);
         Ok(Some(object))
     }
+}
+
+/// The version counter of a file that nobody has open; `None` where there is no such file.
+pub async fn version_of(path: &Path) -> Result<Option<u64>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let failed = |source| StoreError::Open { path: path.display().to_string(), source };
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.map_err(failed)?;
+    let row = sqlx::query("SELECT version FROM counter").fetch_one(&mut connection).await.map_err(failed)?;
+    Ok(u64::try_from(row.get::<i64, _>(0)).ok())
+}
+
+/// Lets versions of a file that nobody has open go on from here.
+pub async fn raise_version(path: &Path, version: u64) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Open { path: path.display().to_string(), source };
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.map_err(failed)?;
+    sqlx::query("UPDATE counter SET version = ?1")
+        .bind(i64::try_from(version).unwrap_or(i64::MAX))
+        .execute(&mut connection)
+        .await
+        .map_err(StoreError::Write)?;
+    connection.close().await.map_err(StoreError::Write)
 }
 
 async fn persist(

@@ -1,4 +1,5 @@
 //! Wiring: what each command does with the parts.
+pub mod backup;
 pub mod crds;
 pub mod daemon;
 pub mod data;

@@ -86,6 +86,20 @@ pub enum Command {
         #[arg(long, env = "POD_NAMESPACE", default_value = "portalkeeper")]
         namespace: String,
     },
+    /// Copy the data into a new folder, also while the program runs.
+    Backup {
+        #[command(flatten)]
+        data: Data,
+        /// Folder that is made; it will hold Secrets.
+        to: PathBuf,
+    },
+    /// Put a backup back, while the program is stopped; what was there is kept beside it.
+    Restore {
+        #[command(flatten)]
+        data: Data,
+        /// Folder that `backup` made.
+        from: PathBuf,
+    },
     /// Set and list the addresses to which reset links are sent.
     Recovery {
         #[command(flatten)]
@@ -218,6 +232,12 @@ fn execute(command: Command) -> Result<(), String> {
         Command::Plan { data, kubeconfig, namespace } => {
             let plan = app::plan::text(PlanOptions { data: data.directory(), kubeconfig, namespace });
             block_on(plan).map(|(text, _)| print!("{text}"))
+        }
+        Command::Backup { data, to } => {
+            block_on(app::backup::backup(&data.directory(), &to)).map(|text| print!("{text}"))
+        }
+        Command::Restore { data, from } => {
+            block_on(app::backup::restore(&data.directory(), &from)).map(|text| print!("{text}"))
         }
         Command::Recovery { data, command } => {
             let data = data.directory();

@@ -6,8 +6,8 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::Store as Reflected;
 use serde_json::json;
 
+use super::context::Context;
 use super::error::{ControllerError, is_code};
-use super::reconcile::Context;
 use crate::api::class::PortalClassStatus;
 use crate::api::condition::{Finding, READY, Truth, conditions};
 use crate::api::{ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, ResetPortal};

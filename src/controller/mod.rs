@@ -1,9 +1,11 @@
 //! The controller: from `ResetPortal` objects to claims, records, routes, served pages and truthful status.
 mod claims;
 pub mod classes;
+mod context;
 mod environment;
 mod error;
 mod findings;
+mod leaving;
 mod logo;
 mod outside;
 mod plan;
@@ -13,6 +15,7 @@ mod reconcile;
 mod remove;
 mod run;
 mod runtime;
+mod serving;
 mod status;
 pub mod validate;
 

@@ -1,9 +1,9 @@
 //! What would change outside, without changing anything.
 use kube::api::{Api, ListParams};
 
+use super::context::Context;
 use super::error::ControllerError;
 use super::outside::program;
-use super::reconcile::Context;
 use super::validate::Mode;
 use crate::api::condition::{Finding, Truth};
 use crate::api::{PortalKey, ResetPortal};

@@ -6,9 +6,9 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use serde_json::json;
 
+use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::outside::{Outside, withdraw};
-use super::reconcile::Context;
 use super::status::Found;
 use super::validate::{Mode, retains};
 use crate::api::condition::{Finding, READY, Truth};

@@ -15,8 +15,8 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::classes::EnvironmentClass;
+use super::context::Context;
 use super::error::{ControllerError, is_code};
-use super::reconcile::Context;
 use super::validate::Policy;
 use crate::api::clock::Clock;
 use crate::api::{PortalClaim, PortalClass, ResetPortal};

@@ -126,6 +126,19 @@ impl Store {
     }
 }
 
+/// Writes a whole, consistent copy of an SQLite file (mode 0600), also while others write to it.
+pub async fn copy_database(from: &Path, to: &Path) -> Result<(), StoreError> {
+    use sqlx::{ConnectOptions, Connection};
+    let failed = |source| StoreError::Open { path: from.display().to_string(), source };
+    // The empty file exists before SQLite writes to it, so that nobody else can ever read it.
+    crate::config::files::write_private(to, b"").map_err(|error| failed(sqlx::Error::Io(error)))?;
+    let options = SqliteConnectOptions::new().filename(from).busy_timeout(Duration::from_secs(10));
+    let mut connection = options.connect().await.map_err(failed)?;
+    sqlx::query("VACUUM INTO ?1").bind(to.display().to_string()).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
 async fn meta(pool: &SqlitePool, name: &str) -> Result<String, StoreError> {
     let row = sqlx::query("SELECT value FROM meta WHERE name = ?1").bind(name).fetch_optional(pool).await?;
     row.map(|row| row.get(0)).ok_or(StoreError::Damaged("a value that every store has is missing"))

@@ -1,0 +1,124 @@
+//! What every look works with, and what is remembered between looks.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret as SecretObject;
+use kube::Client;
+use kube::api::{Api, ListParams};
+
+use super::claims::Claims;
+use super::classes::{EnvironmentClass, ResolvedClass, choose, resolve};
+use super::error::ControllerError;
+use super::run::Timing;
+use super::runtime::{ClassRuntime, Registry};
+use super::status::Reports;
+use super::validate::Policy;
+use crate::api::clock::Clock;
+use crate::api::condition::Finding;
+use crate::api::{PortalClass, PortalKey};
+use crate::http::double::lock;
+use crate::reset::Directory;
+use crate::store::Store;
+
+/// What one portal's proof of life was about, and when it was given.
+#[derive(Clone, PartialEq)]
+pub(super) struct Proof {
+    pub url: String,
+    pub fingerprint: String,
+    pub at: Timestamp,
+}
+
+/// What is remembered of a portal between looks.
+#[derive(Default, Clone)]
+pub(super) struct Memory {
+    pub failures: u32,
+    pub proof: Option<Proof>,
+    /// Generation at which a disabled portal's things were seen to be gone.
+    pub cleared: Option<i64>,
+}
+
+/// Everything a look needs.
+pub struct Context {
+    pub client: Client,
+    pub store: Store,
+    pub directory: Directory,
+    pub clock: Arc<dyn Clock>,
+    pub environment: Option<EnvironmentClass>,
+    pub policy: Policy,
+    pub timing: Timing,
+    pub(super) claims: Claims,
+    pub(super) reports: Reports,
+    pub(super) registry: Registry,
+    pub(super) memory: Mutex<HashMap<PortalKey, Memory>>,
+}
+
+impl Context {
+    pub(super) fn new(deps: super::run::Deps) -> Self {
+        Self {
+            claims: Claims::new(deps.client.clone()),
+            reports: Reports::new(deps.client.clone()),
+            registry: Registry::new(Arc::clone(&deps.clock), deps.shutdown),
+            client: deps.client,
+            store: deps.store,
+            directory: deps.directory,
+            clock: deps.clock,
+            environment: deps.environment,
+            policy: deps.policy,
+            timing: deps.timing,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Waiting time after another failure: doubles from the first to the longest.
+    pub(super) fn backoff(&self, key: &PortalKey) -> Duration {
+        let mut memory = lock(&self.memory);
+        let failures = &mut memory.entry(key.clone()).or_default().failures;
+        *failures = failures.saturating_add(1);
+        let factor = 1_u32.checked_shl(*failures - 1).unwrap_or(u32::MAX);
+        self.timing.first_retry.saturating_mul(factor).min(self.timing.longest_retry)
+    }
+
+    pub(super) fn forget(&self, key: &PortalKey) {
+        lock(&self.memory).remove(key);
+    }
+
+    /// The running class of that name, or the default one; or why there is none.
+    pub(super) async fn class(
+        &self,
+        wanted: Option<&str>,
+    ) -> Result<Result<Arc<ClassRuntime>, Finding>, ControllerError> {
+        match self.resolved(wanted).await? {
+            Ok(class) => Ok(self.registry.get(class)),
+            Err(finding) => Ok(Err(finding)),
+        }
+    }
+
+    async fn resolved(&self, wanted: Option<&str>) -> Result<Result<ResolvedClass, Finding>, ControllerError> {
+        let classes: Api<PortalClass> = Api::all(self.client.clone());
+        let classes: Vec<Arc<PortalClass>> =
+            classes.list(&ListParams::default()).await?.items.into_iter().map(Arc::new).collect();
+        let class = match choose(wanted, &classes) {
+            Ok(class) => Arc::clone(class),
+            Err(finding) => return Ok(Err(finding)),
+        };
+        self.resolve(&class).await
+    }
+
+    /// The class with its secrets, or which of them is missing.
+    pub(super) async fn resolve(&self, class: &PortalClass) -> Result<Result<ResolvedClass, Finding>, ControllerError> {
+        let namespace = &self.policy.controller_namespace;
+        let secrets: Api<SecretObject> = Api::namespaced(self.client.clone(), namespace);
+        let mut found: HashMap<String, SecretObject> = HashMap::new();
+        for name in super::classes::secret_names(&class.spec) {
+            if !found.contains_key(&name)
+                && let Some(secret) = secrets.get_opt(&name).await?
+            {
+                found.insert(name, secret);
+            }
+        }
+        let lookup = |name: &str| found.get(name).cloned();
+        Ok(resolve(class, namespace, self.environment.as_ref(), &lookup))
+    }
+}
