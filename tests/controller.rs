@@ -56,12 +56,14 @@ async fn nothing_is_written_when_nothing_changed() {
     // and when the daemon starts anew
     world.stop_daemon().await;
     world.start_daemon().await;
-    for _ in 0..200 {
-        if world.get(HOST, "/").await.0 == 200 {
+    for _ in 0..1000 {
+        if world.is_ready() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+    // ready means that the portals which were there are served again
+    assert!(world.is_ready());
     assert_eq!(world.get(HOST, "/").await.0, 200);
     world.patch("acme", json!({"spec": {"branding": {"title": "Acme"}}})).await;
     world.until_ready("acme").await;
@@ -455,4 +457,16 @@ async fn a_deletion_without_its_class_waits_and_says_why() {
     classes.create(&Default::default(), &again).await.unwrap();
     world.until("acme", "gone", |portal| portal.is_none()).await;
     assert!(world.records().is_empty() && world.claims().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_portal_the_program_is_ready_too() {
+    let world = World::start().await;
+    for _ in 0..1000 {
+        if world.is_ready() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("not ready");
 }

@@ -106,6 +106,11 @@ impl World {
         daemon.wait(&shutdown).await.unwrap();
     }
 
+    /// Whether the daemon says that it can serve.
+    pub fn is_ready(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|(_, _, daemon)| daemon.readiness.is_set())
+    }
+
     pub fn store(&self) -> &portalkeeper::store::Store {
         &self.daemon.as_ref().unwrap().2.store
     }

@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use super::claims::Claims;
 use super::classes::{EnvironmentClass, ResolvedClass, choose, resolve};
 use super::error::ControllerError;
-use super::run::Timing;
+use super::run::{FirstLooks, Timing};
 use super::runtime::{ClassRuntime, Registry};
 use super::status::Reports;
 use super::validate::Policy;
@@ -51,6 +51,7 @@ pub struct Context {
     pub(super) claims: Claims,
     pub(super) reports: Reports,
     pub(super) registry: Registry,
+    pub(super) first_looks: FirstLooks,
     pub(super) memory: Mutex<HashMap<PortalKey, Memory>>,
 }
 
@@ -68,6 +69,7 @@ impl Context {
             policy: deps.policy,
             timing: deps.timing,
             memory: Mutex::default(),
+            first_looks: FirstLooks::default(),
         }
     }
 

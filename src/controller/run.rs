@@ -1,7 +1,7 @@
 //! The loop: watches, triggers and retries.
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -19,7 +19,8 @@ use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::validate::Policy;
 use crate::api::clock::Clock;
-use crate::api::{PortalClaim, PortalClass, ResetPortal};
+use crate::api::{PortalClaim, PortalClass, PortalKey, ResetPortal};
+use crate::http::double::lock;
 use crate::http::shutdown::Shutdown;
 use crate::reset::Directory;
 use crate::store::Store;
@@ -63,6 +64,38 @@ impl Readiness {
     }
 }
 
+/// The portals that were there at the start and have not been looked at yet. The program is ready when there are
+/// none left, so that a restart does not answer 421 for portals that are served.
+#[derive(Default)]
+pub(super) struct FirstLooks(Mutex<Option<(HashSet<PortalKey>, Readiness)>>);
+
+impl FirstLooks {
+    fn begin(&self, keys: impl Iterator<Item = PortalKey>, readiness: Readiness) {
+        *lock(&self.0) = Some((keys.collect(), readiness));
+        self.settle(|_| {});
+    }
+    fn done(&self, key: &PortalKey) {
+        self.settle(|keys| {
+            keys.remove(key);
+        });
+    }
+    fn pending(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+    fn forget_others(&self, there: &HashSet<PortalKey>) {
+        self.settle(|keys| keys.retain(|key| there.contains(key)));
+    }
+    fn settle(&self, change: impl FnOnce(&mut HashSet<PortalKey>)) {
+        let mut waiting = lock(&self.0);
+        let Some((keys, readiness)) = waiting.as_mut() else { return };
+        change(keys);
+        if keys.is_empty() {
+            readiness.set();
+            *waiting = None;
+        }
+    }
+}
+
 /// What the controller works with.
 pub struct Deps {
     pub client: Client,
@@ -94,10 +127,18 @@ impl Controller {
         let context = self.context;
         let client = context.client.clone();
         let portals: Api<ResetPortal> = Api::all(client.clone());
-        portals.list(&ListParams::default().limit(1)).await.map_err(|error| match is_code(&error, 404) {
-            true => ControllerError::NotInstalled("apply the files of crds/ (or `portalkeeper crds`) first".to_owned()),
-            false => error.into(),
-        })?;
+        let first =
+            portals.list_metadata(&ListParams::default()).await.map_err(|error| match is_code(&error, 404) {
+                true => {
+                    ControllerError::NotInstalled("apply the files of crds/ (or `portalkeeper crds`) first".to_owned())
+                }
+                false => error.into(),
+            })?;
+        let keys = first
+            .items
+            .into_iter()
+            .map(|portal| PortalKey { namespace: portal.namespace().unwrap_or_default(), name: portal.name_any() });
+        context.first_looks.begin(keys, self.readiness);
         context.keep_environment_class().await?;
 
         let (poke, pokes) = mpsc::unbounded_channel();
@@ -121,14 +162,6 @@ impl Controller {
             });
             concerned.map(|portal| ObjectRef::from_obj(portal.as_ref())).collect::<Vec<_>>()
         };
-        spawn_until(&self.shutdown, {
-            let (store, readiness) = (store.clone(), self.readiness);
-            async move {
-                if store.wait_until_ready().await.is_ok() {
-                    readiness.set();
-                }
-            }
-        });
         spawn_until(&self.shutdown, report_classes(Arc::clone(&context), store));
         let keeper = Arc::clone(&context);
         let triggers = debounced(pokes).then(move |()| {
@@ -150,8 +183,10 @@ impl Controller {
 }
 
 async fn reconcile(portal: Arc<ResetPortal>, context: Arc<Context>) -> Result<Action, ControllerError> {
-    let wait = context.reconcile(&portal).await?;
-    Ok(Action::requeue(wait))
+    let looked = context.reconcile(&portal).await;
+    // Whatever came of it: this portal holds nobody back any more.
+    context.first_looks.done(&portal.key());
+    Ok(Action::requeue(looked?))
 }
 
 fn retry(portal: Arc<ResetPortal>, error: &ControllerError, context: Arc<Context>) -> Action {
@@ -229,6 +264,11 @@ fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Sen
 
 async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector::Store<ResetPortal>) {
     loop {
+        if context.first_looks.pending() {
+            // A portal that was deleted before its first look never gets one.
+            let there: HashSet<PortalKey> = portals.state().iter().map(|portal| portal.key()).collect();
+            context.first_looks.forget_others(&there);
+        }
         if let Err(error) = context.report_classes(&portals).await {
             tracing::warn!(reason = error.reason(), "the classes' status could not be written: {error}");
         }
