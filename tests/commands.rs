@@ -61,7 +61,25 @@ async fn the_sandbox_greets_keeps_its_data_and_ends_with_ctrl_c() {
     assert_eq!(text(&set.stdout), "ann@acme.localhost: set\n");
     let plan = text(&output(folder.path(), &["plan", "--data", data]).stdout);
     assert_eq!(plan, "default/acme\n  as wanted\ndefault/globex\n  as wanted\n2 portal(s), 0 change(s)\n");
+    let shown = text(&output(folder.path(), &["get", "--data", data]).stdout);
+    let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAMESPACE", "NAME", "HOST", "BACKEND", "READY", "REASON"]);
+    assert_eq!(lines[1], ["default", "acme", "reset.acme.localhost", "caddy", "True", "Live"]);
+    let described = text(&output(folder.path(), &["describe", "acme", "--data", data]).stdout);
+    for words in [
+        "default/acme\n",
+        "page        http://reset.acme.localhost:",
+        "  Live             True  Proved",
+        "in cloudflare\n",
+        "RouteChanged",
+    ] {
+        assert!(described.contains(words), "no {words:?} in {described}");
+    }
+    let missing = text(&output(folder.path(), &["describe", "none", "--data", data]).stderr);
+    assert_eq!(missing, "portalkeeper: there is no portal none in namespace default; `portalkeeper get` lists them\n");
     assert_eq!(first.interrupt(), 0);
+    let gone = text(&output(folder.path(), &["get", "--data", data, "--log", "off"]).stderr);
+    assert!(gone.ends_with("cannot be reached; is the program or the cluster that it belongs to running?\n"), "{gone}");
     // a second start finds everything again
     let again = Sandbox::start(folder.path());
     let page = raw(again.simulators, "GET", "127.0.0.1", "/cloudflare/records/ui", &[], "").await.body;

@@ -40,6 +40,8 @@ pub enum AppError {
     Api(Box<kube::Error>),
     #[error("the Kubernetes API at {0} cannot be reached; is the program or the cluster that it belongs to running?")]
     NoAnswer(String),
+    #[error("there is no portal {name} in namespace {namespace}; `portalkeeper get` lists them")]
+    NoPortal { namespace: String, name: String },
     #[error("cannot read the folder of manifests {path}: {source}; make it, or choose another with --manifests", path = .path.display())]
     Manifests { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -69,6 +71,7 @@ impl AppError {
             Self::NoCluster(_) => "NoCluster",
             Self::Api(_) => "ApiFailed",
             Self::NoAnswer(_) => "ApiUnreachable",
+            Self::NoPortal { .. } => "NoSuchPortal",
             Self::Manifests { .. } => "FolderUnreadable",
             Self::Controller(error) => error.reason(),
             Self::Sandbox(error) => error.reason(),
@@ -81,6 +84,16 @@ impl AppError {
 impl From<kube::Error> for AppError {
     fn from(error: kube::Error) -> Self {
         Self::Api(Box::new(error))
+    }
+}
+
+impl AppError {
+    /// A failed call to the API at this address.
+    pub fn of_call(error: kube::Error, address: &str) -> Self {
+        match error {
+            kube::Error::Service(_) | kube::Error::HyperError(_) => Self::NoAnswer(address.to_owned()),
+            other => other.into(),
+        }
     }
 }
 

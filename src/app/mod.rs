@@ -1,5 +1,6 @@
 //! Wiring: what each command does with the parts.
 pub mod backup;
+mod connect;
 pub mod crds;
 pub mod daemon;
 pub mod data;
@@ -9,6 +10,7 @@ pub mod manifests;
 pub mod plan;
 pub mod recovery;
 pub mod sandbox;
+pub mod show;
 pub mod snippets;
 mod standalone;
 

@@ -2,8 +2,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-
+use super::connect::{Connection, connect};
 use super::daemon::{AppError, environment, policy};
 use super::data::existing_store;
 use crate::api::clock::SystemClock;
@@ -25,26 +24,14 @@ pub struct PlanOptions {
 pub async fn text(options: PlanOptions) -> Result<(String, usize), AppError> {
     crate::http::install_crypto_provider();
     let environment = environment()?;
-    let own = options.data.join("kubeconfig");
-    let standalone = options.kubeconfig.is_none() && own.exists();
+    let standalone = options.kubeconfig.is_none() && options.data.join("kubeconfig").exists();
     let policy = policy(&environment, &options.namespace, standalone)?;
     let store = Store::open(&existing_store(&options.data)?).await?;
-    let no_cluster = |error: &dyn std::fmt::Display| AppError::NoCluster(error.to_string());
-    let mut address = "the usual kubeconfig".to_owned();
-    let client = match options.kubeconfig.or(Some(own).filter(|_| standalone)) {
-        Some(path) => {
-            let read = Kubeconfig::read_from(&path).map_err(|error| no_cluster(&error))?;
-            let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-            let config = config.map_err(|error| no_cluster(&error))?;
-            address = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-            kube::Client::try_from(config)
-        }
-        None => kube::Client::try_default().await,
-    };
+    let Connection { client, address } = connect(&options.data, options.kubeconfig.as_deref()).await?;
     // Dropping the handle ends the workers with this function.
     let (_handle, shutdown) = Shutdown::new();
     let plans = plan(Deps {
-        client: client.map_err(|error| no_cluster(&error))?,
+        client,
         store,
         directory: Directory::default(),
         clock: Arc::new(SystemClock),
@@ -56,9 +43,7 @@ pub async fn text(options: PlanOptions) -> Result<(String, usize), AppError> {
     })
     .await
     .map_err(|error| match error {
-        ControllerError::Api(inner) if matches!(*inner, kube::Error::Service(_) | kube::Error::HyperError(_)) => {
-            AppError::NoAnswer(address)
-        }
+        ControllerError::Api(inner) => AppError::of_call(*inner, &address),
         other => other.into(),
     })?;
     Ok(render(&plans))

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::plan::PlanOptions;
 use crate::app::sandbox::SandboxOptions;
+use crate::app::show::ShowOptions;
 use crate::app::snippets::SnippetsOptions;
 use crate::app::{self, RunOptions, StandaloneOptions, data};
 use crate::telemetry;
@@ -85,6 +86,26 @@ pub enum Command {
         /// The controller's own namespace.
         #[arg(long, env = "POD_NAMESPACE", default_value = "portalkeeper")]
         namespace: String,
+    },
+    /// Print every portal with its state, as `kubectl get resetportals -A` would.
+    Get {
+        #[command(flatten)]
+        data: Data,
+        /// The cluster; without it the kubeconfig of the data directory, then the usual places.
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+    },
+    /// Print one portal's conditions, what was made for it, and its events.
+    Describe {
+        name: String,
+        /// The portal's namespace.
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+        #[command(flatten)]
+        data: Data,
+        /// The cluster; without it the kubeconfig of the data directory, then the usual places.
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
     },
     /// Copy the data into a new folder, also while the program runs.
     Backup {
@@ -232,6 +253,14 @@ fn execute(command: Command) -> Result<(), String> {
         Command::Plan { data, kubeconfig, namespace } => {
             let plan = app::plan::text(PlanOptions { data: data.directory(), kubeconfig, namespace });
             block_on(plan).map(|(text, _)| print!("{text}"))
+        }
+        Command::Get { data, kubeconfig } => {
+            let options = ShowOptions { data: data.directory(), kubeconfig };
+            block_on(app::show::list(&options)).map(|text| print!("{text}"))
+        }
+        Command::Describe { name, namespace, data, kubeconfig } => {
+            let options = ShowOptions { data: data.directory(), kubeconfig };
+            block_on(app::show::describe(&options, &namespace, &name)).map(|text| print!("{text}"))
         }
         Command::Backup { data, to } => {
             block_on(app::backup::backup(&data.directory(), &to)).map(|text| print!("{text}"))
