@@ -1,5 +1,6 @@
 //! Every integration test, as one binary.
 mod apilife;
+mod apimodel;
 mod apiserver;
 mod architecture;
 mod backends;
