@@ -20,6 +20,7 @@ mod manifests;
 mod peers;
 mod process;
 mod reset;
+mod serve;
 mod snippets;
 mod web;
 mod world;

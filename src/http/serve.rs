@@ -72,6 +72,10 @@ pub async fn serve<S, B>(
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
+    builder.http2().keep_alive_interval(Some(limits.header_timeout)).keep_alive_timeout(limits.header_timeout);
+    // The version is never guessed from the first bytes: that guess has no time limit, so a silent client would stay
+    // for ever. Plain connections speak HTTP/1; TLS ones what they agreed on.
+    let (first, second) = (builder.clone().http1_only(), builder.http2_only());
     let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
     loop {
         let place = tokio::select! {
@@ -94,16 +98,18 @@ pub async fn serve<S, B>(
         };
         let service = guarded(service.clone(), peer);
         let watcher = tracker.watcher();
-        let builder = builder.clone();
+        let (first, second) = (first.clone(), second.clone());
         let acceptor = acceptor.clone();
         let header_timeout = limits.header_timeout;
         tokio::spawn(async move {
             let _place = place;
             let service = hyper_util::service::TowerToHyperService::new(service);
             let ended = match acceptor {
-                None => watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await,
+                None => watcher.watch(first.serve_connection(TokioIo::new(stream), service).into_owned()).await,
                 Some(acceptor) => match tokio::time::timeout(header_timeout, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
+                        let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        let builder = if agreed { second } else { first };
                         watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await
                     }
                     Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
