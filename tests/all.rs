@@ -17,6 +17,7 @@ mod kubectl;
 mod mail;
 mod mailbox;
 mod manifests;
+mod parity;
 mod peers;
 mod process;
 mod reset;

@@ -1,0 +1,12 @@
+//! The same scenarios against the embedded API and, where one is named, a real API server:
+//!
+//! ```sh
+//! PORTALKEEPER_PARITY_KUBECONFIG=~/.kube/config cargo test parity::
+//! ```
+//!
+//! Each scenario speaks plain HTTP or `kube::Client` and knows nothing of the server but what the Kubernetes
+//! documentation promises. What only a real server offers is listed in `docs/embedded-api.md`.
+mod harness;
+mod smoke;
+
+pub use harness::{Answer, Server, on_each_server};
