@@ -45,7 +45,7 @@ async fn play(path: &Path, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 store = Store::open(path).await.unwrap();
                 prop_assert_eq!(store.version(), last, "versions go on");
                 if last > started {
-                    let too_old = store.watch(last - 1).is_err_and(|error| error.reason() == "Expired");
+                    let too_old = store.follow("things", last - 1).is_err_and(|error| error.reason() == "Expired");
                     prop_assert!(too_old);
                 }
                 (started, history) = (last, Vec::new());
@@ -86,14 +86,19 @@ async fn play(path: &Path, steps: Vec<Step>) -> Result<(), TestCaseError> {
         history.push((last, kind, key(name), after.or(before).unwrap()));
         // a list is the model, and a watch from any version since the start sees the rest of the history
         let listed: Vec<u64> =
-            store.list("things", None).objects.iter().map(|object| object["value"].as_u64().unwrap()).collect();
+            store.list("things", None).objects.iter().map(|object| object.value()["value"].as_u64().unwrap()).collect();
         prop_assert_eq!(listed, model.values().map(|value| u64::from(*value)).collect::<Vec<_>>());
         let from = started + (last - started) / 2;
-        let watch = store.watch(from).unwrap();
-        let seen: History = watch
-            .backlog
+        let seen: History = store
+            .follow("things", from)
+            .unwrap()
+            .take()
+            .unwrap()
             .iter()
-            .map(|event| (event.version, event.kind, event.key.clone(), event.object["value"].as_u64().unwrap() as u8))
+            .map(|event| {
+                let value = event.object.value()["value"].as_u64().unwrap() as u8;
+                (event.version(), event.kind, event.object.key(), value)
+            })
             .collect();
         let expected: History = history.iter().filter(|(version, ..)| *version > from).cloned().collect();
         prop_assert_eq!(seen, expected);

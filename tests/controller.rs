@@ -419,6 +419,8 @@ async fn a_refused_portal_holds_no_name_that_others_may_want() {
     world.until_condition("rival", "Claimed", "False", "HostConflict").await;
     assert_eq!(world.claims().await, [format!("host--{HOST}"), "mail--acme.localhost".into()]);
     // then the names they cannot use are there for others
+    world.create("globex", json!({"domain": "globex.localhost"})).await;
+    world.until_ready("globex").await;
     world.patch("acme", json!({"spec": {"subdomain": "other"}})).await;
     world
         .until("acme", "at its other host", |portal| {
@@ -427,8 +429,6 @@ async fn a_refused_portal_holds_no_name_that_others_may_want() {
                 .is_some_and(|s| s.resources.iter().all(|made| made.name == "other.acme.localhost"))
         })
         .await;
-    world.create("globex", json!({"domain": "globex.localhost"})).await;
-    world.until_ready("globex").await;
     // and who asks for a name that is taken goes on being served at the one it has
     world.patch("globex", json!({"spec": {"subdomain": null, "host": "other.acme.localhost"}})).await;
     world.until_condition("globex", "Claimed", "False", "HostConflict").await;

@@ -17,6 +17,8 @@ use crate::process::command;
 use crate::world::portal;
 
 const ROUNDS: usize = 100;
+/// A life in which nothing more happens is ended after this time.
+const LONGEST_LIFE: Duration = Duration::from_secs(1);
 const PORTALS: usize = 20;
 const TOKEN: &str = "crash-test-token";
 
@@ -158,12 +160,26 @@ async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
             async move { act(&client, index, wanted).await }
         });
         let acts: Vec<_> = acts.collect();
-        let life = Duration::from_millis(dice.below(400));
+        // It is killed some milliseconds after some writes, on a slow machine as on a quick one.
+        let (enough, late) = (cloudflare_api.log.writes().len() + dice.below(8) as usize, dice.below(30));
+        let life = async {
+            let written = async {
+                while cloudflare_api.log.writes().len() < enough {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            // There may be less to do than that.
+            let _ = tokio::time::timeout(LONGEST_LIFE, written).await;
+            tokio::time::sleep(Duration::from_millis(late)).await;
+        };
         let living = async {
             futures_util::future::join_all(acts).await;
             std::future::pending::<()>().await;
         };
-        let _ = tokio::time::timeout(life, living).await;
+        tokio::select! {
+            () = living => {}
+            () = life => {}
+        }
         drop(program);
     }
     // (and it did do things in them)

@@ -116,17 +116,16 @@ type Served = Arc<Vec<Arc<Resource>>>;
 
 /// The served resources, read anew only when a definition has changed.
 #[derive(Default)]
-pub struct Catalog(Mutex<(Vec<String>, Served)>);
+pub struct Catalog(Mutex<(Vec<u64>, Served)>);
 
 impl Catalog {
     /// Every resource, in the order of group, version and name.
     pub fn all(&self, store: &Store) -> Served {
         let definitions = store.list(DEFINITIONS, None).objects;
-        let version = |d: &Arc<Value>| d["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-        let versions: Vec<String> = definitions.iter().map(version).collect();
+        let versions: Vec<u64> = definitions.iter().map(|definition| definition.version()).collect();
         let mut cached = lock(&self.0);
         if cached.0 != versions || cached.1.is_empty() {
-            let custom = definitions.iter().flat_map(|definition| custom(definition));
+            let custom = definitions.iter().flat_map(|definition| custom(&definition.value()));
             let mut all: Vec<Arc<Resource>> = BUILT_IN.iter().map(built_in).chain(custom).map(Arc::new).collect();
             all.sort_by(|a, b| (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural)));
             *cached = (versions, Arc::new(all));

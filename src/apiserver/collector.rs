@@ -1,5 +1,4 @@
 //! Owner references: what is owned goes with its last owner. Also: custom resources go with their definition.
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -8,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::catalog::DEFINITIONS;
 use super::rest::ApiServer;
 use super::status::ApiError;
-use super::store::{Change, EventKind, Key};
+use super::store::{Change, Event, EventKind, Key, Object};
 use super::write;
 
 /// Holds an object until everything it owns is gone.
@@ -52,21 +51,16 @@ impl ApiServer {
     /// Follows the store for as long as the server lives.
     pub(super) fn collect_garbage(&self) {
         let weak = Arc::downgrade(&self.0);
+        let mut events = self.0.store.events();
         tokio::spawn(async move {
             let Some(server) = weak.upgrade().map(ApiServer) else { return };
-            let Ok(mut events) = server.0.store.watch(server.0.store.version()).map(|watch| watch.live) else { return };
             server.collect_everything().await;
             drop(server);
             loop {
                 let received = events.recv().await;
                 let Some(server) = weak.upgrade().map(ApiServer) else { return };
                 let done = match received {
-                    Ok(event) if event.kind == EventKind::Deleted => server.owner_gone(&event.object).await,
-                    Ok(event) if !event.object["metadata"]["deletionTimestamp"].is_null() => {
-                        server.advance_deletion(&event.key, &event.object).await
-                    }
-                    Ok(event) if event.kind == EventKind::Added => server.orphan_made(&event.key, &event.object).await,
-                    Ok(_) => Ok(()),
+                    Ok(event) => server.follow_up(&event).await,
                     // Too far behind: look at everything once.
                     Err(RecvError::Lagged(_)) => {
                         server.collect_everything().await;
@@ -81,34 +75,51 @@ impl ApiServer {
         });
     }
 
+    async fn follow_up(&self, event: &Event) -> Result<(), ApiError> {
+        match event.kind {
+            EventKind::Deleted => self.gone(&event.object).await,
+            _ if event.object.is_deleting() => self.advance_deletion(&event.object).await,
+            _ => self.collect(&event.object).await,
+        }
+    }
+
     async fn collect_everything(&self) {
-        for (key, object) in self.0.store.everything() {
-            let done = if object["metadata"]["deletionTimestamp"].is_null() {
-                self.orphan_made(&key, &object).await
-            } else {
-                self.advance_deletion(&key, &object).await
-            };
+        for object in self.0.store.unsettled() {
+            let done =
+                if object.is_deleting() { self.advance_deletion(&object).await } else { self.collect(&object).await };
             if let Err(error) = done {
                 tracing::warn!(reason = error.reason(), "an owned object could not be removed: {error}");
             }
         }
     }
 
-    /// Uids of everything there is.
-    fn living(&self) -> HashSet<String> {
-        self.0.store.everything().iter().map(|(_, object)| uid(object).to_owned()).collect()
+    /// The owner that a reference of `dependent` names, if it is there and is the one that was meant.
+    fn owner(&self, dependent: &Object, reference: &Value) -> Owner {
+        let text = |field: &str| reference[field].as_str().unwrap_or_default();
+        let served = self.0.catalog.all(&self.0.store);
+        let Some(resource) = served.iter().find(|r| r.kind == text("kind") && r.api_version() == text("apiVersion"))
+        else {
+            // Nobody can say whether it is there, so nothing is done.
+            return Owner::Unknown;
+        };
+        let namespace = if resource.namespaced { dependent.namespace().to_owned() } else { String::new() };
+        let key = Key { resource: resource.stored_as(), namespace, name: text("name").to_owned() };
+        match self.0.store.get(&key) {
+            Some(owner) if uid(&owner) == text("uid") => Owner::Living(key),
+            _ => Owner::Gone,
+        }
     }
 
     /// An object all of whose owners are gone goes, too.
-    async fn orphan_made(&self, key: &Key, object: &Value) -> Result<(), ApiError> {
-        if owners(object).next().is_none() {
+    async fn collect(&self, object: &Object) -> Result<(), ApiError> {
+        if object.owners().next().is_none() {
             return Ok(());
         }
-        let living = self.living();
-        if owners(object).any(|owner| living.contains(owner["uid"].as_str().unwrap_or_default())) {
+        let value = object.value();
+        if owners(&value).any(|reference| !matches!(self.owner(object, reference), Owner::Gone)) {
             return Ok(());
         }
-        self.remove(key).await
+        self.remove(&object.key()).await
     }
 
     async fn remove(&self, key: &Key) -> Result<(), ApiError> {
@@ -116,66 +127,61 @@ impl ApiServer {
         self.0.store.transact(key, |old| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)))).await.map(|_| ())
     }
 
-    fn owned_by(&self, owner: &str) -> Vec<(Key, Arc<Value>)> {
-        let mut all = self.0.store.everything();
-        all.retain(|(_, object)| owners(object).any(|reference| reference["uid"] == *owner));
-        all
-    }
-
-    async fn owner_gone(&self, gone: &Value) -> Result<(), ApiError> {
-        for (key, object) in self.owned_by(uid(gone)) {
-            self.orphan_made(&key, &object).await?;
+    async fn gone(&self, object: &Object) -> Result<(), ApiError> {
+        let value = object.value();
+        for dependent in self.0.store.owned_by(uid(&value)) {
+            self.collect(&dependent).await?;
         }
         // Its own owners may have waited for it.
-        let waiting: Vec<(Key, Arc<Value>)> = owners(gone)
-            .filter_map(|reference| {
-                let everything = self.0.store.everything();
-                everything.into_iter().find(|(_, object)| reference["uid"] == *uid(object))
-            })
-            .collect();
-        for (key, owner) in waiting {
-            self.advance_deletion(&key, &owner).await?;
-        }
-        // A definition may have waited for its last object.
-        for (key, definition) in self.0.store.everything().into_iter().filter(|(key, _)| key.resource == DEFINITIONS) {
-            if !definition["metadata"]["deletionTimestamp"].is_null() {
-                self.advance_deletion(&key, &definition).await?;
+        for reference in owners(&value) {
+            if let Owner::Living(key) = self.owner(object, reference)
+                && let Some(owner) = self.0.store.find(&key)
+            {
+                self.advance_deletion(&owner).await?;
             }
         }
-        Ok(())
+        // A definition may have waited for its last object.
+        let definition =
+            Key { resource: DEFINITIONS.to_owned(), namespace: String::new(), name: object.resource().to_owned() };
+        match self.0.store.find(&definition) {
+            Some(definition) if definition.is_deleting() => self.advance_deletion(&definition).await,
+            _ => Ok(()),
+        }
     }
 
     /// Goes on with a deletion that waits for other objects.
-    async fn advance_deletion(&self, key: &Key, object: &Value) -> Result<(), ApiError> {
-        if has_finalizer(object, FOREGROUND) {
-            let owned = self.owned_by(uid(object));
+    async fn advance_deletion(&self, object: &Object) -> Result<(), ApiError> {
+        let (key, value) = (object.key(), object.value());
+        if value["metadata"]["deletionTimestamp"].is_null() {
+            return Ok(());
+        }
+        if has_finalizer(&value, FOREGROUND) {
             let mut blocked = false;
-            for (key, dependent) in owned {
-                let blocks = owners(&dependent).any(|o| o["uid"] == *uid(object) && o["blockOwnerDeletion"] == true);
-                self.remove(&key).await?;
-                blocked |= blocks && self.0.store.get(&key).is_some();
+            for dependent in self.0.store.owned_by(uid(&value)) {
+                let reference = dependent.value();
+                let blocks = owners(&reference).any(|o| o["uid"] == *uid(&value) && o["blockOwnerDeletion"] == true);
+                self.remove(&dependent.key()).await?;
+                blocked |= blocks && self.0.store.find(&dependent.key()).is_some();
             }
             if !blocked {
-                self.take_off(key, FOREGROUND).await?;
+                self.take_off(&key, FOREGROUND).await?;
             }
         }
-        if key.resource == DEFINITIONS && has_finalizer(object, CLEANUP) {
+        if key.resource == DEFINITIONS && has_finalizer(&value, CLEANUP) {
             let mut left = false;
             for custom in self.0.store.list(&key.name, None).objects {
-                let text = |field: &str| custom["metadata"][field].as_str().unwrap_or_default().to_owned();
-                let key = Key { resource: key.name.clone(), namespace: text("namespace"), name: text("name") };
-                self.remove(&key).await?;
-                left |= self.0.store.get(&key).is_some();
+                self.remove(&custom.key()).await?;
+                left |= self.0.store.find(&custom.key()).is_some();
             }
             if !left {
-                self.take_off(key, CLEANUP).await?;
+                self.take_off(&key, CLEANUP).await?;
             }
         }
         Ok(())
     }
 
     async fn take_off(&self, key: &Key, finalizer: &str) -> Result<(), ApiError> {
-        let take = |old: Option<&Arc<Value>>| {
+        let take = |old: Option<&Value>| {
             Ok(old
                 .filter(|old| has_finalizer(old, finalizer))
                 .map_or(Change::Keep, |old| without_finalizer(old, finalizer)))
@@ -185,10 +191,10 @@ impl ApiServer {
 
     /// `propagationPolicy: Orphan`: what is owned stays, without the reference.
     pub(super) async fn orphan_dependents(&self, owner: &str) -> Result<(), ApiError> {
-        for (key, _) in self.owned_by(owner) {
-            let strip = |old: Option<&Arc<Value>>| {
+        for dependent in self.0.store.owned_by(owner) {
+            let strip = |old: Option<&Value>| {
                 let Some(old) = old else { return Ok(Change::Keep) };
-                let mut new = Value::clone(old);
+                let mut new = old.clone();
                 if let Some(references) = new["metadata"]["ownerReferences"].as_array_mut() {
                     references.retain(|reference| reference["uid"] != *owner);
                 }
@@ -199,8 +205,17 @@ impl ApiServer {
                 }
                 Ok(Change::Put(new))
             };
-            self.0.store.transact::<ApiError>(&key, strip).await?;
+            self.0.store.transact::<ApiError>(&dependent.key(), strip).await?;
         }
         Ok(())
     }
+}
+
+/// What there is to say of an owner.
+enum Owner {
+    Living(Key),
+    /// Not there, or another one of the same name.
+    Gone,
+    /// Of a kind that is not served.
+    Unknown,
 }

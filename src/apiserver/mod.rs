@@ -18,6 +18,8 @@ mod openapi;
 mod paging;
 mod patch;
 pub mod protobuf;
+mod reading;
+mod render;
 mod rest;
 mod reviews;
 pub mod schema;

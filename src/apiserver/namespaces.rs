@@ -17,17 +17,12 @@ use crate::http::shutdown::Shutdown;
 const EVENT_LIFE: SignedDuration = SignedDuration::from_hours(1);
 const SWEEP: Duration = Duration::from_secs(120);
 
-fn key_of(resource: String, object: &Value) -> Key {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    Key { resource, namespace: text("namespace"), name: text("name") }
-}
-
 impl ApiServer {
     /// Goes on with the namespaces that were ending when the program stopped.
     pub(super) fn resume_namespaces(&self) {
         for namespace in self.0.store.list("namespaces", None).objects {
-            if !namespace["metadata"]["deletionTimestamp"].is_null() {
-                self.empty_namespace(namespace["metadata"]["name"].as_str().unwrap_or_default().to_owned());
+            if namespace.is_deleting() {
+                self.empty_namespace(namespace.name().to_owned());
             }
         }
     }
@@ -55,10 +50,10 @@ impl ApiServer {
         let mut left = 0;
         for resource in self.0.catalog.all(&self.0.store).iter().filter(|resource| resource.namespaced) {
             for object in self.0.store.list(&resource.stored_as(), Some(name)).objects {
-                let key = key_of(resource.stored_as(), &object);
-                let delete = |old: Option<&Arc<Value>>| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)));
+                let key = object.key();
+                let delete = |old: Option<&Value>| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)));
                 self.0.store.transact::<ApiError>(&key, delete).await?;
-                left += usize::from(self.0.store.get(&key).is_some());
+                left += usize::from(self.0.store.find(&key).is_some());
             }
         }
         if left > 0 {
@@ -84,7 +79,8 @@ impl ApiServer {
 
     async fn sweep_once(&self) -> Result<(), ApiError> {
         let now = self.0.clock.now();
-        for event in self.0.store.list(EVENTS, None).objects {
+        for object in self.0.store.list(EVENTS, None).objects {
+            let event = object.value();
             let places = [
                 &event["series"]["lastObservedTime"],
                 &event["deprecatedLastTimestamp"],
@@ -94,8 +90,7 @@ impl ApiServer {
             let last =
                 places.into_iter().find_map(|time| time.as_str().and_then(|text| text.parse::<Timestamp>().ok()));
             if last.is_some_and(|last| now.duration_since(last) >= EVENT_LIFE) {
-                let key = key_of(EVENTS.to_owned(), &event);
-                self.0.store.transact::<ApiError>(&key, |_| Ok(Change::Remove)).await?;
+                self.0.store.transact::<ApiError>(&object.key(), |_| Ok(Change::Remove)).await?;
             }
         }
         Ok(())

@@ -1,13 +1,14 @@
 //! Long lists in pages: every page comes from the same snapshot, which is kept for a while.
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::status::ApiError;
+use super::store::Object;
 use crate::http::double::lock;
 
 /// How long a snapshot is kept, and how many are.
@@ -21,7 +22,7 @@ struct Kept {
     version: u64,
     /// What was asked; a token is good for the same question only.
     question: String,
-    objects: Vec<Value>,
+    objects: Vec<Arc<Object>>,
 }
 
 /// The snapshots of lists that are being read.
@@ -31,7 +32,7 @@ pub struct Pages(Mutex<VecDeque<Kept>>);
 /// A page of a list.
 pub struct Page {
     pub version: u64,
-    pub objects: Vec<Value>,
+    pub objects: Vec<Arc<Object>>,
     /// Gets the next page.
     pub token: Option<String>,
     pub remaining: usize,
@@ -45,7 +46,14 @@ fn expired() -> ApiError {
 
 impl Pages {
     /// The first page of a list that was just made.
-    pub fn first(&self, question: &str, version: u64, mut objects: Vec<Value>, limit: usize, now: Timestamp) -> Page {
+    pub fn first(
+        &self,
+        question: &str,
+        version: u64,
+        mut objects: Vec<Arc<Object>>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Page {
         if limit == 0 || objects.len() <= limit {
             return Page { version, objects, token: None, remaining: 0 };
         }

@@ -20,7 +20,7 @@ use super::status::ApiError;
 use super::store::{Change, Key, Store, StoreError};
 use super::table::Form;
 use super::write::{self, Checks, UnknownFields};
-use super::{discovery, events, openapi, protobuf, reviews, table};
+use super::{discovery, openapi, protobuf, render, reviews};
 use crate::api::clock::Clock;
 use crate::config::Secret;
 
@@ -62,7 +62,7 @@ impl Target {
     }
     /// An object as this request's version shows it.
     pub fn shown(&self, object: &Value) -> Value {
-        if self.resource.is_core_event() { events::to_core(object) } else { object.clone() }
+        render::shown(&self.resource, object.clone())
     }
 }
 
@@ -135,7 +135,7 @@ impl ApiServer {
             let mut checks =
                 Checks { unknown: UnknownFields::Drop, patterns: &inner.patterns, warnings: &mut warnings };
             let made = write::create(&resource, object, &writer, &mut checks);
-            if let (Ok(made), None) = (made, inner.store.get(&key)) {
+            if let (Ok(made), None) = (made, inner.store.find(&key)) {
                 inner.store.transact::<StoreError>(&key, |_| Ok(Change::Put(made))).await?;
             }
         }
@@ -274,27 +274,6 @@ impl ApiServer {
             (&Method::DELETE, None) => self.delete_all(target, call).await,
             _ => Err(ApiError::not_allowed()),
         }
-    }
-
-    /// One object in the form that was asked for.
-    pub(super) fn object_answer(
-        &self,
-        status: u16,
-        target: &Target,
-        call: &Call,
-        object: &Value,
-    ) -> Response<AnswerBody> {
-        let object = target.shown(object);
-        let value = match call.form {
-            Form::Whole => object,
-            Form::Metadata => table::metadata(&object),
-            Form::Table => {
-                let about = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                let include = call.parameter("includeObject").unwrap_or("Metadata");
-                table::table(&target.resource, &[&object], &about, include, self.0.clock.now())
-            }
-        };
-        json_answer(status, &value)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Label and field selectors.
 use serde_json::Value;
 
+use super::catalog::Resource;
+use super::render::shown;
 use super::status::ApiError;
+use super::store::Object;
 
 /// One requirement on a text that may be absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +30,37 @@ impl Selector {
         Ok(Self { labels: parsed(labels)?, fields: parsed(fields)? })
     }
 
+    /// Whether it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Like [`Self::selects`] for a stored object, whose text is read only where names and labels do not decide.
+    pub fn selects_stored(&self, resource: &Resource, object: &Object) -> bool {
+        if !self.labels.iter().all(|(name, wanted)| wanted.met(object.label(name))) {
+            return false;
+        }
+        let mut value = None;
+        self.fields.iter().all(|(name, wanted)| match name.as_str() {
+            "metadata.name" => wanted.met(Some(object.name())),
+            "metadata.namespace" => wanted.met(Some(object.namespace())),
+            _ => {
+                let value = value.get_or_insert_with(|| shown(resource, object.value()));
+                wanted.met(Some(field(value, name)))
+            }
+        })
+    }
+
     pub fn selects(&self, object: &Value) -> bool {
         let label = |name: &str| object["metadata"]["labels"].get(name).and_then(Value::as_str);
-        let field = |name: &str| object.pointer(&format!("/{}", name.replace('.', "/"))).and_then(Value::as_str);
         self.labels.iter().all(|(name, wanted)| wanted.met(label(name)))
-            // A field that is not there counts as the empty text, as Kubernetes has it.
-            && self.fields.iter().all(|(name, wanted)| wanted.met(Some(field(name).unwrap_or_default())))
+            && self.fields.iter().all(|(name, wanted)| wanted.met(Some(field(object, name))))
     }
+}
+
+/// A field's text; one that is not there counts as empty, as Kubernetes has it.
+fn field<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.pointer(&format!("/{}", name.replace('.', "/"))).and_then(Value::as_str).unwrap_or_default()
 }
 
 impl Requirement {

@@ -1,6 +1,4 @@
 //! The verbs on objects: list, watch, get, create, replace, patch, delete.
-use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::Response;
 use serde_json::{Value, json};
@@ -10,111 +8,13 @@ use super::collector;
 use super::events;
 use super::managed::{self, Writer};
 use super::patch::Patch;
-use super::rest::{Answer, AnswerBody, ApiServer, Call, Target, json_answer, stream_answer, with_warnings};
-use super::selector::Selector;
+use super::rest::{Answer, AnswerBody, ApiServer, Call, Target, json_answer, with_warnings};
 use super::status::ApiError;
-use super::store::{Change, Key, Snapshot};
+use super::store::{Change, Key};
 use super::strict::duplicate_fields;
-use super::table::{Form, metadata, table};
-use super::watch::{WatchOptions, watch};
 use super::write::{self, Checks};
 
-fn selector(call: &Call) -> Result<Selector, ApiError> {
-    Selector::parse(call.parameter("labelSelector"), call.parameter("fieldSelector"))
-}
-
 impl ApiServer {
-    pub(super) fn get(&self, target: &Target, name: &str, call: &Call) -> Answer {
-        let found = self.0.store.get(&target.key(name));
-        let object = found.ok_or_else(|| ApiError::not_found(&target.resource.full_name(), name))?;
-        Ok(self.object_answer(200, target, call, &object))
-    }
-
-    pub(super) fn list(&self, target: &Target, call: &Call) -> Answer {
-        let selector = selector(call)?;
-        let limit: usize = match call.parameter("limit") {
-            None => 0,
-            Some(text) => {
-                text.parse().map_err(|_| ApiError::bad_request(format!("limit: Invalid value: \"{text}\"")))?
-            }
-        };
-        let question = format!(
-            "{} {:?} {:?} {:?}",
-            target.resource.full_name(),
-            target.namespace,
-            call.parameter("labelSelector"),
-            call.parameter("fieldSelector")
-        );
-        let now = self.0.clock.now();
-        let page = match call.parameter("continue") {
-            Some(token) => self.0.pages.next(&question, token, limit, now)?,
-            None => {
-                let Snapshot { version, objects } =
-                    self.0.store.list(&target.resource.stored_as(), target.namespace.as_deref());
-                let mut objects: Vec<Value> = objects.iter().map(|object| target.shown(object)).collect();
-                objects.retain(|object| selector.selects(object));
-                self.0.pages.first(&question, version, objects, limit, now)
-            }
-        };
-        let objects = page.objects;
-        let mut about = json!({"resourceVersion": page.version.to_string()});
-        if let Some(token) = page.token {
-            about["continue"] = json!(token);
-            if call.parameter("labelSelector").is_none() && call.parameter("fieldSelector").is_none() {
-                about["remainingItemCount"] = json!(page.remaining);
-            }
-        }
-        let list = match call.form {
-            Form::Table => {
-                let include = call.parameter("includeObject").unwrap_or("Metadata");
-                let shown: Vec<&Value> = objects.iter().collect();
-                table(&target.resource, &shown, &about, include, self.0.clock.now())
-            }
-            Form::Metadata => json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": about,
-                "items": objects.iter().map(metadata).collect::<Vec<_>>(),
-            }),
-            Form::Whole => json!({
-                "kind": format!("{}List", target.resource.kind), "apiVersion": target.resource.api_version(),
-                "metadata": about, "items": objects,
-            }),
-        };
-        Ok(json_answer(200, &list))
-    }
-
-    pub(super) fn watch(&self, target: &Target, call: &Call) -> Answer {
-        let initial = call.flag("sendInitialEvents");
-        let since = match call.parameter("resourceVersion") {
-            None | Some("0") => None,
-            Some(_) if initial => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                ApiError::bad_request(format!("resourceVersion: Invalid value: \"{text}\": must be a number"))
-            })?),
-        };
-        let (resource, form) = (Arc::clone(&target.resource), call.form);
-        let include = call.parameter("includeObject").unwrap_or("Metadata").to_owned();
-        let clock = Arc::clone(&self.0.clock);
-        let render = move |object: &Value| match form {
-            Form::Whole => object.clone(),
-            Form::Metadata => metadata(object),
-            Form::Table => {
-                let about = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                table(&resource, &[object], &about, &include, clock.now())
-            }
-        };
-        let options = WatchOptions {
-            resource: Arc::clone(&target.resource),
-            namespace: target.namespace.clone(),
-            selector: selector(call)?,
-            since,
-            bookmarks: call.flag("allowWatchBookmarks"),
-            mark_initial_end: initial,
-            timeout: call.parameter("timeoutSeconds").and_then(|text| text.parse().ok()).map(Duration::from_secs),
-            render: Box::new(render),
-        };
-        Ok(stream_answer(watch(&self.0.store, options)?))
-    }
-
     pub(super) async fn create(&self, target: &Target, call: &Call) -> Answer {
         let mut object = call.json()?;
         if !object.is_object() {
@@ -187,7 +87,7 @@ impl ApiServer {
         call: &Call,
         name: &str,
         preview: Option<Value>,
-        stored: Option<Arc<Value>>,
+        stored: Option<Value>,
     ) -> Answer {
         match (preview, stored) {
             (Some(preview), _) => Ok(self.object_answer(status, target, call, &preview)),
@@ -322,7 +222,7 @@ impl ApiServer {
         }
         let (writer, force) = (call.writer(true, target.status, self.0.clock.now()), call.flag("force"));
         let key = target.key(name);
-        if self.0.store.get(&key).is_none() && !target.status {
+        if self.0.store.find(&key).is_none() && !target.status {
             if let Some(namespace) = &target.namespace {
                 self.namespace_takes(namespace, &resource.full_name(), Some(name))?;
             }
@@ -414,18 +314,13 @@ impl ApiServer {
         if target.resource.namespaced && target.namespace.is_none() || target.resource.full_name() == "namespaces" {
             return Err(ApiError::not_allowed());
         }
-        let selector = selector(call)?;
-        let listed = self.list(target, call)?;
+        let (version, objects) = self.selected(target, call)?;
         let now = self.0.clock.now();
-        for object in self.0.store.list(&target.resource.stored_as(), target.namespace.as_deref()).objects {
-            if !selector.selects(&target.shown(&object)) || call.dry_run() {
-                continue;
-            }
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let delete = |old: Option<&Arc<Value>>| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)));
-            self.0.store.transact::<ApiError>(&target.key(name), delete).await?;
+        for object in objects.iter().filter(|_| !call.dry_run()) {
+            let delete = |old: Option<&Value>| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)));
+            self.0.store.transact::<ApiError>(&object.key(), delete).await?;
         }
-        Ok(listed)
+        Ok(self.rendering(target, call).list(&json!({"resourceVersion": version.to_string()}), objects))
     }
 }
 

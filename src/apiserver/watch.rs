@@ -1,26 +1,25 @@
-//! Watches as streams of JSON lines.
-use std::borrow::Cow;
+//! Watches as streams of JSON lines. A watch holds no text but the line it is sending: what exists is rendered when its
+//! turn comes, and what happens is read from the store's log.
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::catalog::Resource;
-use super::events;
+use super::render::Rendering;
 use super::selector::Selector;
-use super::store::{Event, EventKind, Store, StoreError, Subscription};
+use super::store::{Event, EventKind, Follower, Object, Store, StoreError};
 
 /// How often a quiet watch that asked for bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
 
 /// What is watched and how.
 pub struct WatchOptions {
-    pub resource: Arc<Resource>,
+    pub rendering: Rendering,
     pub namespace: Option<String>,
     pub selector: Selector,
     /// Events after this version; `None` begins with what exists.
@@ -28,50 +27,33 @@ pub struct WatchOptions {
     pub bookmarks: bool,
     /// The initial events end with a marked bookmark (streaming lists).
     pub mark_initial_end: bool,
-    pub timeout: Option<Duration>,
-    /// The form in which objects are sent.
-    pub render: Box<dyn Fn(&Value) -> Value + Send>,
-}
-
-impl WatchOptions {
-    /// The object as the watched version shows it.
-    fn shown<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
-        if self.resource.is_core_event() { Cow::Owned(events::to_core(object)) } else { Cow::Borrowed(object) }
-    }
+    pub timeout: Duration,
 }
 
 struct Watching {
     options: WatchOptions,
-    lines: VecDeque<Bytes>,
-    subscription: Subscription,
-    seen: u64,
-    ends: Option<Instant>,
+    /// What there was when it began, and has not been sent yet.
+    existing: std::vec::IntoIter<Arc<Object>>,
+    /// The version of what there was, until its end has been marked.
+    initial_end: Option<u64>,
+    events: VecDeque<Arc<Event>>,
+    follower: Follower,
+    ends: Instant,
 }
 
 /// Starts a watch. Errors: the version is no longer in the log.
 pub fn watch(store: &Store, options: WatchOptions) -> Result<impl Stream<Item = Bytes> + Send + use<>, StoreError> {
-    let mut lines = VecDeque::new();
-    let (seen, subscription) = match options.since {
-        Some(since) => (since, store.watch(since)?),
+    let resource = options.rendering.resource.stored_as();
+    let (existing, initial_end, follower) = match options.since {
+        Some(since) => (Vec::new(), None, store.follow(&resource, since)?),
         None => {
-            let list = store.list(&options.resource.stored_as(), options.namespace.as_deref());
-            for object in &list.objects {
-                let shown = options.shown(object);
-                if options.selector.selects(&shown) {
-                    lines.push_back(line("ADDED", &(options.render)(&shown)));
-                }
-            }
-            if options.mark_initial_end {
-                lines.push_back(bookmark(&options.resource, list.version, true));
-            }
-            (list.version, store.watch(list.version)?)
+            let (list, follower) = store.list_and_follow(&resource, options.namespace.as_deref())?;
+            (list.objects, options.mark_initial_end.then_some(list.version), follower)
         }
     };
-    let ends = options.timeout.map(|timeout| Instant::now() + timeout);
-    let mut watching = Watching { options, lines, subscription, seen, ends };
-    for event in std::mem::take(&mut watching.subscription.backlog) {
-        watching.take(&event);
-    }
+    let ends = Instant::now() + options.timeout;
+    let existing = existing.into_iter();
+    let watching = Watching { options, existing, initial_end, events: VecDeque::new(), follower, ends };
     Ok(stream::unfold(watching, |mut watching| async move {
         let line = watching.next().await?;
         Some((line, watching))
@@ -79,52 +61,62 @@ pub fn watch(store: &Store, options: WatchOptions) -> Result<impl Stream<Item = 
 }
 
 impl Watching {
-    /// Turns an event into a line, if this watch is to see it.
-    fn take(&mut self, event: &Event) {
-        // The snapshot a watch began with may already hold an event that the channel brings as well.
-        if event.version <= self.seen {
-            return;
-        }
-        self.seen = event.version;
-        let concerns = event.key.resource == self.options.resource.stored_as()
-            && self.options.namespace.as_ref().is_none_or(|namespace| event.key.namespace == *namespace);
-        if !concerns {
-            return;
-        }
-        let selects = |object: &Arc<Value>| self.options.selector.selects(&self.options.shown(object));
-        let before = event.previous.as_ref().is_some_and(selects);
-        let after = event.kind != EventKind::Deleted && selects(&event.object);
+    fn selects(&self, object: &Object) -> bool {
+        self.options.namespace.as_ref().is_none_or(|namespace| *namespace == object.namespace())
+            && self.options.selector.selects_stored(&self.options.rendering.resource, object)
+    }
+
+    /// The line that tells an event, if this watch is to see it.
+    fn line_of(&self, event: &Event) -> Option<Bytes> {
+        let before = event.previous.as_ref().is_some_and(|object| self.selects(object));
+        let after = event.kind != EventKind::Deleted && self.selects(&event.object);
         let kind = match (before, after) {
             (false, true) => "ADDED",
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
-            (false, false) => return,
+            (false, false) => return None,
         };
-        let object = (self.options.render)(&self.options.shown(&event.object));
-        self.lines.push_back(line(kind, &object));
+        Some(line(kind, &self.options.rendering.text(&event.object)))
     }
 
     /// `None` ends the watch: time is up, the watcher is too slow, or the store is closed.
     async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(line) = self.lines.pop_front() {
-                return Some(line);
+        while let Some(object) = self.existing.next() {
+            if self.selects(&object) {
+                return Some(line("ADDED", &self.options.rendering.text(&object)));
             }
-            let quiet = Instant::now() + BOOKMARK_EVERY;
-            let until = self.ends.map_or(quiet, |ends| ends.min(quiet));
-            match tokio::time::timeout_at(until, self.subscription.live.recv()).await {
-                Ok(Ok(event)) => self.take(&event),
-                Ok(Err(RecvError::Lagged(_) | RecvError::Closed)) => return None,
-                Err(_) if self.ends.is_some_and(|ends| ends <= Instant::now()) => return None,
-                Err(_) if self.options.bookmarks => return Some(bookmark(&self.options.resource, self.seen, false)),
+        }
+        let resource = Arc::clone(&self.options.rendering.resource);
+        if let Some(version) = self.initial_end.take() {
+            return Some(bookmark(&resource, version, true));
+        }
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                if let Some(line) = self.line_of(&event) {
+                    return Some(line);
+                }
+            }
+            let until = self.ends.min(Instant::now() + BOOKMARK_EVERY);
+            match tokio::time::timeout_at(until, self.follower.next()).await {
+                Ok(Some(Ok(events))) => self.events.extend(events),
+                // Too slow to be served: it lists anew.
+                Ok(Some(Err(_)) | None) => return None,
+                Err(_) if self.ends <= Instant::now() => return None,
+                Err(_) if self.options.bookmarks => return Some(bookmark(&resource, self.follower.seen(), false)),
                 Err(_) => {}
             }
         }
     }
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
-    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
+fn line(kind: &str, object: &[u8]) -> Bytes {
+    let mut line = BytesMut::with_capacity(object.len() + 40);
+    line.put_slice(b"{\"type\":\"");
+    line.put_slice(kind.as_bytes());
+    line.put_slice(b"\",\"object\":");
+    line.put_slice(object);
+    line.put_slice(b"}\n");
+    line.freeze()
 }
 
 fn bookmark(resource: &Resource, version: u64, initial_end: bool) -> Bytes {
@@ -132,5 +124,6 @@ fn bookmark(resource: &Resource, version: u64, initial_end: bool) -> Bytes {
     if initial_end {
         metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
     }
-    line("BOOKMARK", &json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}))
+    let object: Value = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
+    line("BOOKMARK", object.to_string().as_bytes())
 }

@@ -9,4 +9,4 @@
 mod harness;
 mod smoke;
 
-pub use harness::{Answer, Server, on_each_server};
+pub use harness::on_each_server;

@@ -1,0 +1,147 @@
+//! The JSON of objects in the form that a request wants. Whole custom resources are passed on as they are stored.
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::Response;
+use hyper::body::Frame;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::{Value, json};
+
+use super::catalog::Resource;
+use super::events;
+use super::rest::AnswerBody;
+use super::store::Object;
+use super::table::{Form, metadata, table};
+use crate::api::clock::Clock;
+
+/// Parts of a long list are sent in pieces of about this many bytes.
+const PIECE: usize = 128 * 1024;
+
+/// An object as a resource's version shows it.
+pub fn shown(resource: &Resource, object: Value) -> Value {
+    if resource.is_core_event() {
+        return events::to_core(&object);
+    }
+    let mut object = object;
+    // Versions differ in their names alone: the only conversion there is.
+    if object["apiVersion"] != *resource.api_version() {
+        object["apiVersion"] = json!(resource.api_version());
+    }
+    object
+}
+
+/// How one request wants its objects.
+pub struct Rendering {
+    pub resource: Arc<Resource>,
+    pub form: Form,
+    /// `includeObject` of tables.
+    pub include: String,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Rendering {
+    pub fn value(&self, object: &Object) -> Value {
+        shown(&self.resource, object.value())
+    }
+
+    /// One object by itself: the answer to a get, or an event of a watch.
+    pub fn one(&self, object: &Value) -> Value {
+        match self.form {
+            Form::Whole => object.clone(),
+            Form::Metadata => metadata(object),
+            Form::Table => {
+                let about = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                table(&self.resource, &[object], &about, &self.include, self.clock.now())
+            }
+        }
+    }
+
+    /// The text of [`Self::one`], read only where it has to be.
+    pub fn text<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
+        if self.form == Form::Whole
+            && let Some(text) = self.as_stored(object)
+        {
+            return text;
+        }
+        Cow::Owned(self.one(&self.value(object)).to_string().into_bytes())
+    }
+
+    /// The stored text, if it is of the wanted version.
+    fn as_stored<'a>(&self, object: &'a Object) -> Option<Cow<'a, [u8]>> {
+        let text = object.text();
+        // Fields are in the order of their names, and this is the first of them.
+        let start = format!("{{\"apiVersion\":\"{}\"", self.resource.api_version());
+        (!self.resource.is_core_event() && text.starts_with(start.as_bytes())).then_some(text)
+    }
+
+    /// An object within a list: those of built-in kinds do not repeat their kind.
+    fn item<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
+        if self.form == Form::Whole && !self.resource.is_custom() {
+            let mut value = self.value(object);
+            if let Some(fields) = value.as_object_mut() {
+                fields.remove("apiVersion");
+                fields.remove("kind");
+            }
+            return Cow::Owned(value.to_string().into_bytes());
+        }
+        self.text(object)
+    }
+
+    /// A list with this metadata. Its text is made piece by piece, while it is sent.
+    pub fn list(self, about: &Value, objects: Vec<Arc<Object>>) -> Response<AnswerBody> {
+        if self.form == Form::Table {
+            let values: Vec<Value> = objects.iter().map(|object| self.value(object)).collect();
+            let table =
+                table(&self.resource, &values.iter().collect::<Vec<_>>(), about, &self.include, self.clock.now());
+            return super::rest::json_answer(200, &table);
+        }
+        let (kind, version) = match self.form {
+            Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+            _ => (format!("{}List", self.resource.kind), self.resource.api_version()),
+        };
+        let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{about},\"items\":[");
+        let begun =
+            Pieces { rendering: self, objects: objects.into_iter(), head: Some(head), first: true, done: false };
+        let pieces = stream::unfold(begun, |mut pieces| async move {
+            let piece = pieces.next()?;
+            Some((Ok::<_, Infallible>(Frame::data(piece)), pieces))
+        });
+        let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+/// A list that is being sent.
+struct Pieces {
+    rendering: Rendering,
+    objects: std::vec::IntoIter<Arc<Object>>,
+    head: Option<String>,
+    first: bool,
+    done: bool,
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let mut piece = BytesMut::from(self.head.take().unwrap_or_default().as_bytes());
+        while piece.len() < PIECE {
+            let Some(object) = self.objects.next() else {
+                piece.extend_from_slice(b"]}");
+                self.done = true;
+                break;
+            };
+            if !std::mem::take(&mut self.first) {
+                piece.extend_from_slice(b",");
+            }
+            piece.extend_from_slice(&self.rendering.item(&object));
+        }
+        Some(piece.freeze())
+    }
+}
