@@ -62,6 +62,18 @@ fn label_problem(text: &str) -> Option<String> {
     })
 }
 
+/// What is wrong with a label's name where it stands in a selector.
+pub fn selector_key_problem(key: &str) -> Option<String> {
+    if key.matches('/').count() > 1 {
+        return Some(format!(
+            "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \
+             character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{NAME_PART}') with an optional DNS \
+             subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        ));
+    }
+    qualified_problem(key)
+}
+
 /// `prefix/name` or `name`.
 fn qualified_problem(key: &str) -> Option<String> {
     let (prefix, name) = match key.split_once('/') {
@@ -80,7 +92,7 @@ fn qualified_problem(key: &str) -> Option<String> {
         return Some("name part must be non-empty".to_owned());
     }
     if name.len() > 63 {
-        return Some("name part must be no more than 63 characters".to_owned());
+        return Some("name part must be no more than 63 bytes".to_owned());
     }
     (!NAME_PART_RULE.holds(name)).then(|| {
         format!(
@@ -90,9 +102,9 @@ fn qualified_problem(key: &str) -> Option<String> {
     })
 }
 
-fn label_value_problem(text: &str) -> Option<String> {
+pub fn label_value_problem(text: &str) -> Option<String> {
     if text.len() > 63 {
-        return Some("must be no more than 63 characters".to_owned());
+        return Some("must be no more than 63 bytes".to_owned());
     }
     (!LABEL_VALUE_RULE.holds(text)).then(|| {
         format!(

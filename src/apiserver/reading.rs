@@ -15,8 +15,8 @@ use super::watch::{WatchOptions, watch};
 /// Watches that name no time end by themselves after this many seconds, and up to as many more.
 const WATCH_SECONDS: u64 = 1800;
 
-fn selector(call: &Call) -> Result<Selector, ApiError> {
-    Selector::parse(call.parameter("labelSelector"), call.parameter("fieldSelector"))
+fn selector(target: &Target, call: &Call) -> Result<Selector, ApiError> {
+    Selector::of(&target.resource, call.parameter("labelSelector"), call.parameter("fieldSelector"))
 }
 
 impl ApiServer {
@@ -37,7 +37,7 @@ impl ApiServer {
 
     /// What a list with these selectors holds.
     pub(super) fn selected(&self, target: &Target, call: &Call) -> Result<(u64, Vec<Arc<Object>>), ApiError> {
-        let selector = selector(call)?;
+        let selector = selector(target, call)?;
         let Snapshot { version, mut objects } =
             self.0.store.list(&target.resource.stored_as(), target.namespace.as_deref());
         if !selector.is_empty() {
@@ -87,7 +87,7 @@ impl ApiServer {
         let options = WatchOptions {
             rendering: self.rendering(target, call),
             namespace: target.namespace.clone(),
-            selector: selector(call)?,
+            selector: selector(target, call)?,
             since,
             bookmarks: call.flag("allowWatchBookmarks"),
             mark_initial_end: initial,
