@@ -1,4 +1,5 @@
 //! Every integration test, as one binary.
+mod apifront;
 mod apilife;
 mod apimodel;
 mod apiserver;

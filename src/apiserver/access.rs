@@ -11,7 +11,7 @@ use rcgen::{
     SanType,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::config::Secret;
 use crate::config::files::write_private;
@@ -27,6 +27,8 @@ pub enum AccessError {
     File { path: PathBuf, source: std::io::Error },
     #[error("the key {path} cannot be read ({cause}); remove it and api-ca.crt, and new ones are made", path = .path.display())]
     Key { path: PathBuf, cause: String },
+    #[error("cannot use the given {path}: {cause}", path = .path.display())]
+    Given { path: PathBuf, cause: String },
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     #[error("cannot serve TLS: {0}")]
@@ -39,6 +41,7 @@ impl AccessError {
         match self {
             Self::File { .. } => "FileUnusable",
             Self::Key { .. } => "KeyUnusable",
+            Self::Given { .. } => "GivenCertificateUnusable",
             Self::Certificate(_) => "CertificateFailed",
             Self::Tls(_) => "TlsFailed",
         }
@@ -93,6 +96,25 @@ fn authority() -> Result<CertificateParams, AccessError> {
     Ok(parameters)
 }
 
+/// A certificate of the operator's own, instead of one of the own authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenCertificate {
+    /// The certificate with its chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// The authority that clients are to trust, PEM; without it they trust what their system trusts.
+    pub authority: Option<PathBuf>,
+}
+
+/// What clients must know to trust the server.
+struct Trust {
+    /// PEM; `None` is the system's own.
+    authority: Option<String>,
+    /// The name in the certificate, where the address is not in it.
+    server_name: Option<String>,
+}
+
 impl Access {
     /// Makes or reads everything in `directory`: `api-ca.crt`, `api-ca.key`, `api-token`, `kubeconfig`; all 0600.
     pub fn prepare(directory: &Path, address: SocketAddr) -> Result<Self, AccessError> {
@@ -123,32 +145,90 @@ impl Access {
         let authority = CertificateDer::from_pem_slice(ca_text.as_bytes()).map_err(|error| tls(error.to_string()))?;
         let private =
             PrivateKeyDer::from_pem_slice(server_key.serialize_pem().as_bytes()).map_err(|e| tls(e.to_string()))?;
-        let mut config = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone(), authority], private)
-            .map_err(|error| tls(error.to_string()))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let config = server_config(vec![certificate.der().clone(), authority], private).map_err(tls)?;
+        Self::complete(directory, address, config, &Trust { authority: Some(ca_text), server_name: None })
+    }
 
+    /// The same with a given certificate: no authority of our own is made. Errors: a file cannot be read, key and
+    /// certificate do not belong together, or the certificate names no host.
+    pub fn given(directory: &Path, address: SocketAddr, given: &GivenCertificate) -> Result<Self, AccessError> {
+        crate::http::install_crypto_provider();
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| AccessError::File { path: path.to_owned(), source });
+        let wrong = |path: &Path, cause: String| AccessError::Given { path: path.to_owned(), cause };
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(&given.certificate)?)
+            .collect::<Result<_, _>>()
+            .map_err(|error| wrong(&given.certificate, error.to_string()))?;
+        let Some(leaf) = chain.first() else {
+            return Err(wrong(&given.certificate, "it holds no certificate in PEM form".to_owned()));
+        };
+        let server_name = name_for(leaf, address.ip()).map_err(|cause| wrong(&given.certificate, cause))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&given.key)?)
+            .map_err(|error| wrong(&given.key, format!("it holds no private key in PEM form ({error})")))?;
+        let authority = match &given.authority {
+            None => None,
+            Some(path) => Some(
+                String::from_utf8(read(path)?).map_err(|_| wrong(path, "it is not a text in PEM form".to_owned()))?,
+            ),
+        };
+        let config = server_config(chain, key).map_err(|cause| wrong(&given.key, cause))?;
+        Self::complete(directory, address, config, &Trust { authority, server_name })
+    }
+
+    fn complete(
+        directory: &Path,
+        address: SocketAddr,
+        config: rustls::ServerConfig,
+        trust: &Trust,
+    ) -> Result<Self, AccessError> {
         let token = read_or_make(&directory.join("api-token"), || {
             Ok(format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()))
         })?;
         let token = token.trim().to_owned();
         let kubeconfig = directory.join("kubeconfig");
-        store(&kubeconfig, kubeconfig_text(address, &ca_text, &token))?;
+        store(&kubeconfig, kubeconfig_text(address, trust, &token))?;
         Ok(Self { tls: Arc::new(config), token: Secret::new(token), kubeconfig })
     }
 }
 
-fn kubeconfig_text(address: SocketAddr, ca: &str, token: &str) -> String {
-    let host = match address.ip() {
-        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    };
-    let server = format!("https://{}", SocketAddr::new(host, address.port()));
-    let ca = STANDARD.encode(ca);
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<rustls::ServerConfig, String> {
+    let builder = rustls::ServerConfig::builder().with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| error.to_string())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The host that clients at this address must ask for, if the certificate does not hold for the address itself.
+fn name_for(leaf: &CertificateDer<'_>, address: IpAddr) -> Result<Option<String>, String> {
+    let certificate = webpki::EndEntityCert::try_from(leaf).map_err(|error| error.to_string())?;
+    let reached = reached_at(address);
+    if certificate.verify_is_valid_for_subject_name(&ServerName::from(reached)).is_ok() {
+        return Ok(None);
+    }
+    let mut names = certificate.valid_dns_names().map(|name| name.replacen("*.", "api.", 1));
+    names.next().map(Some).ok_or_else(|| format!("it holds neither for {reached} nor for any host name"))
+}
+
+/// The address at which clients of this machine reach a listener.
+fn reached_at(listening: IpAddr) -> IpAddr {
+    if listening.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listening }
+}
+
+fn kubeconfig_text(address: SocketAddr, trust: &Trust, token: &str) -> String {
+    let server = format!("https://{}", SocketAddr::new(reached_at(address.ip()), address.port()));
+    let mut cluster = format!("server: {server}\n");
+    if let Some(authority) = &trust.authority {
+        cluster.push_str(&format!("    certificate-authority-data: {}\n", STANDARD.encode(authority)));
+    }
+    if let Some(name) = &trust.server_name {
+        cluster.push_str(&format!("    tls-server-name: {name}\n"));
+    }
     format!(
-        "apiVersion: v1\nkind: Config\nclusters:\n- name: portalkeeper\n  cluster:\n    server: {server}\n    \
-         certificate-authority-data: {ca}\nusers:\n- name: portalkeeper\n  user:\n    token: \"{token}\"\ncontexts:\n\
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: portalkeeper\n  cluster:\n    {cluster}\
+         users:\n- name: portalkeeper\n  user:\n    token: \"{token}\"\ncontexts:\n\
          - name: portalkeeper\n  context:\n    cluster: portalkeeper\n    user: portalkeeper\n    namespace: default\n\
          current-context: portalkeeper\n"
     )
@@ -171,6 +251,31 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&second.kubeconfig).unwrap(), kubeconfig);
         for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
             assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+    }
+
+    #[test]
+    fn a_given_certificate_is_used_and_the_kubeconfig_says_how_to_trust_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let certificate = rcgen::generate_simple_self_signed(vec!["api.example.com".to_owned()]).unwrap();
+        std::fs::write(at("tls.crt"), certificate.cert.pem()).unwrap();
+        std::fs::write(at("tls.key"), certificate.signing_key.serialize_pem()).unwrap();
+        std::fs::write(at("other.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let address: SocketAddr = "127.0.0.1:6443".parse().unwrap();
+        let given =
+            |key: &str| GivenCertificate { certificate: at("tls.crt"), key: at(key), authority: Some(at("tls.crt")) };
+        let access = Access::given(folder.path(), address, &given("tls.key")).unwrap();
+        let kubeconfig = std::fs::read_to_string(&access.kubeconfig).unwrap();
+        assert!(kubeconfig.contains("tls-server-name: api.example.com\n"), "{kubeconfig}");
+        assert!(kubeconfig.contains(&STANDARD.encode(certificate.cert.pem())), "{kubeconfig}");
+        assert!(!at("api-ca.key").exists());
+        for (key, reason) in [
+            ("other.key", "GivenCertificateUnusable"),
+            ("tls.crt", "GivenCertificateUnusable"),
+            ("none", "FileUnusable"),
+        ] {
+            assert_eq!(Access::given(folder.path(), address, &given(key)).err().unwrap().reason(), reason, "{key}");
         }
     }
 }

@@ -34,7 +34,8 @@ mod verbs;
 mod watch;
 mod write;
 
-pub use access::{Access, AccessError};
+pub use access::{Access, AccessError, GivenCertificate};
+pub use front::FrontLimits;
 pub use rest::ApiServer;
 
 /// Kubernetes version whose behaviour is offered.

@@ -17,7 +17,7 @@ use super::managed::Writer;
 use super::paging::Pages;
 use super::schema::Patterns;
 use super::status::ApiError;
-use super::store::{Change, Key, Store, StoreError};
+use super::store::{Change, Key, LogLimits, Store, StoreError};
 use super::table::Form;
 use super::write::{self, Checks, UnknownFields};
 use super::{discovery, openapi, protobuf, render, reviews};
@@ -120,7 +120,12 @@ impl ApiServer {
     /// Opens the store at `path`, makes the first namespaces, and goes on with what a stop interrupted.
     /// Errors: [`StoreError`].
     pub async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let store = Store::open(path).await?;
+        Self::open_within(path, clock, LogLimits::default()).await
+    }
+
+    /// The same with bounds of one's own for what watchers can still be told.
+    pub async fn open_within(path: &Path, clock: Arc<dyn Clock>, limits: LogLimits) -> Result<Self, StoreError> {
+        let store = Store::open_within(path, limits).await?;
         let (patterns, catalog) = (Patterns::default(), Catalog::default());
         let pages = Pages::default();
         let server = Self(Arc::new(Inner { store, clock, patterns, catalog, pages, token: OnceLock::new() }));

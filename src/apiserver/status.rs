@@ -64,6 +64,12 @@ impl ApiError {
         let message = format!("Request entity too large: limit is {limit}");
         Self::new(413, "RequestEntityTooLarge", message)
     }
+    pub fn too_many_requests() -> Self {
+        let message = "The server is busy with other requests; try again after a second.".to_owned();
+        let mut error = Self::new(429, "TooManyRequests", message);
+        error.details = Some(json!({"retryAfterSeconds": 1}));
+        error
+    }
     pub fn not_allowed() -> Self {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned())
     }

@@ -45,7 +45,7 @@ pub async fn sandbox(options: SandboxOptions) -> Result<(), AppError> {
     let data = DataDirectory::take(&options.data)?;
     let address = pages.local_addr().unwrap_or(options.listen);
     let simulators = Simulators::start(simulators, address, data.path(), shutdown.clone()).await?;
-    let embedded = embed(&data, api, &shutdown).await?;
+    let embedded = embed(&data, api, None, &shutdown).await?;
     let client = embedded.client.clone();
     let classes: Api<PortalClass> = Api::all(client.clone());
     let first_start = classes.get_opt(CLASS).await?.is_none();

@@ -7,7 +7,7 @@ use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, environment, 
 use super::data::DataDirectory;
 use super::install;
 use crate::api::clock::SystemClock;
-use crate::apiserver::{Access, ApiServer};
+use crate::apiserver::{Access, ApiServer, GivenCertificate};
 use crate::controller::Timing;
 use crate::http::shutdown::Shutdown;
 use crate::web::WebOptions;
@@ -21,6 +21,8 @@ pub struct StandaloneOptions {
     pub data: PathBuf,
     pub listen: SocketAddr,
     pub api_listen: SocketAddr,
+    /// The API's certificate, if it is not to be one of its own.
+    pub api_certificate: Option<GivenCertificate>,
     pub health_listen: SocketAddr,
     /// Folder of YAML documents that is kept applied.
     pub manifests: Option<PathBuf>,
@@ -36,13 +38,17 @@ pub struct Embedded {
 pub async fn embed(
     data: &DataDirectory,
     listener: tokio::net::TcpListener,
+    certificate: Option<&GivenCertificate>,
     shutdown: &Shutdown,
 ) -> Result<Embedded, AppError> {
     let server = ApiServer::open(&data.join("api.db"), Arc::new(SystemClock)).await?;
     let client = server.client("default");
     install::definitions(&client).await?;
     let address = listener.local_addr().map_err(AppError::Signals)?;
-    let access = Access::prepare(data.path(), address)?;
+    let access = match certificate {
+        Some(given) => Access::given(data.path(), address, given)?,
+        None => Access::prepare(data.path(), address)?,
+    };
     let kubeconfig = access.kubeconfig.clone();
     tokio::spawn(server.clone().listen(listener, access, shutdown.clone()));
     tokio::spawn(server.clone().sweep_events(shutdown.clone()));
@@ -60,7 +66,7 @@ pub async fn standalone(options: StandaloneOptions) -> Result<(), AppError> {
     let api = listen(options.api_listen, "--api-listen").await?;
     let health = listen(options.health_listen, "--health-listen").await?;
     let data = DataDirectory::take(&options.data)?;
-    let embedded = embed(&data, api, &shutdown).await?;
+    let embedded = embed(&data, api, options.api_certificate.as_ref(), &shutdown).await?;
     end_on_signals(handle)?;
     if let Some(folder) = options.manifests {
         tokio::spawn(super::manifests::watch(embedded.client.clone(), folder, shutdown.clone()));

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::apiserver::GivenCertificate;
 use crate::app::plan::PlanOptions;
 use crate::app::sandbox::SandboxOptions;
 use crate::app::show::ShowOptions;
@@ -58,6 +59,8 @@ pub enum Command {
         data: Data,
         #[command(flatten)]
         ports: Ports,
+        #[command(flatten)]
+        certificate: ApiCertificate,
         /// Folder of YAML files that is applied at start and whenever it changes.
         #[arg(long, value_name = "DIR")]
         manifests: Option<PathBuf>,
@@ -198,6 +201,27 @@ pub struct Ports {
     pub health_listen: SocketAddr,
 }
 
+/// A certificate of one's own for the embedded API.
+#[derive(Debug, Args)]
+pub struct ApiCertificate {
+    /// Certificate of the embedded API with its chain, PEM; without it one of an own authority is made.
+    #[arg(long, requires = "api_tls_key", value_name = "FILE")]
+    pub api_tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, requires = "api_tls_cert", value_name = "FILE")]
+    pub api_tls_key: Option<PathBuf>,
+    /// Authority that the kubeconfig is to trust, PEM; without it what the system trusts.
+    #[arg(long, requires = "api_tls_cert", value_name = "FILE")]
+    pub api_tls_ca: Option<PathBuf>,
+}
+
+impl ApiCertificate {
+    fn given(self) -> Option<GivenCertificate> {
+        let (certificate, key) = self.api_tls_cert.zip(self.api_tls_key)?;
+        Some(GivenCertificate { certificate, key, authority: self.api_tls_ca })
+    }
+}
+
 /// Parses the arguments and runs the command; a failure is printed as one line or a short list.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -233,10 +257,11 @@ fn execute(command: Command) -> Result<(), String> {
         Command::Run { data, listen, health_listen, namespace } => {
             block_on(app::run(RunOptions { data: data.directory(), listen, health_listen, namespace }))
         }
-        Command::Standalone { data, ports, manifests } => block_on(app::standalone(StandaloneOptions {
+        Command::Standalone { data, ports, certificate, manifests } => block_on(app::standalone(StandaloneOptions {
             data: data.directory(),
             listen: ports.listen,
             api_listen: ports.api_listen,
+            api_certificate: certificate.given(),
             health_listen: ports.health_listen,
             manifests,
         })),

@@ -220,7 +220,9 @@ async fn embedded(folder: &Path) -> (ShutdownHandle, PathBuf) {
 impl Server {
     async fn given(name: &'static str, kubeconfig: PathBuf) -> Self {
         let read = Kubeconfig::read_from(&kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
+        let mut config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
+        // Every answer is to be seen, not what comes of trying again.
+        config.default_retry = false;
         let client = kube::Client::try_from(config).unwrap();
         let unique = format!("parity-{:08x}", rand::random::<u32>());
         let group = format!("{unique}.portalkeeper.dev");

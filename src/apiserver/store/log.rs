@@ -7,9 +7,20 @@ use tokio::sync::watch;
 
 use super::object::Object;
 
-/// Events kept, and bytes of the objects in them.
-const LONGEST: usize = 10_000;
-const LARGEST: usize = 32 << 20;
+/// What the log of one resource keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct LogLimits {
+    pub events: usize,
+    /// Bytes of the objects in them, packed.
+    pub bytes: usize,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { events: 10_000, bytes: 32 << 20 }
+    }
+}
+
 /// Events that a follower takes at once.
 const BATCH: usize = 256;
 
@@ -51,6 +62,7 @@ struct Kept {
 /// The log of one resource.
 #[derive(Debug)]
 pub struct Log {
+    limits: LogLimits,
     kept: Arc<RwLock<Kept>>,
     changed: watch::Sender<u64>,
     /// The store's newest version, whichever resource it was for.
@@ -65,9 +77,9 @@ pub struct Missed {
 
 impl Log {
     /// A log that knows nothing of what was before `oldest`.
-    pub(super) fn new(oldest: u64, newest: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(oldest: u64, newest: Arc<AtomicU64>, limits: LogLimits) -> Self {
         let kept = Kept { events: VecDeque::new(), bytes: 0, oldest };
-        Self { kept: Arc::new(RwLock::new(kept)), changed: watch::Sender::new(oldest), newest }
+        Self { limits, kept: Arc::new(RwLock::new(kept)), changed: watch::Sender::new(oldest), newest }
     }
 
     /// Adds the newest event. The caller holds the store's lock, so versions grow.
@@ -76,7 +88,7 @@ impl Log {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         kept.bytes += event.size();
         kept.events.push_back(event);
-        while kept.events.len() > LONGEST || kept.bytes > LARGEST {
+        while kept.events.len() > self.limits.events || kept.bytes > self.limits.bytes {
             let Some(dropped) = kept.events.pop_front() else { break };
             kept.bytes -= dropped.size();
             kept.oldest = dropped.version();

@@ -13,12 +13,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use serde_json::Value;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use disk::{Disk, Write};
 pub use disk::{raise_version, version_of};
 use log::Log;
-pub use log::{Event, EventKind, Follower, Missed};
+pub use log::{Event, EventKind, Follower, LogLimits, Missed};
 pub use object::{Key, Object};
 use pack::Packer;
 
@@ -82,6 +82,7 @@ struct State {
     /// What the version was when the file was opened: nothing is known of what was before.
     started: u64,
     newest: Arc<AtomicU64>,
+    limits: LogLimits,
 }
 
 /// A consistent list: the objects and the version at which they were so.
@@ -92,8 +93,10 @@ pub struct Snapshot {
 }
 
 /// The store. Writers are serialised; readers never wait for a disk.
-pub struct Store {
-    disk: Mutex<Disk>,
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    disk: Arc<Mutex<Disk>>,
     state: RwLock<State>,
     events: broadcast::Sender<Arc<Event>>,
 }
@@ -102,7 +105,7 @@ impl State {
     fn table(&mut self, resource: &str) -> &mut Table {
         if !self.tables.contains_key(resource) {
             let name: Arc<str> = resource.into();
-            let log = Log::new(self.started, Arc::clone(&self.newest));
+            let log = Log::new(self.started, Arc::clone(&self.newest), self.limits);
             let table = Table { name: Arc::clone(&name), objects: BTreeMap::new(), packer: Packer::default(), log };
             self.tables.insert(name, table);
         }
@@ -153,12 +156,17 @@ impl State {
 impl Store {
     /// Opens or makes the file. Errors: not usable, made by a newer version, damaged.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_within(path, LogLimits::default()).await
+    }
+
+    /// The same with bounds of one's own for what watchers can still be told.
+    pub async fn open_within(path: &Path, limits: LogLimits) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
         let mut disk = Disk::open(path).await?;
         let version = disk.version().await.map_err(|source| StoreError::Open { path: shown.clone(), source })?;
         let newest = Arc::new(AtomicU64::new(version));
         let (tables, owned) = (HashMap::new(), HashMap::new());
-        let mut state = State { version, tables, owned, started: version, newest };
+        let mut state = State { version, tables, owned, started: version, newest, limits };
         disk.each(|key, text| {
             let damaged = |_| StoreError::Damaged { path: shown.clone(), name: format!("{key:?}") };
             let object = state.object(&key, text).map_err(damaged)?;
@@ -167,11 +175,11 @@ impl Store {
         })
         .await?;
         let (events, _) = broadcast::channel(COLLECTOR_BUFFER);
-        Ok(Self { disk: Mutex::new(disk), state: RwLock::new(state), events })
+        Ok(Self(Arc::new(Shared { disk: Arc::new(Mutex::new(disk)), state: RwLock::new(state), events })))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object, read whole.
@@ -218,13 +226,13 @@ impl Store {
         if let Some(table) = self.read().tables.get(resource) {
             return table.log.follow(since).map_err(expired);
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         state.table(resource).log.follow(since).map_err(expired)
     }
 
     /// Every event of every resource from now on; a lagging receiver has missed some.
     pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.events.subscribe()
+        self.0.events.subscribe()
     }
 
     /// Objects with an owner of this uid.
@@ -248,7 +256,7 @@ impl Store {
         key: &Key,
         decide: impl FnOnce(Option<&Value>) -> Result<Change, E>,
     ) -> Result<Option<Value>, E> {
-        let mut disk = self.disk.lock().await;
+        let disk = Arc::clone(&self.0.disk).lock_owned().await;
         let (previous, version) = {
             let state = self.read();
             (state.find(key), state.version + 1)
@@ -262,12 +270,33 @@ impl Store {
             (Change::Remove, Some(last)) => (EventKind::Deleted, last),
         };
         value["metadata"]["resourceVersion"] = Value::String(version.to_string());
-        let text = value.to_string().into_bytes();
+        let commit = Commit { key: key.clone(), kind, text: value.to_string().into_bytes(), version, previous };
+        // A caller may go away at any time, with its connection. What is on its way to the disk is finished all the
+        // same, so that memory and file never differ.
+        let written = tokio::spawn(Arc::clone(&self.0).commit(disk, commit)).await;
+        written.unwrap_or_else(|error| Err(StoreError::Write(sqlx::Error::Io(std::io::Error::other(error)))))?;
+        Ok(Some(value))
+    }
+}
+
+/// A decided write.
+struct Commit {
+    key: Key,
+    kind: EventKind,
+    text: Vec<u8>,
+    version: u64,
+    previous: Option<Arc<Object>>,
+}
+
+impl Shared {
+    /// Makes a write durable, then lets readers and watchers see it.
+    async fn commit(self: Arc<Self>, mut disk: OwnedMutexGuard<Disk>, commit: Commit) -> Result<(), StoreError> {
+        let Commit { key, kind, text, version, previous } = commit;
         let write = if kind == EventKind::Deleted { Write::Remove } else { Write::Put(&text) };
-        disk.write(key, write, version).await.map_err(StoreError::Write)?;
+        disk.write(&key, write, version).await.map_err(StoreError::Write)?;
 
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let object = state.object(key, &text).unwrap_or_else(|error| unreachable!("written by us: {error}"));
+        let object = state.object(&key, &text).unwrap_or_else(|error| unreachable!("written by us: {error}"));
         match kind {
             EventKind::Deleted => state.remove(&object),
             _ => state.put(&object),
@@ -277,7 +306,7 @@ impl Store {
         state.table(&key.resource).log.push(Arc::clone(&event));
         // No receiver is no error.
         let _ = self.events.send(event);
-        Ok(Some(value))
+        Ok(())
     }
 }
 

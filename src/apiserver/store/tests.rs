@@ -124,7 +124,7 @@ async fn a_disk_that_takes_no_more_is_told_and_everything_can_still_be_read() {
         ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1073741823", "full"),
         ("PRAGMA query_only = ON", "PRAGMA query_only = OFF", "readonly"),
     ] {
-        store.disk.lock().await.pragma(breaks).await;
+        store.0.disk.lock().await.pragma(breaks).await;
         let object = json!({"metadata": {}, "data": "x".repeat(100_000)});
         let error = store.transact::<StoreError>(&key("b"), |_| Ok(Change::Put(object))).await.unwrap_err();
         assert_eq!(error.reason(), "StoreWriteFailed");
@@ -133,7 +133,7 @@ async fn a_disk_that_takes_no_more_is_told_and_everything_can_still_be_read() {
         assert_eq!((store.version(), store.get(&key("b"))), (version, None));
         assert!(watch.take().unwrap().is_empty());
         assert_eq!(store.get(&key("a")).unwrap()["data"], "1");
-        store.disk.lock().await.pragma(mends).await;
+        store.0.disk.lock().await.pragma(mends).await;
     }
     // when there is room again, then writes go on where they were
     assert_eq!(put(&store, "b", "2").await, version + 1);
@@ -142,14 +142,14 @@ async fn a_disk_that_takes_no_more_is_told_and_everything_can_still_be_read() {
 #[tokio::test]
 async fn who_falls_out_of_the_log_is_told_and_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("api.db")).await.unwrap();
+    let store =
+        Store::open_within(&folder.path().join("api.db"), LogLimits { events: 4, bytes: 1 << 20 }).await.unwrap();
     let since = put(&store, "a", "1").await;
     let mut slow = store.follow("configmaps", since).unwrap();
     let mut other = store.follow("secrets", since).unwrap();
-    // given more in the log than it keeps, in bytes that cannot be packed
-    for _ in 0..6 {
-        let noise: String = (0..400_000).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
-        put(&store, "a", &noise).await;
+    // given more in the log than it keeps
+    for number in 0..5 {
+        put(&store, "a", &number.to_string()).await;
     }
     assert!(slow.take().is_err());
     assert!(matches!(store.follow("configmaps", since), Err(StoreError::Expired { .. })));
@@ -157,4 +157,38 @@ async fn who_falls_out_of_the_log_is_told_and_others_go_on() {
     // then whoever follows another resource has missed nothing
     assert!(other.take().unwrap().is_empty());
     assert_eq!(other.seen(), store.version());
+    // and few large texts are as much as many small ones
+    let since = store.version();
+    let noise: String = (0..40_000).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
+    put(&store, "a", &noise).await;
+    put(&store, "a", &noise).await;
+    assert!(matches!(store.follow("configmaps", since), Err(StoreError::Expired { .. })));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_memory_and_file_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.db");
+    let store = Store::open(&path).await.unwrap();
+    // given writers that are dropped after so many steps of their work
+    for steps in 0..40 {
+        let key = key(&format!("w{steps}"));
+        let object = json!({"metadata": {}, "data": steps});
+        let mut write = std::pin::pin!(store.transact::<StoreError>(&key, |_| Ok(Change::Put(object))));
+        for _ in 0..steps {
+            if futures_util::poll!(write.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    // when one more has been made, then the file holds exactly what readers see
+    put(&store, "last", "1").await;
+    let seen = |store: &Store| {
+        let list = store.list("configmaps", None);
+        (list.version, list.objects.iter().map(|object| object.value()).collect::<Vec<_>>())
+    };
+    let before = seen(&store);
+    drop(store);
+    assert_eq!(seen(&Store::open(&path).await.unwrap()), before);
 }
