@@ -10,29 +10,30 @@ use serde_json::Value;
 
 use super::catalog::Resource;
 
-/// Paths of fields that the kind does not have. The error says which type does not fit.
-pub fn unknown_fields(resource: &Resource, object: &Value) -> Result<Vec<String>, String> {
+/// What the kind knows of an object, and the paths of the fields that it does not. The error says which type does
+/// not fit.
+pub fn known(resource: &Resource, object: &Value) -> Result<(Value, Vec<String>), String> {
     match resource.kind.as_str() {
-        "ConfigMap" => check::<ConfigMap>(object),
-        "Event" => check::<Event>(object),
-        "Namespace" => check::<Namespace>(object),
-        "Secret" => check::<Secret>(object),
-        "Service" => check::<Service>(object),
-        "ServiceAccount" => check::<ServiceAccount>(object),
-        "Lease" => check::<Lease>(object),
-        "Ingress" => check::<Ingress>(object),
-        "IngressClass" => check::<IngressClass>(object),
-        "CustomResourceDefinition" => check::<CustomResourceDefinition>(object),
-        _ => Ok(Vec::new()),
+        "ConfigMap" => known_as::<ConfigMap>(object),
+        "Event" => known_as::<Event>(object),
+        "Namespace" => known_as::<Namespace>(object),
+        "Secret" => known_as::<Secret>(object),
+        "Service" => known_as::<Service>(object),
+        "ServiceAccount" => known_as::<ServiceAccount>(object),
+        "Lease" => known_as::<Lease>(object),
+        "Ingress" => known_as::<Ingress>(object),
+        "IngressClass" => known_as::<IngressClass>(object),
+        "CustomResourceDefinition" => known_as::<CustomResourceDefinition>(object),
+        _ => Ok((object.clone(), Vec::new())),
     }
 }
 
-fn check<T: DeserializeOwned + Serialize>(object: &Value) -> Result<Vec<String>, String> {
+pub fn known_as<T: DeserializeOwned + Serialize>(object: &Value) -> Result<(Value, Vec<String>), String> {
     let typed: T = serde_json::from_value(object.clone()).map_err(|error| error.to_string())?;
     let known = serde_json::to_value(&typed).map_err(|error| error.to_string())?;
     let mut unknown = Vec::new();
     compare(object, &known, "", &mut unknown);
-    Ok(unknown)
+    Ok((known, unknown))
 }
 
 /// Whether a value says nothing, so that a type may have left it out.

@@ -54,6 +54,10 @@ impl Resource {
     }
     /// `Kind` or `Kind.group`, as messages about invalid objects have it.
     pub fn full_kind(&self) -> String {
+        // Events of both versions are one kind in two forms.
+        if self.plural == "events" && !self.is_custom() {
+            return self.kind.clone();
+        }
         if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) }
     }
     pub fn api_version(&self) -> String {

@@ -8,10 +8,13 @@ use super::catalog::DEFINITIONS;
 use super::rest::ApiServer;
 use super::status::ApiError;
 use super::store::{Change, Event, EventKind, Key, Object};
-use super::write;
+use super::tidy;
+use super::write::{self, Propagation};
 
 /// Holds an object until everything it owns is gone.
 pub const FOREGROUND: &str = "foregroundDeletion";
+/// Holds an object until nothing says any more that it owns it.
+pub const ORPHAN: &str = "orphan";
 /// Holds a definition until its objects are gone.
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
@@ -27,24 +30,39 @@ fn has_finalizer(object: &Value, name: &str) -> bool {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().any(|finalizer| finalizer == name)
 }
 
-fn without_finalizer(object: &Value, name: &str) -> Change {
+fn without_finalizer(key: &Key, object: &Value, name: &str) -> Change {
     let mut new = object.clone();
     if let Some(finalizers) = new["metadata"]["finalizers"].as_array_mut() {
         finalizers.retain(|finalizer| finalizer != name);
     }
-    let none_left = new["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-    if none_left && !new["metadata"]["deletionTimestamp"].is_null() { Change::Remove } else { Change::Put(new) }
+    if write::has_finalizers(&new) {
+        return Change::Put(new);
+    }
+    tidy::remove(&mut new["metadata"], "finalizers");
+    let held = key.resource == "namespaces" && write::namespace_waits(&new);
+    if new["metadata"]["deletionTimestamp"].is_null() || held { Change::Put(new) } else { Change::Remove }
 }
 
 /// The first step of a definition's end.
 pub fn terminate_definition(old: &Value, now: jiff::Timestamp) -> Change {
+    if !old["metadata"]["deletionTimestamp"].is_null() {
+        return Change::Keep;
+    }
     let mut held = old.clone();
     if !has_finalizer(old, CLEANUP) {
         let mut finalizers = held["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
         finalizers.push(json!(CLEANUP));
         held["metadata"]["finalizers"] = Value::Array(finalizers);
     }
-    write::delete(&held, now)
+    held["metadata"]["deletionTimestamp"] = json!(write::whole_seconds(now));
+    if let Some(conditions) = held["status"]["conditions"].as_array_mut() {
+        conditions.push(json!({
+            "type": "Terminating", "status": "True", "reason": "InstanceDeletionPending",
+            "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+            "lastTransitionTime": write::whole_seconds(now),
+        }));
+    }
+    Change::Put(held)
 }
 
 impl ApiServer {
@@ -119,12 +137,13 @@ impl ApiServer {
         if owners(&value).any(|reference| !matches!(self.owner(object, reference), Owner::Gone)) {
             return Ok(());
         }
-        self.remove(&object.key()).await
+        self.remove(&object.key(), Propagation::Unsaid).await
     }
 
-    async fn remove(&self, key: &Key) -> Result<(), ApiError> {
+    async fn remove(&self, key: &Key, propagation: Propagation) -> Result<(), ApiError> {
         let now = self.0.clock.now();
-        self.0.store.transact(key, |old| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)))).await.map(|_| ())
+        let delete = |old: Option<&Value>| Ok(old.map_or(Change::Keep, |old| write::delete(old, propagation, now)));
+        self.0.store.transact(key, delete).await.map(|_| ())
     }
 
     async fn gone(&self, object: &Object) -> Result<(), ApiError> {
@@ -155,12 +174,18 @@ impl ApiServer {
         if value["metadata"]["deletionTimestamp"].is_null() {
             return Ok(());
         }
+        if has_finalizer(&value, ORPHAN) {
+            self.orphan_dependents(uid(&value)).await?;
+            self.take_off(&key, ORPHAN).await?;
+        }
         if has_finalizer(&value, FOREGROUND) {
             let mut blocked = false;
             for dependent in self.0.store.owned_by(uid(&value)) {
                 let reference = dependent.value();
                 let blocks = owners(&reference).any(|o| o["uid"] == *uid(&value) && o["blockOwnerDeletion"] == true);
-                self.remove(&dependent.key()).await?;
+                // What owns something itself waits for that as well.
+                let owns = !self.0.store.owned_by(uid(&reference)).is_empty();
+                self.remove(&dependent.key(), if owns { Propagation::Foreground } else { Propagation::Unsaid }).await?;
                 blocked |= blocks && self.0.store.find(&dependent.key()).is_some();
             }
             if !blocked {
@@ -170,7 +195,7 @@ impl ApiServer {
         if key.resource == DEFINITIONS && has_finalizer(&value, CLEANUP) {
             let mut left = false;
             for custom in self.0.store.list(&key.name, None).objects {
-                self.remove(&custom.key()).await?;
+                self.remove(&custom.key(), Propagation::Unsaid).await?;
                 left |= self.0.store.find(&custom.key()).is_some();
             }
             if !left {
@@ -184,13 +209,13 @@ impl ApiServer {
         let take = |old: Option<&Value>| {
             Ok(old
                 .filter(|old| has_finalizer(old, finalizer))
-                .map_or(Change::Keep, |old| without_finalizer(old, finalizer)))
+                .map_or(Change::Keep, |old| without_finalizer(key, old, finalizer)))
         };
         self.0.store.transact::<ApiError>(key, take).await.map(|_| ())
     }
 
     /// `propagationPolicy: Orphan`: what is owned stays, without the reference.
-    pub(super) async fn orphan_dependents(&self, owner: &str) -> Result<(), ApiError> {
+    async fn orphan_dependents(&self, owner: &str) -> Result<(), ApiError> {
         for dependent in self.0.store.owned_by(owner) {
             let strip = |old: Option<&Value>| {
                 let Some(old) = old else { return Ok(Change::Keep) };

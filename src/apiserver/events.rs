@@ -2,6 +2,8 @@
 //! Pure.
 use serde_json::{Value, json};
 
+use super::tidy::{fill, remove};
+
 /// Field in `events.k8s.io/v1`, field in `v1`.
 const NAMES: [(&str, &str); 7] = [
     ("regarding", "involvedObject"),
@@ -30,38 +32,33 @@ pub fn to_core(event: &Value) -> Value {
     let mut core = renamed(event, NAMES.into_iter());
     core["apiVersion"] = json!("v1");
     core["kind"] = json!("Event");
-    // kubectl shows counts and times by the old fields alone.
-    let first = core["eventTime"].clone();
-    let series = core["series"].clone();
-    if core["firstTimestamp"].is_null() {
-        core["firstTimestamp"] = whole(&first);
-    }
-    if core["lastTimestamp"].is_null() {
-        core["lastTimestamp"] =
-            whole(if series["lastObservedTime"].is_null() { &first } else { &series["lastObservedTime"] });
-    }
-    if core["count"].is_null() {
-        core["count"] = if series["count"].is_null() { json!(1) } else { series["count"].clone() };
-    }
-    if core["source"].is_null() {
-        core["source"] = json!({"component": core["reportingComponent"]});
-    }
+    // Always written, unlike in the newer version.
+    fill(&mut core, "involvedObject", json!({}));
+    fill(&mut core, "reportingComponent", json!(""));
+    fill(&mut core, "reportingInstance", json!(""));
     core
-}
-
-/// Times of the old fields have whole seconds.
-fn whole(time: &Value) -> Value {
-    match time.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
-        Some(time) => json!(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-        None => time.clone(),
-    }
 }
 
 /// A core event as it is kept.
 pub fn from_core(event: &Value) -> Value {
     let mut kept = renamed(event, NAMES.into_iter().map(|(new, old)| (old, new)));
     kept["apiVersion"] = json!("events.k8s.io/v1");
+    for field in ["reportingController", "reportingInstance"] {
+        if kept[field] == "" {
+            remove(&mut kept, field);
+        }
+    }
     kept
+}
+
+/// Fields that every event shows, be they empty.
+pub fn fill_in(event: &mut Value) {
+    for field in ["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "eventTime"] {
+        if event[field].is_null() {
+            event[field] = Value::Null;
+        }
+    }
+    fill(event, "deprecatedSource", json!({}));
 }
 
 #[cfg(test)]
@@ -78,8 +75,7 @@ mod tests {
         let core = to_core(&kept);
         assert_eq!(core["message"], "words");
         assert_eq!(core["involvedObject"]["name"], "acme");
-        assert_eq!((&core["count"], &core["source"]["component"]), (&json!(1), &json!("portalkeeper")));
-        assert_eq!(core["lastTimestamp"], "2026-11-24T10:00:00Z");
+        assert_eq!(core["reportingComponent"], "portalkeeper");
         let back = from_core(&core);
         assert_eq!((&back["note"], &back["regarding"]), (&kept["note"], &kept["regarding"]));
     }

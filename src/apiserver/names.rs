@@ -1,18 +1,13 @@
-//! What Kubernetes demands of names, labels and other metadata, with its messages. Pure.
+//! What Kubernetes demands of names, labels and keys, with its messages. Pure.
 use std::sync::LazyLock;
 
 use regex::Regex;
-use serde_json::Value;
-
-use super::catalog::Resource;
-use super::schema::Cause;
 
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const NAME_PART: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_VALUE: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
-/// Annotations of one object, in bytes.
-const ANNOTATIONS: usize = 256 * 1024;
+const DNS1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 
 /// A rule with its pattern, compiled once.
 struct Rule(LazyLock<Option<Regex>>);
@@ -31,14 +26,11 @@ static SUBDOMAIN_RULE: Rule = Rule(LazyLock::new(|| whole(SUBDOMAIN)));
 static LABEL_RULE: Rule = Rule(LazyLock::new(|| whole(LABEL)));
 static NAME_PART_RULE: Rule = Rule(LazyLock::new(|| whole(NAME_PART)));
 static LABEL_VALUE_RULE: Rule = Rule(LazyLock::new(|| whole(LABEL_VALUE)));
+static DNS1035_RULE: Rule = Rule(LazyLock::new(|| whole(DNS1035)));
+static WILDCARD_RULE: Rule = Rule(LazyLock::new(|| whole(&format!(r"\*\.{SUBDOMAIN}"))));
 static KEY_RULE: Rule = Rule(LazyLock::new(|| whole("[-._a-zA-Z0-9]+")));
 
-fn invalid(field: &str, value: &str, words: &str) -> Cause {
-    let shown = Value::String(value.to_owned());
-    Cause { reason: "FieldValueInvalid", field: field.to_owned(), message: format!("Invalid value: {shown}: {words}") }
-}
-
-fn subdomain_problem(text: &str) -> Option<String> {
+pub fn subdomain_problem(text: &str) -> Option<String> {
     if text.len() > 253 {
         return Some("must be no more than 253 characters".to_owned());
     }
@@ -50,7 +42,7 @@ fn subdomain_problem(text: &str) -> Option<String> {
     })
 }
 
-fn label_problem(text: &str) -> Option<String> {
+pub fn dns_label_problem(text: &str) -> Option<String> {
     if text.len() > 63 {
         return Some("must be no more than 63 characters".to_owned());
     }
@@ -58,6 +50,33 @@ fn label_problem(text: &str) -> Option<String> {
         format!(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
              alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{LABEL}')"
+        )
+    })
+}
+
+/// A label that begins with a letter.
+pub fn dns1035_problem(text: &str) -> Option<String> {
+    if text.len() > 63 {
+        return Some("must be no more than 63 characters".to_owned());
+    }
+    (!DNS1035_RULE.holds(text)).then(|| {
+        format!(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with \
+             an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '{DNS1035}')"
+        )
+    })
+}
+
+/// `*.example.com`.
+pub fn wildcard_problem(text: &str) -> Option<String> {
+    if text.len() > 253 {
+        return Some("must be no more than 253 characters".to_owned());
+    }
+    (!WILDCARD_RULE.holds(text)).then(|| {
+        format!(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case \
+             alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for \
+             validation is '\\*\\.{SUBDOMAIN}')"
         )
     })
 }
@@ -75,7 +94,7 @@ pub fn selector_key_problem(key: &str) -> Option<String> {
 }
 
 /// `prefix/name` or `name`.
-fn qualified_problem(key: &str) -> Option<String> {
+pub fn qualified_problem(key: &str) -> Option<String> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -114,109 +133,40 @@ pub fn label_value_problem(text: &str) -> Option<String> {
     })
 }
 
-/// Everything wrong with an object's metadata.
-pub fn metadata_problems(resource: &Resource, object: &Value) -> Vec<Cause> {
-    let metadata = &object["metadata"];
-    let mut causes = Vec::new();
-    let name = metadata["name"].as_str().unwrap_or_default();
-    if name.is_empty() {
-        causes.push(Cause {
-            reason: "FieldValueRequired",
-            field: "metadata.name".to_owned(),
-            message: "Required value: name or generateName is required".to_owned(),
-        });
-    } else {
-        let label = matches!(resource.plural.as_str(), "namespaces" | "services") && resource.group.is_empty();
-        let problem = if label { label_problem(name) } else { subdomain_problem(name) };
-        causes.extend(problem.map(|words| invalid("metadata.name", name, &words)));
+/// A key of a Secret's or ConfigMap's data.
+pub fn key_problem(key: &str) -> Option<String> {
+    match key {
+        "." | ".." => Some(format!("must not be '{key}'")),
+        _ if key.len() > 253 => Some("must be no more than 253 characters".to_owned()),
+        _ if KEY_RULE.holds(key) => None,
+        _ if key.starts_with("..") => Some("must not start with '..'".to_owned()),
+        _ => Some(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  \
+             or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+                .to_owned(),
+        ),
     }
-    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
-        causes.extend(qualified_problem(key).map(|words| invalid("metadata.labels", key, &words)));
-        let text = value.as_str().unwrap_or_default();
-        causes.extend(label_value_problem(text).map(|words| invalid("metadata.labels", text, &words)));
-    }
-    let mut size = 0;
-    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
-        size += key.len() + value.as_str().map_or(0, str::len);
-        causes.extend(qualified_problem(&key.to_lowercase()).map(|words| invalid("metadata.annotations", key, &words)));
-    }
-    if size > ANNOTATIONS {
-        causes.push(Cause {
-            reason: "FieldValueTooLong",
-            field: "metadata.annotations".to_owned(),
-            message: format!("Too long: may not be more than {ANNOTATIONS} bytes"),
-        });
-    }
-    for finalizer in metadata["finalizers"].as_array().into_iter().flatten() {
-        let text = finalizer.as_str().unwrap_or_default();
-        let standard = matches!(text, "kubernetes" | "orphan" | "foregroundDeletion");
-        if let Some(words) = qualified_problem(text) {
-            causes.push(invalid("metadata.finalizers", text, &words));
-        } else if !standard && !text.contains('/') && !text.contains('.') {
-            let words = "name is neither a standard finalizer name nor is it fully qualified";
-            causes.push(invalid("metadata.finalizers", text, words));
-        }
-    }
-    if resource.group.is_empty() && matches!(resource.plural.as_str(), "secrets" | "configmaps") {
-        causes.extend(data_problems(object));
-    }
-    causes
 }
 
-/// Keys and size of a Secret's or ConfigMap's data.
-fn data_problems(object: &Value) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let mut size = 0;
-    for field in ["data", "binaryData"] {
-        for (key, value) in object[field].as_object().into_iter().flatten() {
-            size += value.as_str().map_or(0, str::len);
-            if key.len() > 253 || !KEY_RULE.holds(key) || key == "." || key == ".." {
-                let words = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  \
-                             or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-                causes.push(invalid(&format!("{field}[{key}]"), key, words));
-            }
-        }
+/// What is wrong with the name of a port, each by itself.
+pub fn port_name_problems(name: &str) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    if name.len() > 15 {
+        found.push("must be no more than 15 characters");
     }
-    if size > (1 << 20) * 4 / 3 {
-        causes.push(Cause {
-            reason: "FieldValueTooLong",
-            field: "data".to_owned(),
-            message: format!("Too long: may not be more than {} bytes", 1 << 20),
-        });
+    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') || name.is_empty() {
+        found.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
     }
-    causes
-}
-
-/// Everything wrong with a definition of custom resources.
-pub fn definition_problems(object: &Value) -> Vec<Cause> {
-    let spec = &object["spec"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
-    let name = text(&object["metadata"]["name"]);
-    let mut causes = Vec::new();
-    if name != format!("{plural}.{group}") {
-        causes.push(invalid("metadata.name", &name, "must be spec.names.plural+\".\"+spec.group"));
+    if !name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        found.push("must contain at least one letter (a-z)");
     }
-    let versions = spec["versions"].as_array().cloned().unwrap_or_default();
-    let stored = versions.iter().filter(|version| version["storage"] == true).count();
-    if stored != 1 {
-        let shown = Value::Array(versions.iter().map(|version| version["name"].clone()).collect());
-        let message = format!("Invalid value: {shown}: must have exactly one version marked as storage version");
-        causes.push(Cause { reason: "FieldValueInvalid", field: "spec.versions".to_owned(), message });
+    if name.contains("--") {
+        found.push("must not contain consecutive hyphens");
     }
-    for (index, version) in versions.iter().enumerate() {
-        if !version["schema"]["openAPIV3Schema"].is_object() {
-            let field = format!("spec.versions[{index}].schema.openAPIV3Schema");
-            let message = "Required value: schemas are required".to_owned();
-            causes.push(Cause { reason: "FieldValueRequired", field, message });
-        } else if version["schema"]["openAPIV3Schema"]["type"] != "object" {
-            let field = format!("spec.versions[{index}].schema.openAPIV3Schema.type");
-            let shown = &version["schema"]["openAPIV3Schema"]["type"];
-            let message = format!("Invalid value: {shown}: must be object at the root");
-            causes.push(Cause { reason: "FieldValueInvalid", field, message });
-        }
+    if name.starts_with('-') || name.ends_with('-') {
+        found.push("must not begin or end with a hyphen");
     }
-    causes
+    found
 }
 
 #[cfg(test)]

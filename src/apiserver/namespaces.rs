@@ -4,18 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::catalog::EVENTS;
-use super::rest::ApiServer;
+use super::kinds::NAMESPACE_FINALIZER;
+use super::leftovers::Left;
+use super::rest::{Answer, ApiServer, Call, Target};
 use super::status::ApiError;
 use super::store::{Change, Key};
-use super::write;
+use super::write::{self, Propagation};
+use super::{replacement, strategy};
 use crate::http::shutdown::Shutdown;
 
 /// How long events are kept, and how often old ones are swept out.
 const EVENT_LIFE: SignedDuration = SignedDuration::from_hours(1);
 const SWEEP: Duration = Duration::from_secs(120);
+
+/// A namespace held by these alone, and whether it goes with that.
+fn finalized(old: &Value, finalizers: Vec<Value>) -> (Value, bool) {
+    let mut new = old.clone();
+    new["spec"] = if finalizers.is_empty() { json!({}) } else { json!({"finalizers": finalizers}) };
+    let gone = finalizers.is_empty() && !old["metadata"]["deletionTimestamp"].is_null() && !write::has_finalizers(old);
+    (new, gone)
+}
 
 impl ApiServer {
     /// Goes on with the namespaces that were ending when the program stopped.
@@ -45,23 +56,73 @@ impl ApiServer {
         });
     }
 
+    /// Deletes what is in a namespace; whether nothing is left to do.
     async fn empty_once(&self, name: &str) -> Result<bool, ApiError> {
         let now = self.0.clock.now();
-        let mut left = 0;
+        let mut left = Left::default();
         for resource in self.0.catalog.all(&self.0.store).iter().filter(|resource| resource.namespaced) {
+            // Events are one store under two names.
+            if resource.is_core_event() {
+                continue;
+            }
             for object in self.0.store.list(&resource.stored_as(), Some(name)).objects {
                 let key = object.key();
-                let delete = |old: Option<&Value>| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)));
+                let delete = |old: Option<&Value>| {
+                    Ok(old.map_or(Change::Keep, |old| write::delete(old, Propagation::Background, now)))
+                };
                 self.0.store.transact::<ApiError>(&key, delete).await?;
-                left += usize::from(self.0.store.find(&key).is_some());
+                if let Some(object) = self.0.store.get(&key) {
+                    left.count(resource, &object);
+                }
             }
         }
-        if left > 0 {
+        let key = Key { resource: "namespaces".to_owned(), namespace: String::new(), name: name.to_owned() };
+        self.0.store.transact::<ApiError>(&key, |old| Ok(old.map_or(Change::Keep, |old| left.tell(old, now)))).await?;
+        if !left.is_empty() {
             return Ok(false);
         }
-        let key = Key { resource: "namespaces".to_owned(), namespace: String::new(), name: name.to_owned() };
-        self.0.store.transact::<ApiError>(&key, |old| Ok(old.map_or(Change::Keep, |_| Change::Remove))).await?;
+        let emptied = |old: Option<&Value>| {
+            let Some(old) = old else { return Ok(Change::Keep) };
+            let mut finalizers = old["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+            finalizers.retain(|finalizer| finalizer != NAMESPACE_FINALIZER);
+            Ok(match finalized(old, finalizers) {
+                (_, true) => Change::Remove,
+                (new, false) if new == *old => Change::Keep,
+                (new, false) => Change::Put(new),
+            })
+        };
+        self.0.store.transact::<ApiError>(&key, emptied).await?;
         Ok(true)
+    }
+
+    /// `PUT /api/v1/namespaces/NAME/finalize`: says who still holds the namespace.
+    pub(super) async fn finalize(&self, target: &Target, name: &str, call: &Call) -> Answer {
+        let mut body = call.json()?;
+        replacement::check(target, name, &mut body)?;
+        let mut gone = None;
+        let stored = self
+            .0
+            .store
+            .transact::<ApiError>(&target.key(name), |old| {
+                let old = old.ok_or_else(|| ApiError::not_found("namespaces", name))?;
+                replacement::meets(&target.resource, &body, old)?;
+                if !strategy::names_no_version(&body)
+                    && body["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]
+                {
+                    return Err(ApiError::modified("namespaces", name));
+                }
+                Ok(match finalized(old, body["spec"]["finalizers"].as_array().cloned().unwrap_or_default()) {
+                    (new, true) => {
+                        gone = Some(new);
+                        Change::Remove
+                    }
+                    (new, false) if new == *old => Change::Keep,
+                    (new, false) => Change::Put(new),
+                })
+            })
+            .await?;
+        let object = gone.or(stored).ok_or_else(|| ApiError::not_found("namespaces", name))?;
+        Ok(self.object_answer(200, target, call, &object))
     }
 
     /// Sweeps old events out until shutdown.

@@ -53,6 +53,8 @@ pub(super) struct Target {
     pub namespace: Option<String>,
     pub name: Option<String>,
     pub status: bool,
+    /// The subresource by which a namespace is let go.
+    pub finalize: bool,
 }
 
 impl Target {
@@ -67,6 +69,7 @@ impl Target {
 }
 
 /// A request, read whole.
+#[derive(Clone)]
 pub(super) struct Call {
     pub method: Method,
     pub query: Vec<(String, String)>,
@@ -137,8 +140,12 @@ impl ApiServer {
             let now = inner.clock.now();
             let writer = Writer { manager: "portalkeeper".to_owned(), apply: false, subresource: "", now };
             let mut warnings = Vec::new();
-            let mut checks =
-                Checks { unknown: UnknownFields::Drop, patterns: &inner.patterns, warnings: &mut warnings };
+            let mut checks = Checks {
+                unknown: UnknownFields::Drop,
+                patterns: &inner.patterns,
+                core_event: false,
+                warnings: &mut warnings,
+            };
             let made = write::create(&resource, object, &writer, &mut checks);
             if let (Ok(made), None) = (made, inner.store.find(&key)) {
                 inner.store.transact::<StoreError>(&key, |_| Ok(Change::Put(made))).await?;
@@ -238,13 +245,17 @@ impl ApiServer {
             _ => return Err(ApiError::no_such_path()),
         };
         let (namespace, rest) = match rest {
-            ["namespaces", namespace, rest @ ..] if !rest.is_empty() && *rest != ["status"] => {
+            ["namespaces", namespace, rest @ ..]
+                if !rest.is_empty() && *rest != ["status"] && *rest != ["finalize"] =>
+            {
                 (Some((*namespace).to_owned()), rest)
             }
             rest => (None, rest),
         };
+        let finalize = matches!(rest, ["namespaces", _, "finalize"]) && group.is_empty();
         let (plural, name, status) = match rest {
             [plural] => (*plural, None, false),
+            [plural, name, "finalize"] if finalize => (*plural, Some((*name).to_owned()), false),
             [plural, name] => (*plural, Some((*name).to_owned()), false),
             [plural, name, "status"] => (*plural, Some((*name).to_owned()), true),
             _ => return Err(ApiError::no_such_path()),
@@ -261,11 +272,13 @@ impl ApiServer {
             true => catalog.find(store, "events.k8s.io", "v1", "events").ok_or_else(ApiError::no_such_path)?,
             false => Arc::clone(&resource),
         };
-        Ok(Target { resource, stored, namespace, name, status })
+        Ok(Target { resource, stored, namespace, name, status, finalize })
     }
 
     async fn dispatch(&self, target: &Target, call: &Call) -> Answer {
         match (&call.method, &target.name) {
+            (&Method::PUT, Some(name)) if target.finalize => self.finalize(target, name, call).await,
+            _ if target.finalize => Err(ApiError::not_allowed()),
             (&Method::GET, None) if call.flag("watch") => self.watch(target, call),
             (&Method::GET, None) => self.list(target, call),
             (&Method::GET, Some(name)) => self.get(target, name, call),

@@ -75,7 +75,13 @@ impl ApiError {
     }
     /// `kind` is `Kind.group`, or `Kind` for the core group.
     pub fn invalid(kind: &str, name: &str, causes: &[Cause]) -> Self {
-        let words: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let mut words: Vec<String> = Vec::new();
+        for sentence in causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)) {
+            // What two rules say is said once.
+            if !words.contains(&sentence) {
+                words.push(sentence);
+            }
+        }
         let listed = match words.as_slice() {
             [one] => one.clone(),
             several => format!("[{}]", several.join(", ")),
@@ -92,12 +98,19 @@ impl ApiError {
         self.details = Some(json!({"name": name, "group": group, "kind": plural}));
         self
     }
+    /// An error without a reason, as Kubernetes gives where it does not expect one.
+    pub fn unnamed(code: u16, message: String) -> Self {
+        Self::new(code, "", message)
+    }
     /// The object that is answered.
     pub fn body(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }

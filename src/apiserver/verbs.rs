@@ -1,18 +1,17 @@
 //! The verbs on objects: list, watch, get, create, replace, patch, delete.
+use std::sync::Arc;
 
-use hyper::Response;
 use serde_json::{Value, json};
 
-use super::catalog::DEFINITIONS;
-use super::collector;
 use super::events;
 use super::managed::{self, Writer};
 use super::patch::Patch;
-use super::rest::{Answer, AnswerBody, ApiServer, Call, Target, json_answer, with_warnings};
+use super::rest::{Answer, ApiServer, Call, Target, with_warnings};
 use super::status::ApiError;
 use super::store::{Change, Key};
 use super::strict::duplicate_fields;
-use super::write::{self, Checks};
+use super::write::{self, Checks, Update};
+use super::{replacement, strategy, tidy};
 
 impl ApiServer {
     pub(super) async fn create(&self, target: &Target, call: &Call) -> Answer {
@@ -31,32 +30,28 @@ impl ApiServer {
         if resource.is_core_event() {
             object = events::from_core(&object);
         }
+        self.create_from(target, call, object).await
+    }
+
+    async fn create_from(&self, target: &Target, call: &Call, mut object: Value) -> Answer {
+        let resource = &target.resource;
         if !object["metadata"].is_object() {
             object["metadata"] = json!({});
         }
-        if object["metadata"]["name"].as_str().unwrap_or_default().is_empty()
-            && let Some(prefix) = object["metadata"]["generateName"].as_str()
-        {
-            let suffix = uuid::Uuid::new_v4().simple().to_string();
-            object["metadata"]["name"] = json!(format!("{prefix}{}", &suffix[..5]));
-        }
-        if resource.namespaced {
-            let namespace = target.namespace.as_deref().ok_or_else(ApiError::not_allowed)?;
-            self.namespace_takes(namespace, &resource.full_name(), object["metadata"]["name"].as_str())?;
-            match object["metadata"]["namespace"].as_str() {
-                Some(own) if own != namespace => {
-                    return Err(ApiError::bad_request(format!(
-                        "the namespace of the provided object does not match the namespace sent on the request ({own} and {namespace})"
-                    )));
-                }
-                _ => object["metadata"]["namespace"] = json!(namespace),
-            }
-        }
+        self.place(target, &mut object)?;
+        let versioned = !strategy::names_no_version(&object);
+        tidy::remove(&mut object["metadata"], "resourceVersion");
         let writer = call.writer(false, false, self.0.clock.now());
         let mut warnings = Vec::new();
-        let mut checks = self.checks(call, &mut warnings);
+        let mut checks = self.checks(target, call, &mut warnings);
         checks.tell(repeated(call))?;
         let made = write::create(&target.stored, object, &writer, &mut checks)?;
+        if versioned {
+            return Err(ApiError::unnamed(
+                500,
+                "resourceVersion should not be set on objects to be created".to_owned(),
+            ));
+        }
         let name = made["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = target.key(&name);
         let full = resource.full_name();
@@ -76,8 +71,22 @@ impl ApiServer {
         self.outcome(201, target, call, &name, preview, stored).map(|answer| with_warnings(answer, &warnings))
     }
 
-    fn checks<'a>(&'a self, call: &Call, warnings: &'a mut Vec<String>) -> Checks<'a> {
-        Checks { unknown: call.unknown_fields(), patterns: &self.0.patterns, warnings }
+    fn checks<'a>(&'a self, target: &Target, call: &Call, warnings: &'a mut Vec<String>) -> Checks<'a> {
+        let core_event = target.resource.is_core_event();
+        Checks { unknown: call.unknown_fields(), patterns: &self.0.patterns, core_event, warnings }
+    }
+
+    /// Gives a new object its namespace, which has to be there and to stay.
+    fn place(&self, target: &Target, object: &mut Value) -> Result<(), ApiError> {
+        if !target.resource.namespaced {
+            tidy::remove(&mut object["metadata"], "namespace");
+            return Ok(());
+        }
+        let namespace = target.namespace.as_deref().ok_or_else(ApiError::not_allowed)?;
+        same_namespace(object, namespace)?;
+        object["metadata"]["namespace"] = json!(namespace);
+        let name = object["metadata"]["name"].as_str();
+        self.namespace_takes(namespace, &target.resource.full_name(), name)
     }
 
     fn outcome(
@@ -104,19 +113,33 @@ impl ApiServer {
             return Ok(());
         }
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        Err(ApiError::forbidden(resource, name.unwrap_or_default(), &why))
+        let mut error = ApiError::forbidden(resource, name.unwrap_or_default(), &why);
+        if let Some(details) = &mut error.details {
+            let message = format!("namespace {namespace} is being terminated");
+            details["causes"] =
+                json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
+        }
+        Err(error)
     }
 
     pub(super) async fn replace(&self, target: &Target, name: &str, call: &Call) -> Answer {
         let mut new = call.json()?;
-        if !new["metadata"].is_object() {
-            return Err(ApiError::bad_request("the object provided has no metadata"));
-        }
         if target.resource.is_core_event() {
             new = events::from_core(&new);
         }
+        replacement::check(target, name, &mut new)?;
+        if strategy::replaces_nothing(&target.resource) && self.0.store.get(&target.key(name)).is_none() {
+            replacement::makes(target, name, &new)?;
+            tidy::remove(&mut new["metadata"], "resourceVersion");
+            return self.create_from(target, call, new).await;
+        }
         let writer = call.writer(false, target.status, self.0.clock.now());
-        self.change(target, name, call, &writer, move |_| Ok(new)).await
+        let resource = Arc::clone(&target.resource);
+        self.change(target, name, call, &writer, move |old| {
+            replacement::meets(&resource, &new, old)?;
+            Ok(new)
+        })
+        .await
     }
 
     pub(super) async fn patch(&self, target: &Target, name: &str, call: &Call) -> Answer {
@@ -144,37 +167,28 @@ impl ApiServer {
         let full = target.resource.full_name();
         let mut preview = None;
         let mut warnings = Vec::new();
-        self.checks(call, &mut warnings).tell(repeated(call))?;
+        self.checks(target, call, &mut warnings).tell(repeated(call))?;
         let stored = self
             .0
             .store
-            .transact(&target.key(name), |old| {
+            .transact::<ApiError>(&target.key(name), |old| {
                 let old = old.ok_or_else(|| ApiError::not_found(&full, name))?;
                 let mut new = make(old)?;
-                if new["metadata"]["name"].is_null() {
-                    new["metadata"]["name"] = json!(name);
-                }
-                if new["metadata"]["name"] != *name {
-                    return Err(ApiError::bad_request(format!(
-                        "the name of the object ({}) does not match the name on the URL ({name})",
-                        new["metadata"]["name"].as_str().unwrap_or_default()
-                    )));
-                }
-                new["metadata"]["namespace"] = old["metadata"]["namespace"].clone();
-                if new["metadata"]["namespace"].is_null()
-                    && let Some(fields) = new["metadata"].as_object_mut()
-                {
-                    fields.remove("namespace");
-                }
-                let mut checks = self.checks(call, &mut warnings);
-                match write::update(&target.stored, old, new, writer, &mut checks)? {
-                    Change::Put(object) if call.dry_run() => {
+                replacement::stays(target, name, &mut new)?;
+                let mut checks = self.checks(target, call, &mut warnings);
+                Ok(match write::update(&target.stored, old, new, writer, &mut checks)? {
+                    Update::Keep => Change::Keep,
+                    Update::Put(object) if !call.dry_run() => Change::Put(object),
+                    // What is answered is not what stays.
+                    Update::Put(object) => {
                         preview = Some(object);
-                        Ok(Change::Keep)
+                        Change::Keep
                     }
-                    Change::Remove if call.dry_run() => Ok(Change::Keep),
-                    change => Ok(change),
-                }
+                    Update::Remove(object) => {
+                        preview = Some(object);
+                        if call.dry_run() { Change::Keep } else { Change::Remove }
+                    }
+                })
             })
             .await?;
         self.outcome(200, target, call, name, preview, stored).map(|answer| with_warnings(answer, &warnings))
@@ -229,7 +243,7 @@ impl ApiServer {
             let empty = json!({"metadata": {}});
             let merged = managed::apply(&target.stored, &empty, &config, &writer, force)?;
             let mut warnings = Vec::new();
-            let made = write::create(&target.stored, merged, &writer, &mut self.checks(call, &mut warnings))?;
+            let made = write::create(&target.stored, merged, &writer, &mut self.checks(target, call, &mut warnings))?;
             if call.dry_run() {
                 return Ok(with_warnings(self.object_answer(201, target, call, &made), &warnings));
             }
@@ -251,88 +265,6 @@ impl ApiServer {
         self.change(target, name, call, &writer, |old| managed::apply(&target.stored, old, &config, &writer, force))
             .await
     }
-
-    pub(super) async fn delete(&self, target: &Target, name: &str, call: &Call) -> Answer {
-        let options = if call.body.is_empty() { Value::Null } else { call.json()? };
-        let dry_run =
-            call.dry_run() || options["dryRun"].as_array().is_some_and(|modes| modes.iter().any(|m| m == "All"));
-        let full = target.resource.full_name();
-        let now = self.0.clock.now();
-        let is_namespace = full == "namespaces";
-        let is_definition = full == DEFINITIONS;
-        let policy =
-            options["propagationPolicy"].as_str().or(call.parameter("propagationPolicy")).unwrap_or("Background");
-        if policy == "Orphan"
-            && !dry_run
-            && let Some(owner) = self.0.store.get(&target.key(name))
-        {
-            self.orphan_dependents(owner["metadata"]["uid"].as_str().unwrap_or_default()).await?;
-        }
-        let mut gone = false;
-        let last = self
-            .0
-            .store
-            .transact(&target.key(name), |old| {
-                let old = old.ok_or_else(|| ApiError::not_found(&full, name))?;
-                for field in ["uid", "resourceVersion"] {
-                    if let Some(wanted) = options["preconditions"][field].as_str()
-                        && old["metadata"][field] != *wanted
-                    {
-                        let had = old["metadata"][field].as_str().unwrap_or_default();
-                        let shown = if field == "uid" { "UID" } else { "ResourceVersion" };
-                        let why = format!(
-                            "Precondition failed: {shown} in precondition: {wanted}, {shown} in object meta: {had}"
-                        );
-                        return Err(ApiError::conflict(&full, name, &why));
-                    }
-                }
-                let change = match policy {
-                    _ if is_namespace => write::terminate_namespace(old, now),
-                    _ if is_definition => collector::terminate_definition(old, now),
-                    "Foreground" => write::delete(&held_by_foreground(old), now),
-                    _ => write::delete(old, now),
-                };
-                gone = change == Change::Remove;
-                Ok(if dry_run { Change::Keep } else { change })
-            })
-            .await?
-            .ok_or_else(|| ApiError::not_found(&full, name))?;
-        if is_namespace && !dry_run {
-            self.empty_namespace(name.to_owned());
-        }
-        if !gone {
-            return Ok(self.object_answer(200, target, call, &last));
-        }
-        let details = json!({
-            "name": name, "group": target.resource.group, "kind": target.resource.plural, "uid": last["metadata"]["uid"],
-        });
-        Ok(success(details))
-    }
-
-    /// Deletes everything a list with the same selectors holds, and answers that list.
-    pub(super) async fn delete_all(&self, target: &Target, call: &Call) -> Answer {
-        if target.resource.namespaced && target.namespace.is_none() || target.resource.full_name() == "namespaces" {
-            return Err(ApiError::not_allowed());
-        }
-        let (version, objects) = self.selected(target, call)?;
-        let now = self.0.clock.now();
-        for object in objects.iter().filter(|_| !call.dry_run()) {
-            let delete = |old: Option<&Value>| Ok(old.map_or(Change::Keep, |old| write::delete(old, now)));
-            self.0.store.transact::<ApiError>(&object.key(), delete).await?;
-        }
-        Ok(self.rendering(target, call).list(&json!({"resourceVersion": version.to_string()}), objects))
-    }
-}
-
-/// The object with the finalizer that makes it wait for what it owns.
-fn held_by_foreground(old: &Value) -> Value {
-    let mut held = old.clone();
-    let mut finalizers = held["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-    if !finalizers.iter().any(|finalizer| finalizer == collector::FOREGROUND) {
-        finalizers.push(json!(collector::FOREGROUND));
-    }
-    held["metadata"]["finalizers"] = Value::Array(finalizers);
-    held
 }
 
 /// Words about fields that stand twice in a JSON body.
@@ -343,9 +275,12 @@ fn repeated(call: &Call) -> Vec<String> {
     duplicate_fields(&call.body).into_iter().map(|field| format!("duplicate field \"{field}\"")).collect()
 }
 
-fn success(details: Value) -> Response<AnswerBody> {
-    json_answer(
-        200,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
-    )
+/// Errors: 400 for an object that names another namespace than its request.
+pub(super) fn same_namespace(object: &Value, namespace: &str) -> Result<(), ApiError> {
+    match object["metadata"]["namespace"].as_str() {
+        Some(own) if !own.is_empty() && own != namespace => Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => Ok(()),
+    }
 }

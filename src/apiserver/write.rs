@@ -3,16 +3,13 @@ use jiff::Timestamp;
 use kube::core::cel::{CompiledSchema, Validator};
 use serde_json::{Value, json};
 
-use super::builtin;
 use super::catalog::Resource;
 use super::managed::{self, Writer};
-use super::names::{definition_problems, metadata_problems};
 use super::schema::{Cause, Patterns, apply_defaults, prune, validate};
 use super::status::ApiError;
 use super::store::Change;
-
-/// Metadata that a client cannot change.
-const FIXED_METADATA: [&str; 5] = ["uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion"];
+use super::tidy::{fill, remove, tidy};
+use super::{collector, kinds, metadata, strategy};
 
 /// What to do about fields that the schema does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,22 +24,37 @@ pub enum UnknownFields {
 pub struct Checks<'a> {
     pub unknown: UnknownFields,
     pub patterns: &'a Patterns,
+    /// Whether an event is written in its older version.
+    pub core_event: bool,
     /// Warnings for the answer's headers.
     pub warnings: &'a mut Vec<String>,
 }
 
-/// Defaults, prunes and validates an object by its resource's rules.
+/// Tidies, defaults, prunes and validates an object by its resource's rules.
 fn admit(
     resource: &Resource,
     object: &mut Value,
     old: Option<&Value>,
     checks: &mut Checks<'_>,
 ) -> Result<(), ApiError> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let mut causes = metadata_problems(resource, object);
-    if resource.full_name() == super::catalog::DEFINITIONS {
-        causes.extend(definition_problems(object));
+    let gone = tidy(resource, object).map_err(|words| {
+        let (kind, version) = (&resource.kind, &resource.version);
+        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {words}"))
+    })?;
+    checks.unknown(&gone)?;
+    if old.is_none() {
+        name_it(object);
     }
+    kinds::fill_in(resource, object, old);
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut causes = Vec::new();
+    if let Some(old) = old {
+        causes.extend(metadata::changes(&old["metadata"], &object["metadata"]));
+        // Told once by the server's general rules and once by those of the kind.
+        causes.extend(causes.clone());
+    }
+    causes.extend(metadata::problems(resource, &object["metadata"]));
+    causes.extend(kinds::problems(resource, object, old, checks.core_event));
     if let Some(schema) = &resource.schema {
         let gone = prune(schema, object);
         checks.unknown(&gone)?;
@@ -52,17 +64,17 @@ fn admit(
         if let Some(rules) = resource.rules.as_deref().filter(|_| causes.is_empty()) {
             causes.extend(broken_rules(rules, schema, object, old));
         }
-    } else {
-        match builtin::unknown_fields(resource, object) {
-            Ok(gone) => checks.unknown(&gone)?,
-            Err(words) => {
-                let (kind, version) = (&resource.kind, &resource.version);
-                let message = format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {words}");
-                return Err(ApiError::bad_request(message));
-            }
-        }
     }
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(&resource.full_kind(), &name, &causes)) }
+}
+
+/// A new object without a name gets one, if it says how it is to begin.
+fn name_it(object: &mut Value) {
+    if object["metadata"]["name"].is_null()
+        && let Some(prefix) = object["metadata"]["generateName"].as_str()
+    {
+        object["metadata"]["name"] = json!(metadata::generated_name(prefix));
+    }
 }
 
 impl Checks<'_> {
@@ -135,42 +147,42 @@ pub fn create(
     checks: &mut Checks<'_>,
 ) -> Result<Value, ApiError> {
     let now = writer.now;
-    if resource.has_status
-        && let Some(fields) = object.as_object_mut()
-    {
-        fields.remove("status");
+    if resource.has_status {
+        remove(&mut object, "status");
     }
-    if resource.plural == "secrets" {
-        encode_string_data(&mut object);
-        if object["type"].as_str().unwrap_or_default().is_empty() {
-            object["type"] = json!("Opaque");
-        }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        remove(&mut object["metadata"], field);
     }
     admit(resource, &mut object, None, checks)?;
     if resource.full_name() == super::catalog::DEFINITIONS {
         establish(&mut object, now);
-    }
-    if resource.full_name() == "namespaces" {
-        object["spec"] = json!({"finalizers": ["kubernetes"]});
-        object["status"] = json!({"phase": "Active"});
     }
     object["apiVersion"] = json!(resource.api_version());
     object["kind"] = json!(resource.kind);
     let metadata = &mut object["metadata"];
     metadata["uid"] = json!(uuid::Uuid::new_v4().to_string());
     metadata["creationTimestamp"] = json!(whole_seconds(now));
-    metadata["generation"] = json!(1);
-    if let Some(fields) = metadata.as_object_mut() {
-        fields.remove("deletionTimestamp");
-        // Who applies has said already what is theirs; what somebody else writes is all theirs.
-        if !writer.apply {
-            fields.remove("managedFields");
-        }
+    if strategy::counts_generations(resource) {
+        metadata["generation"] = json!(1);
+    }
+    // Who applies has said already what is theirs; what somebody else writes is all theirs.
+    if !writer.apply {
+        remove(metadata, "managedFields");
     }
     if !writer.apply {
         managed::track(resource, None, &mut object, writer);
     }
     Ok(object)
+}
+
+/// An existing object after a write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    Put(Value),
+    /// The write took the last finalizer off an object that is to go: it goes, and this is what it was written as.
+    Remove(Value),
+    /// Nothing changed.
+    Keep,
 }
 
 /// An existing object after a write to its main path or, with `status`, to its status.
@@ -180,135 +192,147 @@ pub fn update(
     mut new: Value,
     writer: &Writer,
     checks: &mut Checks<'_>,
-) -> Result<Change, ApiError> {
+) -> Result<Update, ApiError> {
     let status = writer.subresource == "status";
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
     let full = resource.full_name();
-    if let Some(expected) = new["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty())
-        && old["metadata"]["resourceVersion"] != *expected
-    {
+    if !strategy::names_no_version(&new) && old["metadata"]["resourceVersion"] != new["metadata"]["resourceVersion"] {
         return Err(ApiError::modified(&full, name));
-    }
-    if let Some(uid) = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty())
-        && old["metadata"]["uid"] != *uid
-    {
-        let had = old["metadata"]["uid"].as_str().unwrap_or_default();
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {had}");
-        return Err(ApiError::conflict(&full, name, &why));
     }
     if status {
         let mut kept = old.clone();
         kept["status"] = new["status"].take();
-        kept["metadata"]["managedFields"] = new["metadata"]["managedFields"].take();
+        if strategy::status_takes_metadata(resource) {
+            kept["metadata"] = new["metadata"].take();
+        } else {
+            kept["metadata"]["managedFields"] = new["metadata"]["managedFields"].take();
+        }
         new = kept;
-    } else if resource.has_status
-        && let Some(fields) = new.as_object_mut()
-    {
+    } else if resource.has_status {
         match old.get("status") {
-            Some(kept) => fields.insert("status".to_owned(), kept.clone()),
-            None => fields.remove("status"),
-        };
-    }
-    if resource.plural == "secrets" {
-        encode_string_data(&mut new);
-    }
-    for field in FIXED_METADATA {
-        match old["metadata"].get(field) {
-            Some(kept) => new["metadata"][field] = kept.clone(),
-            None => {
-                if let Some(fields) = new["metadata"].as_object_mut() {
-                    fields.remove(field);
-                }
-            }
+            Some(kept) => new["status"] = kept.clone(),
+            None => remove(&mut new, "status"),
         }
     }
+    keep_metadata(old, &mut new);
     new["apiVersion"] = json!(resource.api_version());
     new["kind"] = json!(resource.kind);
     admit(resource, &mut new, Some(old), checks)?;
-    immutable(resource, old, &new)?;
     if !writer.apply {
         managed::track(resource, Some(old), &mut new, writer);
-    } else if new["metadata"]["managedFields"].is_null()
-        && let Some(fields) = new["metadata"].as_object_mut()
-    {
-        fields.remove("managedFields");
+    } else if new["metadata"]["managedFields"].is_null() {
+        remove(&mut new["metadata"], "managedFields");
     }
     if managed::same(&new, old) {
-        return Ok(Change::Keep);
+        return Ok(Update::Keep);
     }
-    if spec_differs(resource, old, &new) {
+    if strategy::counts_generations(resource) && !status && spec_differs(resource, old, &new) {
         new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
     }
     let dying = !old["metadata"]["deletionTimestamp"].is_null();
-    if dying && !has_finalizers(&new) {
-        return Ok(Change::Remove);
+    let held = has_finalizers(&new) || (full == "namespaces" && namespace_waits(&new));
+    if dying && !held {
+        return Ok(Update::Remove(new));
     }
-    Ok(Change::Put(new))
+    Ok(Update::Put(new))
 }
 
-/// Fields of built-in kinds that stay as they were made.
-fn immutable(resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
-    let name = old["metadata"]["name"].as_str().unwrap_or_default();
-    let refused = |field: &str, message: String| {
-        let cause = Cause { reason: "FieldValueForbidden", field: field.to_owned(), message };
-        Err(ApiError::invalid(&resource.full_kind(), name, &[cause]))
-    };
-    if resource.plural == "secrets" && old["type"] != new["type"] {
-        let message = format!("Invalid value: {}: field is immutable", new["type"]);
-        return refused("type", message);
-    }
-    if matches!(resource.plural.as_str(), "secrets" | "configmaps") && old["immutable"] == true {
-        for field in ["immutable", "data", "binaryData"] {
-            if old[field] != new[field] {
-                return refused(field, "Forbidden: field is immutable when `immutable` is set".to_owned());
-            }
+/// Gives a written object what the server keeps by itself, whatever was sent.
+fn keep_metadata(old: &Value, new: &mut Value) {
+    let (old, new) = (&old["metadata"], &mut new["metadata"]);
+    for field in ["creationTimestamp", "generation", "resourceVersion", "selfLink"] {
+        match old.get(field) {
+            Some(kept) => new[field] = kept.clone(),
+            None => remove(new, field),
         }
     }
-    Ok(())
+    fill(new, "uid", old["uid"].clone());
+    if !old["deletionTimestamp"].is_null() {
+        new["deletionTimestamp"] = old["deletionTimestamp"].clone();
+        fill(new, "deletionGracePeriodSeconds", old["deletionGracePeriodSeconds"].clone());
+    }
+}
+
+/// Whether a namespace is still held by the finalizers of its own.
+pub fn namespace_waits(namespace: &Value) -> bool {
+    namespace["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+/// What a deletion does about what the object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// What the object's own finalizers say; else what is owned goes afterwards.
+    Unsaid,
+    Background,
+    Foreground,
+    Orphan,
+}
+
+impl Propagation {
+    /// From a deletion's options, which were checked before.
+    pub fn of(policy: Option<&str>, orphan_dependents: Option<bool>) -> Self {
+        match (policy, orphan_dependents) {
+            (Some("Foreground"), _) => Self::Foreground,
+            (Some("Orphan"), _) | (None, Some(true)) => Self::Orphan,
+            (Some("Background"), _) | (None, Some(false)) => Self::Background,
+            _ => Self::Unsaid,
+        }
+    }
+
+    /// The object with the finalizers by which it waits for what it owns.
+    fn marked(self, old: &Value) -> Value {
+        let (orphan, foreground) = (collector::ORPHAN, collector::FOREGROUND);
+        let mut marked = old.clone();
+        if self != Self::Unsaid {
+            let mut finalizers = old["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+            finalizers.retain(|finalizer| finalizer != orphan && finalizer != foreground);
+            match self {
+                Self::Foreground => finalizers.push(json!(foreground)),
+                Self::Orphan => finalizers.push(json!(orphan)),
+                _ => {}
+            }
+            if finalizers.is_empty() {
+                remove(&mut marked["metadata"], "finalizers");
+            } else {
+                marked["metadata"]["finalizers"] = Value::Array(finalizers);
+            }
+        }
+        marked
+    }
 }
 
 /// What a deletion makes of an object: gone at once, or marked until the last finalizer is off.
-pub fn delete(old: &Value, now: Timestamp) -> Change {
-    if !has_finalizers(old) {
+pub fn delete(old: &Value, propagation: Propagation, now: Timestamp) -> Change {
+    let mut marked = propagation.marked(old);
+    if !has_finalizers(&marked) {
         return Change::Remove;
     }
-    if !old["metadata"]["deletionTimestamp"].is_null() {
-        return Change::Keep;
+    if old["metadata"]["deletionTimestamp"].is_null() {
+        marked["metadata"]["deletionTimestamp"] = json!(whole_seconds(now));
+        marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        if let Some(generation) = old["metadata"]["generation"].as_i64() {
+            marked["metadata"]["generation"] = json!(generation + 1);
+        }
     }
-    let mut marked = old.clone();
-    marked["metadata"]["deletionTimestamp"] = json!(whole_seconds(now));
-    marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-    marked["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
-    Change::Put(marked)
+    if marked == *old { Change::Keep } else { Change::Put(marked) }
 }
 
 /// The first step of a namespace's end; its contents go before it does.
-pub fn terminate_namespace(old: &Value, now: Timestamp) -> Change {
-    if !old["metadata"]["deletionTimestamp"].is_null() {
-        return Change::Keep;
+pub fn terminate_namespace(old: &Value, propagation: Propagation, now: Timestamp) -> Change {
+    let mut marked = propagation.marked(old);
+    if old["metadata"]["deletionTimestamp"].is_null() {
+        marked["metadata"]["deletionTimestamp"] = json!(whole_seconds(now));
+        marked["status"]["phase"] = json!("Terminating");
     }
-    let mut marked = old.clone();
-    marked["metadata"]["deletionTimestamp"] = json!(whole_seconds(now));
-    marked["status"] = json!({"phase": "Terminating"});
-    Change::Put(marked)
+    if marked == *old { Change::Keep } else { Change::Put(marked) }
 }
 
-fn has_finalizers(object: &Value) -> bool {
+pub fn has_finalizers(object: &Value) -> bool {
     object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
-fn whole_seconds(now: Timestamp) -> String {
+pub fn whole_seconds(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// `stringData` is write-only: it ends up in `data`.
-fn encode_string_data(object: &mut Value) {
-    use base64::Engine;
-    let Some(texts) = object.as_object_mut().and_then(|fields| fields.remove("stringData")) else { return };
-    for (name, text) in texts.as_object().into_iter().flatten() {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
-        object["data"][name] = json!(encoded);
-    }
 }
 
 /// A definition is served from the moment it is stored, and says so.

@@ -1,0 +1,186 @@
+//! Definitions of custom resources: what is filled in, and the rules for names, group and versions. Pure.
+use serde_json::{Value, json};
+
+use super::causes;
+use super::names::{dns1035_problem, subdomain_problem};
+use super::schema::Cause;
+use super::tidy::fill;
+
+/// Groups of Kubernetes itself, in which others need its consent.
+const PROTECTED: [&str; 2] = ["k8s.io", "kubernetes.io"];
+const APPROVAL: &str = "api-approved.kubernetes.io";
+
+pub fn fill_in(object: &mut Value) {
+    let spec = &mut object["spec"];
+    if !spec.is_object() {
+        return;
+    }
+    fill(spec, "conversion", json!({"strategy": "None"}));
+    let names = &mut spec["names"];
+    if let Some(kind) = names["kind"].as_str().filter(|kind| !kind.is_empty()).map(str::to_owned) {
+        fill(names, "singular", json!(kind.to_lowercase()));
+        fill(names, "listKind", json!(format!("{kind}List")));
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+pub fn problems(object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let spec = &object["spec"];
+    let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
+    let mut found = Vec::new();
+    if let Some(old) = old {
+        let fixed = [
+            ("spec.group", "/spec/group"),
+            ("spec.scope", "/spec/scope"),
+            ("spec.names.kind", "/spec/names/kind"),
+            ("spec.names.plural", "/spec/names/plural"),
+        ];
+        for (field, pointer) in fixed {
+            let new = object.pointer(pointer).cloned().unwrap_or_default();
+            if old.pointer(pointer) != Some(&new) {
+                found.push(causes::immutable(field, &new));
+            }
+        }
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    let name = &object["metadata"]["name"];
+    if text(name) != format!("{plural}.{group}") {
+        found.push(causes::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
+    }
+    found.extend(group_problem(object, group));
+    match text(&spec["scope"]) {
+        "Cluster" | "Namespaced" => {}
+        "" => found.push(causes::required("spec.scope", "")),
+        _ => found.push(causes::unsupported("spec.scope", &spec["scope"], &["Cluster", "Namespaced"])),
+    }
+    if spec["preserveUnknownFields"] == true {
+        let words =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        found.push(causes::invalid("spec.preserveUnknownFields", &json!(true), words));
+    }
+    let stored = versions(spec, &mut found);
+    names(&spec["names"], &mut found);
+    match text(&spec["conversion"]["strategy"]) {
+        "None" => {}
+        // Real servers can ask a webhook; this one has none to ask.
+        "Webhook" => found.push(causes::unsupported("spec.conversion.strategy", &json!("Webhook"), &["None"])),
+        _ => found.push(causes::unsupported(
+            "spec.conversion.strategy",
+            &spec["conversion"]["strategy"],
+            &["None", "Webhook"],
+        )),
+    }
+    if !stored {
+        found.push(causes::invalid("status.storedVersions", &Value::Null, "must have at least one stored version"));
+    }
+    found
+}
+
+fn group_problem(object: &Value, group: &str) -> Option<Cause> {
+    let shown = json!(group);
+    if group.is_empty() {
+        return Some(causes::required("spec.group", ""));
+    }
+    if let Some(words) = subdomain_problem(group) {
+        return Some(causes::invalid("spec.group", &shown, &words));
+    }
+    if !group.contains('.') {
+        return Some(causes::invalid("spec.group", &shown, "should be a domain with at least one dot"));
+    }
+    let protected = PROTECTED.iter().any(|end| group == *end || group.ends_with(&format!(".{end}")));
+    if protected && object["metadata"]["annotations"][APPROVAL].is_null() {
+        let words = format!(
+            "protected groups must have approval annotation \"{APPROVAL}\", see https://github.com/kubernetes/enhancements/pull/1111"
+        );
+        return Some(causes::required(&format!("metadata.annotations[{APPROVAL}]"), &words));
+    }
+    None
+}
+
+/// The rules for the list of versions; whether one of them is the stored one.
+fn versions(spec: &Value, found: &mut Vec<Cause>) -> bool {
+    let versions = spec["versions"].as_array().map_or(&[][..], Vec::as_slice);
+    let shown = || match spec["versions"].is_null() {
+        true => "null".to_owned(),
+        false => format!("[{}]", versions.iter().map(as_go_shows).collect::<Vec<_>>().join(",")),
+    };
+    let mut wrong = |words: &str| {
+        let message = format!("Invalid value: {}: {words}", shown());
+        found.push(Cause { reason: "FieldValueInvalid", field: "spec.versions".to_owned(), message });
+    };
+    let stored = versions.iter().filter(|version| version["storage"] == true).count();
+    if (1..versions.len()).any(|index| versions[..index].iter().any(|other| other["name"] == versions[index]["name"])) {
+        wrong("must contain unique version names");
+    }
+    if stored != 1 {
+        wrong("must have exactly one version marked as storage version");
+    }
+    for (index, version) in versions.iter().enumerate() {
+        let at = format!("spec.versions[{index}]");
+        let name = &version["name"];
+        found.extend(dns1035_problem(text(name)).map(|words| causes::invalid(&format!("{at}.name"), name, &words)));
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let field = match versions.len() {
+            1 => "spec.validation.openAPIV3Schema".to_owned(),
+            _ => format!("{at}.schema.openAPIV3Schema"),
+        };
+        if !schema.is_object() {
+            found.push(causes::required(&format!("{at}.schema.openAPIV3Schema"), ""));
+        } else if schema["type"].is_null() {
+            found.push(causes::required(&format!("{field}.type"), "must not be empty at the root"));
+        } else if schema["type"] != "object" {
+            found.push(causes::invalid(&format!("{field}.type"), &schema["type"], "must be object at the root"));
+        }
+    }
+    stored > 0
+}
+
+/// A version as the server's own type shows it, without its larger parts.
+fn as_go_shows(version: &Value) -> String {
+    format!(
+        "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":null,\"Schema\":null,\
+         \"Subresources\":null,\"AdditionalPrinterColumns\":null,\"SelectableFields\":null}}",
+        version["name"],
+        version["served"] == true,
+        version["storage"] == true,
+        version["deprecated"] == true
+    )
+}
+
+fn names(names: &Value, found: &mut Vec<Cause>) {
+    let mut check = |field: &str, required: bool, mixed_case: bool| {
+        let at = format!("spec.names.{field}");
+        let name = text(&names[field]);
+        if name.is_empty() {
+            if required {
+                found.push(causes::required(&at, ""));
+            }
+            return;
+        }
+        let (compared, prefix) = match mixed_case {
+            true => (name.to_lowercase(), "may have mixed case, but should otherwise match: "),
+            false => (name.to_owned(), ""),
+        };
+        if let Some(words) = dns1035_problem(&compared) {
+            found.push(causes::invalid(&at, &names[field], &format!("{prefix}{words}")));
+        }
+    };
+    check("plural", true, false);
+    check("singular", true, false);
+    check("kind", true, true);
+    check("listKind", true, true);
+    if !names["kind"].is_null() && names["kind"] == names["listKind"] {
+        found.push(causes::invalid("spec.names.listKind", &names["listKind"], "kind and listKind may not be the same"));
+    }
+    for field in ["shortNames", "categories"] {
+        for (index, name) in names[field].as_array().into_iter().flatten().enumerate() {
+            let at = format!("spec.names.{field}[{index}]");
+            found.extend(dns1035_problem(text(name)).map(|words| causes::invalid(&at, name, &words)));
+        }
+    }
+}
