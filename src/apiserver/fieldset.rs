@@ -1,320 +1,270 @@
 //! Sets of fields as `managedFields` has them (FieldsV1). Pure.
-use std::collections::BTreeSet;
+//!
+//! A field may be in a set by itself, through fields below it, or both; FieldsV1 tells the last apart with `"."`.
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::catalog::Resource;
-
-/// One step of a path: `f:name`, `k:{"type":"Ready"}` or `v:"x"`, written as in FieldsV1.
+/// Steps from the root: `f:name`, `k:{"type":"Ready"}` or `v:"x"`, written as in FieldsV1.
 pub type Path = Vec<String>;
 
-/// Leaf fields.
+/// Deepest FieldsV1 that is read.
+const DEEPEST: usize = 100;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FieldSet(pub BTreeSet<Path>);
-
-/// How the items of a list are told apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListKind {
-    /// The list is one field.
-    Atomic,
-    /// Each value is a field.
-    Set,
-    /// Each item is known by these fields.
-    Map(Vec<String>),
+pub struct FieldSet {
+    members: BTreeSet<String>,
+    /// None of them is empty.
+    children: BTreeMap<String, FieldSet>,
 }
 
-/// What is known about the type at a place: a custom resource's schema, or the place in a built-in kind.
-#[derive(Clone, Copy)]
-pub enum Shape<'a> {
-    Schema(&'a Value),
-    BuiltIn(&'static str),
-    Metadata(&'static str),
-    Unknown,
+/// The step of a field by its name.
+pub fn field_step(name: &str) -> String {
+    format!("f:{name}")
 }
-
-impl<'a> Shape<'a> {
-    pub fn of(resource: &'a Resource) -> Self {
-        match &resource.schema {
-            Some(schema) => Self::Schema(schema),
-            None => Self::BuiltIn(""),
-        }
-    }
-
-    /// The shape of a field. Metadata has the same shape in every kind.
-    pub fn field(self, root: bool, name: &str) -> Self {
-        if root && name == "metadata" {
-            return Self::Metadata("");
-        }
-        match self {
-            Self::Schema(schema) => {
-                let inner = &schema["properties"][name];
-                let inner = if inner.is_null() { &schema["additionalProperties"] } else { inner };
-                if inner.is_object() { Self::Schema(inner) } else { Self::Unknown }
-            }
-            Self::Metadata("") => match name {
-                "finalizers" => Self::Metadata("finalizers"),
-                "ownerReferences" => Self::Metadata("ownerReferences"),
-                _ => Self::Unknown,
-            },
-            Self::BuiltIn("") => match name {
-                "spec" => Self::BuiltIn("spec"),
-                "status" => Self::BuiltIn("status"),
-                "secrets" | "imagePullSecrets" => Self::BuiltIn("by name"),
-                _ => Self::Unknown,
-            },
-            Self::BuiltIn("spec") if name == "ports" => Self::BuiltIn("ports"),
-            Self::BuiltIn("status") if name == "conditions" => Self::BuiltIn("conditions"),
-            _ => Self::Unknown,
-        }
-    }
-
-    pub fn items(self) -> Self {
-        match self {
-            Self::Schema(schema) if schema["items"].is_object() => Self::Schema(&schema["items"]),
-            _ => Self::Unknown,
-        }
-    }
-
-    pub fn list_kind(self) -> ListKind {
-        let keys = |names: &[&str]| ListKind::Map(names.iter().map(|name| (*name).to_owned()).collect());
-        match self {
-            Self::Schema(schema) => match schema["x-kubernetes-list-type"].as_str() {
-                Some("set") => ListKind::Set,
-                Some("map") => {
-                    let names = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
-                    ListKind::Map(names.filter_map(Value::as_str).map(str::to_owned).collect())
-                }
-                _ => ListKind::Atomic,
-            },
-            Self::Metadata("finalizers") => ListKind::Set,
-            Self::Metadata("ownerReferences") => keys(&["uid"]),
-            Self::BuiltIn("ports") => keys(&["port", "protocol"]),
-            Self::BuiltIn("conditions") => keys(&["type"]),
-            Self::BuiltIn("by name") => keys(&["name"]),
-            _ => ListKind::Atomic,
-        }
-    }
-
-    fn is_atomic_map(self) -> bool {
-        matches!(self, Self::Schema(schema) if schema["x-kubernetes-map-type"] == "atomic")
-    }
-}
-
-/// The step of a list item that is known by keys. Absent keys count as their Kubernetes default.
-pub fn item_step(keys: &[String], item: &Value) -> String {
-    let value = |key: &String| match &item[key.as_str()] {
-        Value::Null if key == "protocol" => json!("TCP"),
-        value => value.clone(),
-    };
-    let named: Map<String, Value> = keys.iter().map(|key| (key.clone(), value(key))).collect();
-    format!("k:{}", Value::Object(named))
-}
-
-/// Fields at the root that nobody owns.
-const NOBODYS: [&str; 2] = ["apiVersion", "kind"];
-/// Metadata that nobody owns, because the server sets it or it is the object's name.
-const NOBODYS_METADATA: [&str; 11] = [
-    "name",
-    "namespace",
-    "generateName",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "managedFields",
-    "selfLink",
-];
 
 impl FieldSet {
-    /// Every leaf of an object.
-    pub fn of(resource: &Resource, object: &Value) -> Self {
-        let mut set = Self::default();
-        let Some(fields) = object.as_object() else { return set };
-        for (name, value) in fields.iter().filter(|(name, _)| !NOBODYS.contains(&name.as_str())) {
-            let shape = Shape::of(resource).field(true, name);
-            if name == "metadata" {
-                for (inner, value) in value.as_object().into_iter().flatten() {
-                    if !NOBODYS_METADATA.contains(&inner.as_str()) {
-                        set.collect(
-                            shape.field(false, inner),
-                            value,
-                            vec!["f:metadata".to_owned(), format!("f:{inner}")],
-                        );
-                    }
-                }
-                continue;
-            }
-            set.collect(shape, value, vec![format!("f:{name}")]);
-        }
-        set
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.children.is_empty()
     }
 
-    fn collect(&mut self, shape: Shape<'_>, value: &Value, path: Path) {
-        let step = |step: String| {
-            let mut at = path.clone();
-            at.push(step);
-            at
-        };
-        match value {
-            Value::Object(fields) if !fields.is_empty() && !shape.is_atomic_map() => {
-                for (name, value) in fields {
-                    self.collect(shape.field(false, name), value, step(format!("f:{name}")));
-                }
+    /// Adds a path. The root itself is never in a set.
+    pub fn insert(&mut self, path: &[String]) {
+        match path {
+            [] => {}
+            [last] => {
+                self.members.insert(last.clone());
             }
-            Value::Array(items) => match shape.list_kind() {
-                ListKind::Atomic => {
-                    self.0.insert(path);
-                }
-                ListKind::Set => self.0.extend(items.iter().map(|item| step(format!("v:{item}")))),
-                ListKind::Map(keys) => {
-                    for item in items {
-                        let at = step(item_step(&keys, item));
-                        // The item itself is owned, too: who no longer applies it lets it go.
-                        let mut itself = at.clone();
-                        itself.push(".".to_owned());
-                        self.0.insert(itself);
-                        for (name, value) in item.as_object().into_iter().flatten() {
-                            let mut inner = at.clone();
-                            inner.push(format!("f:{name}"));
-                            self.collect(shape.items().field(false, name), value, inner);
-                        }
-                    }
-                }
-            },
-            _ => {
-                self.0.insert(path);
-            }
+            [first, rest @ ..] => self.children.entry(first.clone()).or_default().insert(rest),
         }
+    }
+
+    #[cfg(test)]
+    fn has(&self, path: &[String]) -> bool {
+        match path {
+            [] => false,
+            [last] => self.members.contains(last),
+            [first, rest @ ..] => self.children.get(first).is_some_and(|inner| inner.has(rest)),
+        }
+    }
+
+    pub fn has_member(&self, step: &str) -> bool {
+        self.members.contains(step)
+    }
+
+    /// What is in the set below a step.
+    pub fn below(&self, step: &str) -> Option<&FieldSet> {
+        self.children.get(step)
+    }
+
+    /// Steps of the fields at this place, those with fields below them included.
+    pub fn steps(&self) -> impl Iterator<Item = &String> {
+        self.members.iter().chain(self.children.keys().filter(|step| !self.members.contains(*step)))
+    }
+
+    /// Puts a field and what is below it.
+    pub fn put(&mut self, step: String, member: bool, below: FieldSet) {
+        if member {
+            self.members.insert(step.clone());
+        }
+        if !below.is_empty() {
+            self.children.insert(step, below);
+        }
+    }
+
+    pub fn union(&self, other: &Self) -> Self {
+        let mut result = self.clone();
+        result.members.extend(other.members.iter().cloned());
+        for (step, theirs) in &other.children {
+            let ours = result.children.entry(step.clone()).or_default();
+            *ours = ours.union(theirs);
+        }
+        result
+    }
+
+    pub fn intersection(&self, other: &Self) -> Self {
+        let members = self.members.intersection(&other.members).cloned().collect();
+        let children = self.children.iter().filter_map(|(step, ours)| {
+            let both = ours.intersection(other.children.get(step)?);
+            (!both.is_empty()).then(|| (step.clone(), both))
+        });
+        Self { members, children: children.collect() }
+    }
+
+    /// Without the other's fields; what is below one of them stays.
+    pub fn difference(&self, other: &Self) -> Self {
+        let members = self.members.difference(&other.members).cloned().collect();
+        let children = self.children.iter().filter_map(|(step, ours)| {
+            let left = other.children.get(step).map_or_else(|| ours.clone(), |theirs| ours.difference(theirs));
+            (!left.is_empty()).then(|| (step.clone(), left))
+        });
+        Self { members, children: children.collect() }
+    }
+
+    /// Without these fields of the root and all that is below them.
+    pub fn without(mut self, roots: &[&str]) -> Self {
+        for root in roots {
+            self.members.remove(*root);
+            self.children.remove(*root);
+        }
+        self
+    }
+
+    /// Every path, a field before what is below it and plain fields first.
+    pub fn paths(&self) -> Vec<Path> {
+        let mut found: Vec<Path> = self.members.iter().map(|step| vec![step.clone()]).collect();
+        for (step, inner) in &self.children {
+            found.extend(inner.paths().into_iter().map(|mut path| {
+                path.insert(0, step.clone());
+                path
+            }));
+        }
+        found
     }
 
     /// As FieldsV1.
     pub fn to_json(&self) -> Value {
-        let mut root = json!({});
-        for path in &self.0 {
-            let mut at = &mut root;
-            for step in path {
-                at = &mut at[step.as_str()];
-                if at.is_null() {
-                    *at = json!({});
-                }
+        let mut fields = Map::new();
+        for step in self.steps() {
+            let mut inner = self.children.get(step).map_or_else(|| json!({}), Self::to_json);
+            if self.children.contains_key(step) && self.members.contains(step) {
+                inner["."] = json!({});
             }
+            fields.insert(step.clone(), inner);
         }
-        root
+        Value::Object(fields)
     }
 
-    /// From FieldsV1.
-    pub fn from_json(fields: &Value) -> Self {
-        let mut set = Self::default();
-        fn walk(value: &Value, path: &Path, set: &mut FieldSet) {
-            match value.as_object().filter(|fields| !fields.is_empty()) {
-                Some(fields) => {
-                    for (step, inner) in fields {
-                        let mut at = path.clone();
-                        at.push(step.clone());
-                        walk(inner, &at, set);
-                    }
-                }
-                None if !path.is_empty() => {
-                    set.0.insert(path.clone());
-                }
-                None => {}
-            }
-        }
-        walk(fields, &Vec::new(), &mut set);
-        // A "." beside fields of a map says that the map itself is owned, which leaves say already.
-        set.0.retain(|path| {
-            path.last().is_none_or(|step| step != ".") || path.iter().rev().nth(1).is_some_and(|s| s.starts_with("k:"))
-        });
-        set
+    /// From FieldsV1; `None` for what is none.
+    pub fn from_json(fields: &Value) -> Option<Self> {
+        Self::read(fields, 0).map(|(set, _)| set)
     }
 
-    pub fn contains(&self, path: &Path) -> bool {
-        self.0.contains(path)
-    }
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The set below a place, and whether the place itself is in it.
+    fn read(fields: &Value, depth: usize) -> Option<(Self, bool)> {
+        let fields = fields.as_object().filter(|_| depth < DEEPEST)?;
+        let (mut set, mut itself) = (Self::default(), fields.is_empty());
+        for (step, inner) in fields {
+            if step == "." {
+                itself = true;
+                continue;
+            }
+            let (below, member) = Self::read(inner, depth + 1)?;
+            set.put(canonical(step)?, member, below);
+        }
+        Some((set, itself || set_is_bare(fields)))
     }
 }
 
-/// The value at a path, if it is there.
-pub fn value_at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
-    let mut at = object;
-    for step in path {
-        at = match step.split_at_checked(2) {
-            Some(("f:", name)) => at.get(name)?,
-            Some(("k:", keys)) => {
-                let keys: Map<String, Value> = serde_json::from_str(keys).ok()?;
-                at.as_array()?.iter().find(|item| is_item(item, &keys))?
-            }
-            Some(("v:", value)) => {
-                let value: Value = serde_json::from_str(value).ok()?;
-                at.as_array()?.iter().find(|item| **item == value)?
-            }
-            // "."
-            _ => at,
-        };
-    }
-    Some(at)
+/// Whether nothing but `"."` stands at a place.
+fn set_is_bare(fields: &Map<String, Value>) -> bool {
+    fields.keys().all(|step| step == ".")
 }
 
-fn is_item(item: &Value, keys: &Map<String, Value>) -> bool {
-    let names: Vec<String> = keys.keys().cloned().collect();
-    item_step(&names, item) == format!("k:{}", Value::Object(keys.clone()))
+/// A step in the one way that this server writes it; `None` for none.
+fn canonical(step: &str) -> Option<String> {
+    match step.split_at_checked(2)? {
+        ("f:", _) => Some(step.to_owned()),
+        ("k:", keys) => serde_json::from_str::<Map<String, Value>>(keys).ok().map(|keys| key_step(&keys)),
+        ("v:", value) => serde_json::from_str::<Value>(value).ok().map(|value| format!("v:{value}")),
+        ("i:", index) => index.parse::<u32>().ok().map(|index| format!("i:{index}")),
+        _ => None,
+    }
 }
 
-/// Takes the value at a path away, with what becomes empty by it.
-pub fn remove_at(object: &mut Value, path: &[String]) {
-    let Some((step, rest)) = path.split_first() else { return };
-    match step.split_at_checked(2) {
-        Some(("f:", name)) => {
-            let Some(fields) = object.as_object_mut() else { return };
-            if rest.is_empty() {
-                fields.remove(name);
-            } else if let Some(inner) = fields.get_mut(name) {
-                remove_at(inner, rest);
-                let empty = inner.as_array().is_some_and(Vec::is_empty) || inner.as_object().is_some_and(Map::is_empty);
-                if empty {
-                    fields.remove(name);
-                }
-            }
-        }
-        Some(("k:", keys)) => {
-            let (Some(items), Ok(keys)) = (object.as_array_mut(), serde_json::from_str::<Map<String, Value>>(keys))
-            else {
-                return;
-            };
-            let Some(index) = items.iter().position(|item| is_item(item, &keys)) else { return };
-            if rest.first().is_some_and(|step| step == ".") {
-                items.remove(index);
-            } else {
-                remove_at(&mut items[index], rest);
-            }
-        }
-        Some(("v:", value)) => {
-            if let (Some(items), Ok(value)) = (object.as_array_mut(), serde_json::from_str::<Value>(value)) {
-                items.retain(|item| *item != value);
-            }
-        }
-        _ => {}
-    }
+/// The step of a list item that is known by keys.
+pub fn key_step(keys: &Map<String, Value>) -> String {
+    let sorted: BTreeMap<&String, &Value> = keys.iter().collect();
+    format!("k:{}", json!(sorted))
 }
 
 /// A path for people: `.spec.branding.title`, `.status.conditions[type="Ready"].status`.
 pub fn words(path: &[String]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step.split_at_checked(2) {
-            Some(("f:", name)) => text.push_str(&format!(".{name}")),
-            Some(("k:", keys)) => {
-                let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-                let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                text.push_str(&format!("[{}]", keys.join(",")));
+    path.iter().map(|step| step_words(step)).collect()
+}
+
+pub fn step_words(step: &str) -> String {
+    match step.split_at_checked(2) {
+        Some(("f:", name)) => format!(".{name}"),
+        Some(("k:", keys)) => {
+            let keys: BTreeMap<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("[{}]", keys.join(","))
+        }
+        Some(("v:", value)) => format!("[={value}]"),
+        Some(("i:", index)) => format!("[{index}]"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(paths: &[&[&str]]) -> FieldSet {
+        let mut set = FieldSet::default();
+        for path in paths {
+            set.insert(&path.iter().map(|step| (*step).to_owned()).collect::<Vec<_>>());
+        }
+        set
+    }
+
+    #[test]
+    fn a_field_with_fields_below_it_is_told_from_one_without() {
+        let both = set(&[&["f:a"], &["f:a", "f:b"], &["f:c", "k:{\"id\":1}"]]);
+        let written = json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"k:{\"id\":1}": {}}});
+        assert_eq!(both.to_json(), written);
+        assert_eq!(FieldSet::from_json(&written), Some(both.clone()));
+        assert_eq!(
+            both.difference(&set(&[&["f:a"]])).to_json(),
+            json!({"f:a": {"f:b": {}}, "f:c": {"k:{\"id\":1}": {}}})
+        );
+        assert_eq!(both.without(&["f:a"]).to_json(), json!({"f:c": {"k:{\"id\":1}": {}}}));
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused() {
+        for bad in [json!(1), json!({"f:a": 1}), json!({"x:a": {}}), json!({"k:nope": {}}), json!({"ä": {}})] {
+            assert_eq!(FieldSet::from_json(&bad), None, "{bad}");
+        }
+        let mut deep = json!({});
+        for _ in 0..200 {
+            deep = json!({"f:a": deep});
+        }
+        assert_eq!(FieldSet::from_json(&deep), None);
+    }
+
+    fn any_set() -> impl Strategy<Value = FieldSet> {
+        let step = proptest::sample::select(vec!["f:a", "f:b", "k:{\"id\":\"x\"}", "v:1"]);
+        proptest::collection::vec(proptest::collection::vec(step, 1..4), 0..6)
+            .prop_map(|paths| set(&paths.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+    }
+
+    proptest! {
+        #[test]
+        fn sets_survive_writing(a in any_set()) {
+            prop_assert_eq!(FieldSet::from_json(&a.to_json()), Some(a));
+        }
+
+        #[test]
+        fn sets_obey_the_laws_of_sets(a in any_set(), b in any_set()) {
+            let listed = |set: &FieldSet| set.paths().into_iter().collect::<BTreeSet<_>>();
+            let (left, right) = (listed(&a), listed(&b));
+            prop_assert_eq!(listed(&a.union(&b)), left.union(&right).cloned().collect());
+            prop_assert_eq!(listed(&a.intersection(&b)), left.intersection(&right).cloned().collect());
+            prop_assert_eq!(listed(&a.difference(&b)), left.difference(&right).cloned().collect());
+            prop_assert!(left.iter().all(|path| a.has(path)));
+        }
+
+        #[test]
+        fn whatever_a_client_sends_is_read_or_refused(text in "[\\[\\]{}:\",.fkvi0-9a]{0,60}") {
+            if let Ok(value) = serde_json::from_str::<Value>(&text)
+                && let Some(read) = FieldSet::from_json(&value)
+            {
+                prop_assert_eq!(FieldSet::from_json(&read.to_json()), Some(read));
             }
-            Some(("v:", value)) => text.push_str(&format!("[={value}]")),
-            _ => {}
         }
     }
-    text
 }

@@ -1,114 +1,110 @@
 //! Who set which field (`metadata.managedFields`), and server-side apply. Pure.
-use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::catalog::Resource;
-use super::fieldset::{FieldSet, ListKind, Path, Shape, item_step, remove_at, value_at, words};
+use super::fieldset::{FieldSet, field_step};
+use super::gotext;
+use super::managers::{Managed, Writer};
+use super::shape::Shape;
 use super::status::ApiError;
+use super::typecheck::misfits;
+use super::typed::{Comparison, fields, merge, remove, with_structures};
 
-/// Who writes, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Writer {
-    pub manager: String,
-    pub apply: bool,
-    /// `status`, or empty for the main path.
-    pub subresource: &'static str,
-    pub now: Timestamp,
-}
+/// Where client-side apply keeps what it sent last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Largest annotations, in bytes, with what client-side apply keeps.
+const LARGEST_ANNOTATIONS: usize = 256 * 1024;
+/// Who set what was there before anybody applied.
+const BEFORE: &str = "before-first-apply";
 
-impl Writer {
-    fn operation(&self) -> &'static str {
-        if self.apply { "Apply" } else { "Update" }
+/// Metadata that nobody owns, because the server sets it or it is the object's name.
+const NOBODYS_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+/// Root fields that a write to this path cannot change, so that nobody comes to own them by it.
+fn reset(resource: &Resource, writer: &Writer) -> &'static [&'static str] {
+    let definitions = resource.full_name() == super::catalog::DEFINITIONS;
+    match (writer.subresource, resource.is_custom() || definitions) {
+        ("status", true) => &["f:metadata", "f:spec"],
+        ("status", false) => &["f:spec"],
+        _ if resource.has_status => &["f:status"],
+        _ => &[],
     }
-    fn is(&self, entry: &Entry) -> bool {
-        entry.manager == self.manager && entry.operation == self.operation() && entry.subresource == self.subresource
+}
+
+/// A set without what nobody owns.
+fn owned(set: &FieldSet) -> FieldSet {
+    let mut nobodys = FieldSet::default();
+    for root in ["apiVersion", "kind", "metadata"] {
+        nobodys.insert(&[field_step(root)]);
     }
+    for name in NOBODYS_METADATA {
+        nobodys.insert(&[field_step("metadata"), field_step(name)]);
+    }
+    set.difference(&nobodys)
 }
 
-/// One manager's fields.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    manager: String,
-    operation: String,
-    api_version: String,
-    subresource: String,
-    time: String,
-    fields: FieldSet,
+/// An object with the structures that every object of its kind has.
+fn filled(shape: Shape<'_>, object: &Value) -> Value {
+    let mut object = object.clone();
+    for (name, empty) in shape.always() {
+        let inner = match object.get(name) {
+            None | Some(Value::Null) => empty.clone(),
+            Some(value) => value.clone(),
+        };
+        object[name] = filled(shape.field(name), &inner);
+    }
+    object
 }
 
-fn entries(object: &Value) -> Vec<Entry> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let listed = object["metadata"]["managedFields"].as_array().into_iter().flatten();
-    listed
-        .map(|entry| Entry {
-            manager: text(&entry["manager"]),
-            operation: text(&entry["operation"]),
-            api_version: text(&entry["apiVersion"]),
-            subresource: text(&entry["subresource"]),
-            time: text(&entry["time"]),
-            fields: FieldSet::from_json(&entry["fieldsV1"]),
-        })
-        .filter(|entry| !entry.manager.is_empty())
-        .collect()
-}
-
-/// Writes the entries into the object: applied ones first, empty ones not at all.
-fn put_entries(object: &mut Value, mut entries: Vec<Entry>) {
-    entries.retain(|entry| !entry.fields.is_empty());
-    entries.sort_by_key(|entry| entry.operation != "Apply");
-    let listed: Vec<Value> = entries
-        .iter()
-        .map(|entry| {
-            let mut value = json!({
-                "manager": entry.manager, "operation": entry.operation, "apiVersion": entry.api_version,
-                "time": entry.time, "fieldsType": "FieldsV1", "fieldsV1": entry.fields.to_json(),
-            });
-            if !entry.subresource.is_empty() {
-                value["subresource"] = json!(entry.subresource);
-            }
-            value
-        })
-        .collect();
-    let Some(metadata) = object["metadata"].as_object_mut() else { return };
-    if listed.is_empty() {
+fn without_managers(object: &Value) -> Value {
+    let mut bare = object.clone();
+    if let Some(metadata) = bare["metadata"].as_object_mut() {
         metadata.remove("managedFields");
-    } else {
-        metadata.insert("managedFields".to_owned(), Value::Array(listed));
     }
+    bare
 }
 
-fn whole_seconds(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+fn compare(resource: &Resource, old: &Value, new: &Value, writer: &Writer) -> Comparison {
+    let shape = Shape::of(resource);
+    Comparison::of(shape, &filled(shape, old), &filled(shape, new)).without(reset(resource, writer))
 }
 
 /// Gives every field that a write changed to its writer. `old` is `None` for a new object.
 pub fn track(resource: &Resource, old: Option<&Value>, new: &mut Value, writer: &Writer) {
-    let before = old.map_or_else(FieldSet::default, |old| FieldSet::of(resource, old));
-    let after = FieldSet::of(resource, new);
-    let same = |path: &Path| old.is_some_and(|old| value_at(old, path) == value_at(new, path));
-    let changed: Vec<Path> = after.0.iter().filter(|path| !(before.contains(path) && same(path))).cloned().collect();
-    // A client may write the list itself; then it is taken as given, apart from what this write changes.
-    let mut entries = entries(new);
-    for entry in &mut entries {
-        let theirs = writer.is(entry);
-        entry.fields.0.retain(|path| after.contains(path) && (theirs || !changed.contains(path)));
+    let mut managed = match old {
+        // Only a write to the main path can change the list itself.
+        Some(old) if !writer.subresource.is_empty() => Managed::of(old).unwrap_or_default(),
+        _ if Managed::is_cleared(new) => Managed::default(),
+        old => {
+            let own = Managed::of(new).filter(|own| !own.is_empty());
+            own.or_else(|| Managed::of(old?)).unwrap_or_default()
+        }
+    };
+    let bare = without_managers(new);
+    // An object whose list was taken away is followed again only once somebody applies it.
+    if old.is_none() || !managed.is_empty() {
+        let none = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
+        let before = old.map_or(none, without_managers);
+        let comparison = compare(resource, &before, &bare, writer);
+        managed.take_over(&comparison);
+        let set = owned(&comparison.modified.union(&comparison.added));
+        if !set.is_empty() {
+            managed.add(writer, &resource.api_version(), &set);
+        }
+        managed.cap();
     }
-    if !changed.is_empty() {
-        let at = entries.iter().position(|entry| writer.is(entry)).unwrap_or_else(|| {
-            entries.push(Entry {
-                manager: writer.manager.clone(),
-                operation: writer.operation().to_owned(),
-                api_version: resource.api_version(),
-                subresource: writer.subresource.to_owned(),
-                time: String::new(),
-                fields: FieldSet::default(),
-            });
-            entries.len() - 1
-        });
-        entries[at].fields.0.extend(changed);
-        entries[at].time = whole_seconds(writer.now);
-    }
-    put_entries(new, entries);
+    *new = bare;
+    managed.put_into(new);
 }
 
 /// Whether two objects say the same, the times of `managedFields` aside.
@@ -131,140 +127,108 @@ pub fn apply(
     writer: &Writer,
     force: bool,
 ) -> Result<Value, ApiError> {
-    let mut config = config.clone();
-    if let Some(metadata) = config["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
+    if config["metadata"].get("managedFields").is_some_and(|list| !list.is_null()) {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
-    let wanted = FieldSet::of(resource, &config);
-    let mut merged = merge(Shape::of(resource), true, old, &config);
-    let mut entries = entries(old);
-    if entries.is_empty() && !old["metadata"]["uid"].is_null() {
-        // Set by nobody knows whom before anybody applied.
-        entries.push(Entry {
-            manager: "before-first-apply".to_owned(),
-            operation: "Update".to_owned(),
-            api_version: resource.api_version(),
-            subresource: String::new(),
-            time: whole_seconds(writer.now),
-            fields: FieldSet::of(resource, old),
-        });
+    let shape = Shape::of(resource);
+    if let Some(words) = misfits(shape, config) {
+        let named = format!(
+            "{}/{}; {}/{}, Kind={}",
+            config["metadata"]["namespace"].as_str().unwrap_or_default(),
+            config["metadata"]["name"].as_str().unwrap_or_default(),
+            resource.group,
+            resource.version,
+            resource.kind
+        );
+        return Err(ApiError::unnamed(500, format!("failed to create typed patch object ({named}): {words}")));
     }
-    // That an item is there can be said by several; only its fields can be fought over.
-    let differs =
-        |path: &Path| path.last().is_none_or(|step| step != ".") && value_at(old, path) != value_at(&merged, path);
-    let mut conflicts: Vec<(String, Path)> = Vec::new();
-    for entry in entries.iter_mut().filter(|entry| !writer.is(entry)) {
-        let lost: Vec<Path> =
-            entry.fields.0.iter().filter(|path| wanted.contains(path) && differs(path)).cloned().collect();
-        if force {
-            entry.fields.0.retain(|path| !lost.contains(path));
-        } else {
-            let how = if entry.operation == "Apply" { String::new() } else { format!(" using {}", entry.api_version) };
-            conflicts.extend(lost.into_iter().map(|path| (format!("\"{}\"{how}", entry.manager), path)));
-        }
+    let mut managed = Managed::of(old).unwrap_or_default();
+    let live = without_managers(old);
+    if managed.is_empty() && !old["metadata"]["uid"].is_null() {
+        let none = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
+        let comparison = compare(resource, &none, &live, writer);
+        let before = Writer { manager: BEFORE.to_owned(), apply: false, ..writer.clone() };
+        managed.add(&before, &resource.api_version(), &owned(&comparison.modified.union(&comparison.added)));
     }
-    if !conflicts.is_empty() {
-        return Err(conflict_error(&conflicts));
+    let wanted = fields(shape, config).0.without(reset(resource, writer));
+    let mut merged = merge(shape, Some(&live), Some(config)).unwrap_or_default();
+    if let Some(last) = managed.fields_of(writer) {
+        let others = managed.others(writer).union(&wanted);
+        merged = prune(shape, &merged, &last, &others);
     }
-    let previous = entries.iter().find(|entry| writer.is(entry)).map(|entry| entry.fields.clone()).unwrap_or_default();
-    for path in previous.0.iter().filter(|path| !wanted.contains(path)) {
-        let others = entries.iter().any(|entry| !writer.is(entry) && entry.fields.contains(path));
-        if !others {
-            remove_at(&mut merged, path);
-        }
+    let comparison = compare(resource, &live, &merged, writer);
+    let mut conflicts = managed.conflicts(writer, &comparison);
+    // What client-side apply has sent before may be taken over by server-side apply of the same tool.
+    if writer.manager == "kubectl" && !force && !conflicts.is_empty() {
+        let allowed = sent_before(resource, &live);
+        let fought: Vec<_> = conflicts.iter().map(|(who, set)| (who.clone(), set.difference(&allowed))).collect();
+        conflicts = fought.into_iter().filter(|(_, set)| !set.is_empty()).collect();
     }
-    let changed = previous != wanted || !same_content(old, &merged);
-    let time = entries.iter().find(|entry| writer.is(entry)).map(|entry| entry.time.clone());
-    entries.retain(|entry| !writer.is(entry));
-    entries.push(Entry {
-        manager: writer.manager.clone(),
-        operation: "Apply".to_owned(),
-        api_version: resource.api_version(),
-        subresource: writer.subresource.to_owned(),
-        time: time.filter(|_| !changed).unwrap_or_else(|| whole_seconds(writer.now)),
-        fields: wanted,
-    });
-    put_entries(&mut merged, entries);
+    if !force && !conflicts.is_empty() {
+        return Err(managed.conflict_error(&conflicts));
+    }
+    managed.take_over_from_others(writer, &comparison);
+    let changed = live != merged;
+    managed.set(writer, &resource.api_version(), owned(&wanted), changed);
+    if writer.manager == "kubectl" {
+        keep_last_applied(&mut merged, config);
+    }
+    managed.put_into(&mut merged);
     Ok(merged)
 }
 
-fn same_content(a: &Value, b: &Value) -> bool {
-    let bare = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
-        object
-    };
-    bare(a) == bare(b)
+/// Takes away what was applied last and is applied no more, unless somebody else owns it.
+fn prune(shape: Shape<'_>, merged: &Value, last: &FieldSet, owned: &FieldSet) -> Value {
+    let structured = |set: &FieldSet| with_structures(Some(shape), set);
+    let all = structured(&fields(shape, merged).0);
+    let last = structured(last);
+    let pruned = remove(shape, merged, &last);
+    let kept = structured(&fields(shape, &pruned).0);
+    let back = remove(shape, merged, &all.difference(&kept.union(&structured(owned))));
+    // What only went because its parent did comes back.
+    let kept = structured(&fields(shape, &back).0);
+    remove(shape, merged, &all.difference(&kept).intersection(&last))
 }
 
-fn conflict_error(conflicts: &[(String, Path)]) -> ApiError {
-    let causes: Vec<Value> = conflicts
-        .iter()
-        .map(|(who, path)| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {who}"), "field": words(path)}))
-        .collect();
-    let message = match conflicts {
-        [(who, path)] => format!("Apply failed with 1 conflict: conflict with {who}: {}", words(path)),
-        several => {
-            let mut managers: Vec<&String> = several.iter().map(|(who, _)| who).collect();
-            managers.dedup();
-            let mut text = format!("Apply failed with {} conflicts: conflicts with ", several.len());
-            let parts: Vec<String> = managers
-                .into_iter()
-                .map(|manager| {
-                    let fields =
-                        several.iter().filter(|(who, _)| who == manager).map(|(_, path)| format!("- {}", words(path)));
-                    format!("{manager}:\n{}", fields.collect::<Vec<_>>().join("\n"))
-                })
-                .collect();
-            text.push_str(&parts.join("\nconflicts with "));
-            text
-        }
-    };
-    ApiError::apply_conflict(message, causes)
+/// The fields that client-side apply sent last and that nobody has changed since.
+fn sent_before(resource: &Resource, live: &Value) -> FieldSet {
+    let annotation = live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default();
+    let Ok(sent) = serde_json::from_str::<Value>(annotation) else { return FieldSet::default() };
+    if sent["apiVersion"] != resource.api_version() {
+        return FieldSet::default();
+    }
+    let shape = Shape::of(resource);
+    let comparison = Comparison::of(shape, &sent, live);
+    let sent = fields(shape, &sent).0;
+    sent.difference(&comparison.modified).difference(&comparison.added).difference(&comparison.removed)
 }
 
-/// The configuration laid over the object, lists by their kind.
-fn merge(shape: Shape<'_>, root: bool, old: &Value, new: &Value) -> Value {
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            let mut merged: Map<String, Value> = old.clone();
-            for (name, value) in new {
-                let inner = shape.field(root, name);
-                let result = match old.get(name) {
-                    Some(before) => merge(inner, false, before, value),
-                    None => value.clone(),
-                };
-                merged.insert(name.clone(), result);
-            }
-            Value::Object(merged)
+/// Where client-side apply was used before, its annotation follows.
+fn keep_last_applied(object: &mut Value, config: &Value) {
+    let Some(annotations) = object["metadata"]["annotations"].as_object_mut() else { return };
+    if annotations.get(LAST_APPLIED).and_then(Value::as_str).is_none_or(str::is_empty) {
+        return;
+    }
+    let mut config = config.clone();
+    if let Some(own) = config["metadata"]["annotations"].as_object_mut() {
+        own.remove(LAST_APPLIED);
+        if own.is_empty()
+            && let Some(metadata) = config["metadata"].as_object_mut()
+        {
+            metadata.remove("annotations");
         }
-        (Value::Array(old), Value::Array(new)) => match shape.list_kind() {
-            ListKind::Atomic => Value::Array(new.clone()),
-            ListKind::Set => {
-                let mut merged = old.clone();
-                merged.extend(new.iter().filter(|item| !old.contains(item)).cloned());
-                Value::Array(merged)
-            }
-            ListKind::Map(keys) => {
-                let mut merged = old.clone();
-                for item in new {
-                    let step = item_step(&keys, item);
-                    match merged.iter().position(|other| item_step(&keys, other) == step) {
-                        Some(at) => merged[at] = merge(shape.items(), false, &merged[at], item),
-                        None => merged.push(item.clone()),
-                    }
-                }
-                Value::Array(merged)
-            }
-        },
-        (_, new) => new.clone(),
+    }
+    annotations.remove(LAST_APPLIED);
+    let text = format!("{}\n", gotext::sorted(&config));
+    let size: usize = annotations.iter().map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum();
+    if size + LAST_APPLIED.len() + text.len() <= LARGEST_ANNOTATIONS {
+        annotations.insert(LAST_APPLIED.to_owned(), json!(text));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
@@ -391,12 +355,6 @@ mod tests {
             let one = applied(&without, Value::Null, "one", false).unwrap();
             let left = one["spec"].as_object().cloned().unwrap_or_default();
             prop_assert!(left.values().all(|v| v.as_array().is_some_and(Vec::is_empty)), "{one}");
-        }
-
-        #[test]
-        fn field_sets_survive_writing(object_spec in spec()) {
-            let set = FieldSet::of(&resource(), &object(object_spec));
-            prop_assert_eq!(FieldSet::from_json(&set.to_json()), set);
         }
     }
 }

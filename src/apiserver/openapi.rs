@@ -114,7 +114,7 @@ fn operation(action: &str, writes: bool, gvk: &Value, schema: &str) -> Value {
 }
 
 /// The schema of a built-in kind, with its inner types put into the document.
-fn built_in(kind: &str, group: &str, generator: &mut SchemaGenerator) -> Value {
+pub(super) fn built_in(kind: &str, group: &str, generator: &mut SchemaGenerator) -> Value {
     let schema = match (group, kind) {
         ("", "ConfigMap") => generator.root_schema_for::<ConfigMap>(),
         ("", "Event") => generator.root_schema_for::<CoreEvent>(),

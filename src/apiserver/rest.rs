@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
 use super::catalog::{Catalog, EVENTS, Resource};
-use super::managed::Writer;
+use super::managers::Writer;
 use super::paging::Pages;
 use super::schema::Patterns;
 use super::status::ApiError;

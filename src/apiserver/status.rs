@@ -91,11 +91,18 @@ impl ApiError {
             causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
         let (bare, group) = kind.split_once('.').unwrap_or((kind, ""));
         error.details = Some(json!({"name": name, "group": group, "kind": bare, "causes": causes}));
-        error
+        error.spare()
     }
     fn about(mut self, resource: &str, name: &str) -> Self {
         let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
         self.details = Some(json!({"name": name, "group": group, "kind": plural}));
+        self.spare()
+    }
+    /// Kubernetes leaves out what is empty.
+    fn spare(mut self) -> Self {
+        if let Some(details) = self.details.as_mut().and_then(Value::as_object_mut) {
+            details.retain(|_, value| value != "");
+        }
         self
     }
     /// An error without a reason, as Kubernetes gives where it does not expect one.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::events;
-use super::managed::{self, Writer};
+use super::managed;
+use super::managers::Writer;
 use super::patch::Patch;
 use super::rest::{Answer, ApiServer, Call, Target, with_warnings};
 use super::status::ApiError;

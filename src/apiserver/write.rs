@@ -4,7 +4,8 @@ use kube::core::cel::{CompiledSchema, Validator};
 use serde_json::{Value, json};
 
 use super::catalog::Resource;
-use super::managed::{self, Writer};
+use super::managed;
+use super::managers::Writer;
 use super::schema::{Cause, Patterns, apply_defaults, prune, validate};
 use super::status::ApiError;
 use super::store::Change;
@@ -154,8 +155,15 @@ pub fn create(
         remove(&mut object["metadata"], field);
     }
     admit(resource, &mut object, None, checks)?;
+    // Nobody owns what the server adds from here on.
+    if !writer.apply {
+        managed::track(resource, None, &mut object, writer);
+    }
     if resource.full_name() == super::catalog::DEFINITIONS {
+        let before = object.clone();
         establish(&mut object, now);
+        let server = Writer { manager: "kube-apiserver".to_owned(), apply: false, subresource: "status", now };
+        managed::track(resource, Some(&before), &mut object, &server);
     }
     object["apiVersion"] = json!(resource.api_version());
     object["kind"] = json!(resource.kind);
@@ -164,13 +172,6 @@ pub fn create(
     metadata["creationTimestamp"] = json!(whole_seconds(now));
     if strategy::counts_generations(resource) {
         metadata["generation"] = json!(1);
-    }
-    // Who applies has said already what is theirs; what somebody else writes is all theirs.
-    if !writer.apply {
-        remove(metadata, "managedFields");
-    }
-    if !writer.apply {
-        managed::track(resource, None, &mut object, writer);
     }
     Ok(object)
 }

@@ -7,6 +7,7 @@
 //! Each scenario speaks plain HTTP or `kube::Client` and knows nothing of the server but what the Kubernetes
 //! documentation promises. What only a real server offers is listed in `docs/embedded-api.md`.
 mod harness;
+mod managed;
 mod smoke;
 
 pub use harness::on_each_server;
