@@ -19,6 +19,7 @@ mod mail;
 mod mailbox;
 mod manifests;
 mod parity;
+mod parsers;
 mod peers;
 mod process;
 mod reset;

@@ -145,7 +145,12 @@ async fn bad_objects_are_refused_in_words() {
     };
     assert_eq!(
         attempt("a", json!({"domain": "acme.example", "nope": 1})).await,
-        (400, "BadRequest".into(), "strict decoding error: unknown field \"spec.nope\"".into())
+        (
+            400,
+            "BadRequest".into(),
+            "ResetPortal in version \"v1alpha1\" cannot be handled as a ResetPortal: strict decoding error: unknown field \"spec.nope\""
+                .into()
+        )
     );
     assert_eq!(
         attempt("a", json!({})).await,

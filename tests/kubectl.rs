@@ -160,7 +160,9 @@ fn bad_objects_are_refused_in_words_that_help() {
         assert_eq!(
             refused("  branding: {theme: Pink}\n"),
             format!(
-                "{invalid}spec.branding.theme: Unsupported value: \"Pink\": supported values: \"Light\", \"Dark\", \"Auto\""
+                "{invalid}\n* spec.branding.theme: Unsupported value: \"Pink\": supported values: \"Light\", \"Dark\", \"Auto\"\n\
+                 * <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; \
+                 correct the existing errors to complete validation"
             )
         );
         assert_eq!(

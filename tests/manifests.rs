@@ -32,8 +32,10 @@ async fn a_folder_is_applied_changed_and_pruned() {
     assert_eq!(
         apply().await,
         [format!(
-            "{path}/a.yaml: ResetPortal acme: ResetPortal.portalkeeper.dev \"acme\" is invalid: spec.branding.theme: \
-             Unsupported value: \"Pink\": supported values: \"Light\", \"Dark\", \"Auto\""
+            "{path}/a.yaml: ResetPortal acme: ResetPortal.portalkeeper.dev \"acme\" is invalid: [spec.branding.theme: \
+             Unsupported value: \"Pink\": supported values: \"Light\", \"Dark\", \"Auto\", <nil>: Invalid value: null: some \
+             validation rules were not checked because the object was invalid; correct the existing errors to complete \
+             validation]"
         )]
     );
     file("a.yaml", "apiVersion: [");
@@ -42,7 +44,10 @@ async fn a_folder_is_applied_changed_and_pruned() {
     file("a.yaml", &portal("acme", "  nope: 1\n"));
     assert_eq!(
         apply().await,
-        [format!("{path}/a.yaml: ResetPortal acme: strict decoding error: unknown field \"spec.nope\"")]
+        [format!(
+            "{path}/a.yaml: ResetPortal acme: failed to create typed patch object (/acme; portalkeeper.dev/v1alpha1, \
+             Kind=ResetPortal): .spec.nope: field not declared in schema"
+        )]
     );
     file("a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n");
     assert_eq!(apply().await, [format!("{path}/a.yaml: Pod of v1 is not served here")]);

@@ -41,6 +41,8 @@ pub struct Resource {
     pub rules: Option<Arc<CompiledSchema>>,
     /// Printer columns of a custom resource.
     pub columns: Vec<Column>,
+    /// Objects up to this version were written before the schema got its defaults; 0 where it has none.
+    pub defaulted_after: u64,
 }
 
 impl Resource {
@@ -113,6 +115,7 @@ fn built_in((group, version, plural, kind, namespaced, has_status, short): &Buil
         schema: None,
         rules: None,
         columns: Vec::new(),
+        defaulted_after: 0,
     }
 }
 
@@ -153,6 +156,7 @@ fn custom(definition: &Value) -> Vec<Resource> {
     let spec = &definition["spec"];
     let names = &spec["names"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let defined = definition["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
     let versions = spec["versions"].as_array().into_iter().flatten().filter(|version| version["served"] == true);
     versions
         .map(|version| {
@@ -177,9 +181,19 @@ fn custom(definition: &Value) -> Vec<Resource> {
                 namespaced: spec["scope"] == "Namespaced",
                 has_status: version["subresources"]["status"].is_object(),
                 columns: columns.collect(),
-                rules: Some(Arc::new(compile_schema(&schema))),
+                defaulted_after: if has_defaults(&schema) { defined } else { 0 },
+                rules: super::rules::has_any(&schema).then(|| Arc::new(compile_schema(&schema))),
                 schema: Some(Arc::new(schema)),
             }
         })
         .collect()
+}
+
+/// Whether a schema fills anything in.
+fn has_defaults(schema: &Value) -> bool {
+    let inner = |name: &str| schema[name].is_object() && has_defaults(&schema[name]);
+    !schema["default"].is_null()
+        || inner("items")
+        || inner("additionalProperties")
+        || schema["properties"].as_object().is_some_and(|fields| fields.values().any(has_defaults))
 }

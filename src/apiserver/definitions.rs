@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::causes;
 use super::names::{dns1035_problem, subdomain_problem};
 use super::schema::Cause;
+use super::structural;
 use super::tidy::fill;
 
 /// Groups of Kubernetes itself, in which others need its consent.
@@ -125,16 +126,13 @@ fn versions(spec: &Value, found: &mut Vec<Cause>) -> bool {
         let name = &version["name"];
         found.extend(dns1035_problem(text(name)).map(|words| causes::invalid(&format!("{at}.name"), name, &words)));
         let schema = &version["schema"]["openAPIV3Schema"];
-        let field = match versions.len() {
-            1 => "spec.validation.openAPIV3Schema".to_owned(),
-            _ => format!("{at}.schema.openAPIV3Schema"),
-        };
-        if !schema.is_object() {
-            found.push(causes::required(&format!("{at}.schema.openAPIV3Schema"), ""));
-        } else if schema["type"].is_null() {
-            found.push(causes::required(&format!("{field}.type"), "must not be empty at the root"));
-        } else if schema["type"] != "object" {
-            found.push(causes::invalid(&format!("{field}.type"), &schema["type"], "must be object at the root"));
+        let own = format!("{at}.schema.openAPIV3Schema");
+        // The only version's schema is told as that of the whole definition.
+        let field = if versions.len() == 1 { "spec.validation.openAPIV3Schema" } else { &own };
+        if schema.is_object() {
+            found.extend(structural::problems(schema, field));
+        } else {
+            found.push(causes::required(&own, ""));
         }
     }
     stored > 0

@@ -31,7 +31,7 @@ impl DeleteOptions {
                 version: None,
             });
         }
-        let body = call.json()?;
+        let body = call.json("DeleteOptions")?;
         Ok(Self {
             propagation: Propagation::of(body["propagationPolicy"].as_str(), body["orphanDependents"].as_bool()),
             dry_run: body["dryRun"].as_array().is_some_and(|modes| modes.iter().any(|mode| mode == "All")),

@@ -28,10 +28,13 @@ impl JsonPatch {
     /// Reads a patch. Errors: a 400 for what is none, a 413 for one that is too long.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let unreadable = |words: String| ApiError::bad_request(format!("error decoding patch: {words}"));
-        let list: Value = serde_json::from_slice(body).map_err(|error| unreadable(super::strict::json_words(&error)))?;
+        let list: Value =
+            serde_json::from_slice(body).map_err(|error| unreadable(super::strict::json_words(&error)))?;
         let Value::Array(list) = list else {
             let kind = super::strict::kind_word(&list);
-            return Err(unreadable(format!("json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp")));
+            return Err(unreadable(format!(
+                "json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
+            )));
         };
         if list.len() > MOST_OPERATIONS {
             let found = list.len();
@@ -51,7 +54,9 @@ impl JsonPatch {
                 Some(other) => {
                     let kind = super::strict::kind_word(other);
                     let field = format!("jsonPatchOp.{name}");
-                    Err(unreadable(format!("json: cannot unmarshal {kind} into Go struct field {field} of type string")))
+                    Err(unreadable(format!(
+                        "json: cannot unmarshal {kind} into Go struct field {field} of type string"
+                    )))
                 }
             };
             let (op, path, from) = (text("op")?.unwrap_or_default(), text("path")?, text("from")?);
@@ -99,8 +104,20 @@ fn step(document: &mut Value, operation: &Operation, copied: &mut usize) -> Resu
             put(document, path, operation.value.clone(), false)
         }
         "remove" => take(document, path).map(|_| ()),
-        "test" if path.is_empty() => if *document == operation.value { Ok(()) } else { Err(Failed) },
-        "test" => if read(document, path)? == operation.value { Ok(()) } else { Err(Failed) },
+        "test" if path.is_empty() => {
+            if *document == operation.value {
+                Ok(())
+            } else {
+                Err(Failed)
+            }
+        }
+        "test" => {
+            if read(document, path)? == operation.value {
+                Ok(())
+            } else {
+                Err(Failed)
+            }
+        }
         "move" => {
             let value = take(document, operation.from.as_deref().ok_or(Failed)?)?;
             put(document, path, value, true)
@@ -139,7 +156,11 @@ fn container<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, 
 /// An index, from the end where it is negative.
 fn index_of(part: &str, length: usize) -> Option<usize> {
     let index: i64 = part.parse().ok()?;
-    if index < 0 { length.checked_sub(usize::try_from(index.unsigned_abs()).ok()?) } else { usize::try_from(index).ok() }
+    if index < 0 {
+        length.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)
+    } else {
+        usize::try_from(index).ok()
+    }
 }
 
 fn read(document: &mut Value, path: &str) -> Result<Value, Failed> {
@@ -211,7 +232,8 @@ mod tests {
     }
 
     fn small() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), (-2..3_i64).prop_map(Value::from)];
+        let leaf =
+            prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), (-2..3_i64).prop_map(Value::from)];
         leaf.prop_recursive(3, 12, 3, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),

@@ -210,11 +210,11 @@ fn keep_last_applied(object: &mut Value, config: &Value) {
         return;
     }
     let mut config = config.clone();
-    if let Some(own) = config["metadata"]["annotations"].as_object_mut() {
+    if let Some(metadata) = config["metadata"].as_object_mut()
+        && let Some(own) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+    {
         own.remove(LAST_APPLIED);
-        if own.is_empty()
-            && let Some(metadata) = config["metadata"].as_object_mut()
-        {
+        if own.is_empty() {
             metadata.remove("annotations");
         }
     }
@@ -255,6 +255,7 @@ mod tests {
             schema: Some(std::sync::Arc::new(schema)),
             rules: None,
             columns: vec![],
+            defaulted_after: 0,
         }
     }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::catalog::Resource;
 use super::events;
 use super::rest::AnswerBody;
+use super::schema::apply_defaults;
 use super::store::Object;
 use super::table::{Form, metadata, table};
 use crate::api::clock::Clock;
@@ -30,6 +31,12 @@ pub fn shown(resource: &Resource, object: Value) -> Value {
     // Versions differ in their names alone: the only conversion there is.
     if object["apiVersion"] != *resource.api_version() {
         object["apiVersion"] = json!(resource.api_version());
+    }
+    let version = object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse::<u64>().ok());
+    if let Some(schema) = &resource.schema
+        && version.is_some_and(|version| version <= resource.defaulted_after)
+    {
+        apply_defaults(schema, &mut object);
     }
     object
 }
@@ -75,7 +82,8 @@ impl Rendering {
         let text = object.text();
         // Fields are in the order of their names, and this is the first of them.
         let start = format!("{{\"apiVersion\":\"{}\"", self.resource.api_version());
-        (!self.resource.is_core_event() && text.starts_with(start.as_bytes())).then_some(text)
+        let current = !self.resource.is_core_event() && object.version() > self.resource.defaulted_after;
+        (current && text.starts_with(start.as_bytes())).then_some(text)
     }
 
     /// An object within a list: those of built-in kinds do not repeat their kind.

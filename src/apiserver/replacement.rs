@@ -11,12 +11,16 @@ use super::{strategy, tidy};
 /// Before a replacement: its name and namespace are those of the path. Errors: 400.
 pub fn check(target: &Target, name: &str, new: &mut Value) -> Result<(), ApiError> {
     match new["metadata"]["name"].as_str().unwrap_or_default() {
-        "" => Err(ApiError::bad_request(format!(
-            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        ))),
+        "" => Err(nameless(name)),
         given if given != name => Err(other_name(given, name)),
         _ => belongs(target, new),
     }
+}
+
+fn nameless(name: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+    ))
 }
 
 fn other_name(given: &str, name: &str) -> ApiError {
@@ -39,12 +43,12 @@ pub fn stays(target: &Target, name: &str, new: &mut Value) -> Result<(), ApiErro
     if !new["metadata"].is_object() {
         new["metadata"] = json!({});
     }
-    match new["metadata"]["name"].as_str() {
-        None => new["metadata"]["name"] = json!(name),
-        Some(given) if given != name => return Err(other_name(given, name)),
-        Some(_) => {}
+    belongs(target, new)?;
+    match new["metadata"]["name"].as_str().unwrap_or_default() {
+        "" => Err(nameless(name)),
+        given if given != name => Err(other_name(given, name)),
+        _ => Ok(()),
     }
-    belongs(target, new)
 }
 
 /// Whether a replacement of what is not there may make it. Errors: 409 where it means one that was there before.

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use super::catalog::{Catalog, EVENTS, Resource};
 use super::managers::Writer;
 use super::paging::Pages;
-use super::schema::Patterns;
 use super::status::ApiError;
 use super::store::{Change, Key, LogLimits, Store, StoreError};
 use super::table::Form;
+use super::validate::Patterns;
 use super::write::{self, Checks, UnknownFields};
-use super::{discovery, openapi, protobuf, render, reviews};
+use super::{discovery, openapi, protobuf, render, reviews, strict};
 use crate::api::clock::Clock;
 use crate::config::Secret;
 
@@ -104,17 +104,41 @@ impl Call {
     pub fn dry_run(&self) -> bool {
         self.query.iter().any(|(key, value)| key == "dryRun" && value == "All")
     }
-    /// The body as JSON, whatever it was sent as.
-    pub fn json(&self) -> Result<Value, ApiError> {
+    /// The body as JSON, whatever it was sent as. `kind` is what it is to be.
+    pub fn json(&self, kind: &str) -> Result<Value, ApiError> {
+        let unrecognized = |words: String| {
+            let shown = shown_start(&self.body);
+            ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {kind}): {words} ({shown})"
+            ))
+        };
         match self.content_type.as_str() {
             "application/vnd.kubernetes.protobuf" => {
                 protobuf::decode(&self.body).map_err(|error| ApiError::unsupported(error.to_string()))
             }
-            "application/yaml" => serde_saphyr::from_slice(&self.body)
-                .map_err(|error| ApiError::bad_request(format!("the object provided is not YAML: {error}"))),
-            _ => serde_json::from_slice(&self.body).map_err(|error| {
-                ApiError::bad_request(format!("the object provided is unrecognized (must be of type JSON): {error}"))
+            "application/yaml" => strict::yaml(&self.body).map_err(|words| unrecognized(format!("yaml: {words}"))),
+            "" | "application/json" => serde_json::from_slice(&self.body).map_err(|error| {
+                unrecognized(format!("couldn't get version/kind; json parse error: {}", strict::json_words(&error)))
             }),
+            _ => Err(ApiError::unsupported(
+                "the body of the request was in an unknown format - accepted media types include: application/json, \
+                 application/yaml, application/vnd.kubernetes.protobuf",
+            )),
+        }
+    }
+}
+
+/// The start of a body as messages show it.
+pub(super) fn shown_start(body: &[u8]) -> String {
+    const MOST: usize = 30;
+    let cut = body.len().min(MOST);
+    let more = if body.len() > MOST { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(&body[..cut])),
+        Some(_) => {
+            let hex: String = body[..cut].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{hex}{more}")
         }
     }
 }
@@ -145,6 +169,8 @@ impl ApiServer {
                 patterns: &inner.patterns,
                 core_event: false,
                 warnings: &mut warnings,
+                found: Vec::new(),
+                quoted: None,
             };
             let made = write::create(&resource, object, &writer, &mut checks);
             if let (Ok(made), None) = (made, inner.store.find(&key)) {
@@ -208,7 +234,7 @@ impl ApiServer {
             if call.method != Method::POST {
                 return Some(Err(ApiError::not_allowed()));
             }
-            let answer = call.json().and_then(|review| reviews::answer(plural, review, self.0.token.get()));
+            let answer = call.json("Review").and_then(|review| reviews::answer(plural, review, self.0.token.get()));
             return Some(answer.map(|review| json_answer(201, &review)));
         }
         let aggregated = |core: bool| {

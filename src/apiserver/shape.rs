@@ -84,6 +84,7 @@ static METADATA: LazyLock<Value> = LazyLock::new(|| {
     let parts = generator.take_definitions(true).into_iter().collect();
     inline(&mut schema, &parts, &mut Vec::new());
     annotate(&mut schema, "");
+    schema["x-go-name"] = json!("ObjectMeta");
     schema
 });
 static TEXT: LazyLock<Value> = LazyLock::new(|| json!({"type": "string"}));
@@ -111,6 +112,7 @@ fn inline(schema: &mut Value, parts: &BTreeMap<String, Value>, within: &mut Vec<
             return;
         }
         *schema = parts.get(&name).cloned().unwrap_or_default();
+        schema["x-go-name"] = json!(name.rsplit('.').next().unwrap_or_default());
         within.push(name);
         inline(schema, parts, within);
         within.pop();
@@ -163,6 +165,10 @@ impl<'a> Shape<'a> {
     pub fn of(resource: &'a Resource) -> Self {
         let schema = resource.schema.as_deref().unwrap_or_else(|| built_in_schema(resource));
         Self { schema: Some(schema), object: true }
+    }
+
+    pub fn metadata() -> Self {
+        Self::at(&METADATA)
     }
 
     fn at(schema: &'a Value) -> Self {

@@ -105,6 +105,22 @@ impl ApiError {
         }
         self
     }
+    /// A patch that does not apply; Kubernetes does not say why.
+    pub fn rejected() -> Self {
+        let message = "the server rejected our request due to an error in our request".to_owned();
+        let mut error = Self::new(422, "Invalid", message);
+        error.details = Some(json!({}));
+        error
+    }
+    /// A body of a type that no built-in kind takes.
+    pub fn unsupported_type() -> Self {
+        let mut error = Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type".to_owned());
+        error.details = Some(json!({}));
+        error
+    }
+    pub fn too_large_because(words: String) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {words}"))
+    }
     /// An error without a reason, as Kubernetes gives where it does not expect one.
     pub fn unnamed(code: u16, message: String) -> Self {
         Self::new(code, "", message)

@@ -312,11 +312,25 @@ mod tests {
     }
 
     fn small() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), "(x|y|replace|delete|merge|odd)".prop_map(Value::from), (0..3).prop_map(Value::from)];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            "(x|y|replace|delete|merge|odd)".prop_map(Value::from),
+            (0..3).prop_map(Value::from)
+        ];
         leaf.prop_recursive(4, 24, 4, |inner| {
             let name = proptest::sample::select(vec![
-                "spec", "ports", "port", "metadata", "finalizers", "ownerReferences", "uid", "$patch", "$retainKeys",
-                "$setElementOrder/ports", "$setElementOrder/finalizers", "$deleteFromPrimitiveList/finalizers",
+                "spec",
+                "ports",
+                "port",
+                "metadata",
+                "finalizers",
+                "ownerReferences",
+                "uid",
+                "$patch",
+                "$retainKeys",
+                "$setElementOrder/ports",
+                "$setElementOrder/finalizers",
+                "$deleteFromPrimitiveList/finalizers",
             ]);
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

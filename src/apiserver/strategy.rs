@@ -37,3 +37,14 @@ pub fn may_be_deleted(namespace: &str) -> bool {
 pub fn names_no_version(object: &Value) -> bool {
     matches!(object["metadata"]["resourceVersion"].as_str(), None | Some("" | "0"))
 }
+
+/// Places of what the server gives out by itself, such as addresses, where a client names none. Nobody owns them.
+pub fn given_out(resource: &Resource) -> &'static [&'static str] {
+    match resource.kind.as_str() {
+        "Service" if !resource.is_custom() => {
+            &["/spec/clusterIP", "/spec/clusterIPs", "/spec/ipFamilies", "/spec/ipFamilyPolicy"]
+        }
+        "Namespace" if !resource.is_custom() => &["/spec/finalizers", "/status"],
+        _ => &[],
+    }
+}

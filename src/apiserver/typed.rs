@@ -174,7 +174,7 @@ pub fn merge(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Opti
         _ => true,
     };
     match shape.kind(after) {
-        Kind::Map if !shape.is_atomic_map() && !(empty(before) && empty(after)) => {
+        Kind::Map if !(shape.is_atomic_map() || empty(before) && empty(after)) => {
             let none = Map::new();
             let (before, after) = (before.as_object().unwrap_or(&none), after.as_object().unwrap_or(&none));
             let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();

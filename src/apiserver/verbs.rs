@@ -3,25 +3,27 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::apply;
 use super::events;
 use super::managed;
 use super::managers::Writer;
-use super::patch::Patch;
-use super::rest::{Answer, ApiServer, Call, Target, with_warnings};
+use super::patch::{Patch, Patched};
+use super::rest::{Answer, ApiServer, Call, Target, shown_start, with_warnings};
+use super::shape::Shape;
 use super::status::ApiError;
 use super::store::{Change, Key};
-use super::strict::duplicate_fields;
 use super::write::{self, Checks, Update};
-use super::{replacement, strategy, tidy};
+use super::{render, replacement, strategy, strict, tidy};
 
 impl ApiServer {
     pub(super) async fn create(&self, target: &Target, call: &Call) -> Answer {
-        let mut object = call.json()?;
-        if !object.is_object() {
-            return Err(ApiError::bad_request("the object provided is not a JSON object"));
-        }
+        call.check_options("CreateOptions")?;
+        let mut object = read(target, call)?;
         let resource = &target.resource;
         for (field, expected) in [("kind", resource.kind.clone()), ("apiVersion", resource.api_version())] {
+            if resource.is_custom() {
+                break;
+            }
             if let Some(given) = object[field].as_str().filter(|given| !given.is_empty() && **given != *expected) {
                 return Err(ApiError::bad_request(format!(
                     "the API version in the data ({given}) does not match the expected {field} ({expected})"
@@ -45,7 +47,7 @@ impl ApiServer {
         let writer = call.writer(false, false, self.0.clock.now());
         let mut warnings = Vec::new();
         let mut checks = self.checks(target, call, &mut warnings);
-        checks.tell(repeated(call))?;
+        checks.found = problems(target, call);
         let made = write::create(&target.stored, object, &writer, &mut checks)?;
         if versioned {
             return Err(ApiError::unnamed(
@@ -74,7 +76,8 @@ impl ApiServer {
 
     fn checks<'a>(&'a self, target: &Target, call: &Call, warnings: &'a mut Vec<String>) -> Checks<'a> {
         let core_event = target.resource.is_core_event();
-        Checks { unknown: call.unknown_fields(), patterns: &self.0.patterns, core_event, warnings }
+        let unknown = call.unknown_fields();
+        Checks { unknown, patterns: &self.0.patterns, core_event, warnings, found: Vec::new(), quoted: None }
     }
 
     /// Gives a new object its namespace, which has to be there and to stay.
@@ -124,7 +127,8 @@ impl ApiServer {
     }
 
     pub(super) async fn replace(&self, target: &Target, name: &str, call: &Call) -> Answer {
-        let mut new = call.json()?;
+        call.check_options("UpdateOptions")?;
+        let mut new = read(target, call)?;
         if target.resource.is_core_event() {
             new = events::from_core(&new);
         }
@@ -136,22 +140,25 @@ impl ApiServer {
         }
         let writer = call.writer(false, target.status, self.0.clock.now());
         let resource = Arc::clone(&target.resource);
+        let found = problems(target, call);
         self.change(target, name, call, &writer, move |old| {
             replacement::meets(&resource, &new, old)?;
-            Ok(new)
+            Ok(Made { object: new, found, quoted: None })
         })
         .await
     }
 
     pub(super) async fn patch(&self, target: &Target, name: &str, call: &Call) -> Answer {
         let patch = Patch::parse(&target.resource, &call.content_type, &call.body)?;
+        call.check_options("PatchOptions")?;
+        let found = patch.problems(&call.body);
         let core_event = target.resource.is_core_event();
+        let kind = target.resource.kind.clone();
         let writer = call.writer(false, target.status, self.0.clock.now());
         self.change(target, name, call, &writer, move |old| {
-            if core_event {
-                return Ok(events::from_core(&patch.apply(&events::to_core(old))?));
-            }
-            patch.apply(old)
+            let Patched { object, quoted } = patch.apply(&kind, &target.shown(old))?;
+            let object = if core_event { events::from_core(&object) } else { object };
+            Ok(Made { object, found, quoted: Some(quoted) })
         })
         .await
     }
@@ -163,20 +170,23 @@ impl ApiServer {
         name: &str,
         call: &Call,
         writer: &Writer,
-        make: impl FnOnce(&Value) -> Result<Value, ApiError>,
+        make: impl FnOnce(&Value) -> Result<Made, ApiError>,
     ) -> Answer {
         let full = target.resource.full_name();
         let mut preview = None;
         let mut warnings = Vec::new();
-        self.checks(target, call, &mut warnings).tell(repeated(call))?;
         let stored = self
             .0
             .store
             .transact::<ApiError>(&target.key(name), |old| {
                 let old = old.ok_or_else(|| ApiError::not_found(&full, name))?;
-                let mut new = make(old)?;
-                replacement::stays(target, name, &mut new)?;
+                let old = &render::shown(&target.stored, old.clone());
+                let Made { object: mut new, found, quoted } = make(old)?;
+                if new["metadata"].is_object() || new["metadata"].is_null() {
+                    replacement::stays(target, name, &mut new)?;
+                }
                 let mut checks = self.checks(target, call, &mut warnings);
+                (checks.found, checks.quoted) = (found, quoted);
                 Ok(match write::update(&target.stored, old, new, writer, &mut checks)? {
                     Update::Keep => Change::Keep,
                     Update::Put(object) if !call.dry_run() => Change::Put(object),
@@ -197,54 +207,31 @@ impl ApiServer {
 
     /// Server-side apply: makes the object or merges into it, by who owns what.
     pub(super) async fn apply(&self, target: &Target, name: &str, call: &Call) -> Answer {
-        let mut config: Value = serde_saphyr::from_slice(&call.body)
-            .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
-        let resource = &target.resource;
-        if call.parameter("fieldManager").is_none() {
-            return Err(ApiError::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            ));
-        }
-        if config["kind"] != resource.kind || config["apiVersion"] != resource.api_version() {
-            return Err(ApiError::bad_request(format!(
-                "the applied configuration must say apiVersion: {} and kind: {}",
-                resource.api_version(),
-                resource.kind
-            )));
-        }
-        if !config["metadata"].is_object() {
-            config["metadata"] = json!({});
-        }
-        for (field, expected) in [("name", Some(name)), ("namespace", target.namespace.as_deref())] {
-            let given = config["metadata"][field].as_str().filter(|given| !given.is_empty());
-            if given.is_some_and(|given| Some(given) != expected) {
-                return Err(ApiError::bad_request(format!("metadata.{field} does not match the URL")));
-            }
-            if let Some(expected) = expected {
-                config["metadata"][field] = json!(expected);
-            }
-        }
-        if resource.is_core_event() {
-            config = events::from_core(&config);
-        }
-        // Each path takes its own part.
-        if let Some(fields) = config.as_object_mut() {
-            if target.status {
-                fields.retain(|field, _| ["apiVersion", "kind", "metadata", "status"].contains(&field.as_str()));
-            } else if resource.has_status {
-                fields.remove("status");
-            }
-        }
-        let (writer, force) = (call.writer(true, target.status, self.0.clock.now()), call.flag("force"));
+        call.check_options("PatchOptions")?;
+        let config = apply::configuration(target, call)?;
+        let repeated = strict::yaml_repeated(&call.body);
+        let (writer, force) = (call.writer(true, target.status, self.0.clock.now()), call.forces());
+        let merge = |old: &Value| {
+            let merged = managed::apply(&target.stored, old, &config, &writer, force)?;
+            let found = apply::repeated(call, repeated.as_deref())?;
+            Ok(Made { object: merged, found, quoted: None })
+        };
         let key = target.key(name);
         if self.0.store.find(&key).is_none() && !target.status {
-            if let Some(namespace) = &target.namespace {
-                self.namespace_takes(namespace, &resource.full_name(), Some(name))?;
+            let Made { object: mut merged, found, .. } = merge(&json!({"metadata": {}}))?;
+            if let Some(uid) = merged["metadata"]["uid"].as_str() {
+                let why =
+                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(ApiError::conflict(&target.resource.full_name(), name, &why));
             }
-            let empty = json!({"metadata": {}});
-            let merged = managed::apply(&target.stored, &empty, &config, &writer, force)?;
+            replacement::stays(target, name, &mut merged)?;
+            if let Some(namespace) = &target.namespace {
+                self.namespace_takes(namespace, &target.resource.full_name(), Some(name))?;
+            }
             let mut warnings = Vec::new();
-            let made = write::create(&target.stored, merged, &writer, &mut self.checks(target, call, &mut warnings))?;
+            let mut checks = self.checks(target, call, &mut warnings);
+            checks.found = found;
+            let made = write::create(&target.stored, merged, &writer, &mut checks)?;
             if call.dry_run() {
                 return Ok(with_warnings(self.object_answer(201, target, call, &made), &warnings));
             }
@@ -263,17 +250,52 @@ impl ApiServer {
                 return answer.map(|answer| with_warnings(answer, &warnings));
             }
         }
-        self.change(target, name, call, &writer, |old| managed::apply(&target.stored, old, &config, &writer, force))
-            .await
+        self.change(target, name, call, &writer, merge).await
     }
 }
 
-/// Words about fields that stand twice in a JSON body.
-fn repeated(call: &Call) -> Vec<String> {
-    if !call.content_type.contains("json") || call.content_type.contains("json-patch") {
-        return Vec::new();
+/// What a write makes of the object that is there.
+struct Made {
+    object: Value,
+    /// What was found while the body was read.
+    found: Vec<String>,
+    /// What messages quote of a patch.
+    quoted: Option<String>,
+}
+
+/// A write's body as an object.
+fn read(target: &Target, call: &Call) -> Result<Value, ApiError> {
+    let object = call.json(&target.resource.kind)?;
+    let kind = &target.resource.kind;
+    let bad = |words: String| {
+        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {words}"))
+    };
+    if object.is_null() {
+        return Ok(json!({}));
     }
-    duplicate_fields(&call.body).into_iter().map(|field| format!("duplicate field \"{field}\"")).collect()
+    if !object.is_object() {
+        let found = strict::kind_word(&object);
+        return Err(bad(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value"
+        )));
+    }
+    if target.resource.is_custom() && object["kind"].as_str().unwrap_or_default().is_empty() {
+        let body = String::from_utf8_lossy(&call.body);
+        return Err(bad(format!("Object 'Kind' is missing in '{body}' ({})", shown_start(&call.body))));
+    }
+    Ok(object)
+}
+
+/// What in a write's body stands twice or, where the kind is built in, means nothing.
+fn problems(target: &Target, call: &Call) -> Vec<String> {
+    match call.content_type.as_str() {
+        "application/yaml" => strict::yaml_repeated(&call.body).into_iter().collect(),
+        "" | "application/json" => {
+            let shape = (!target.resource.is_custom()).then(|| Shape::of(&target.resource));
+            strict::json_problems(shape, &call.body)
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Errors: 400 for an object that names another namespace than its request.

@@ -1,15 +1,18 @@
 //! What becomes of an object when it is written: metadata, generation, status, finalizers. Pure.
 use jiff::Timestamp;
-use kube::core::cel::{CompiledSchema, Validator};
 use serde_json::{Value, json};
 
 use super::catalog::Resource;
 use super::managed;
 use super::managers::Writer;
-use super::schema::{Cause, Patterns, apply_defaults, prune, validate};
+use super::rules;
+use super::schema::{Cause, apply_defaults, prune};
+use super::shape::Shape;
 use super::status::ApiError;
 use super::store::Change;
+use super::strict::{self, mismatch};
 use super::tidy::{fill, remove, tidy};
+use super::validate::{Patterns, validate};
 use super::{collector, kinds, metadata, strategy};
 
 /// What to do about fields that the schema does not know.
@@ -29,6 +32,10 @@ pub struct Checks<'a> {
     pub core_event: bool,
     /// Warnings for the answer's headers.
     pub warnings: &'a mut Vec<String>,
+    /// What was found while the body was read: repeated and unknown fields.
+    pub found: Vec<String>,
+    /// What messages quote, where the object is a patched one.
+    pub quoted: Option<String>,
 }
 
 /// Tidies, defaults, prunes and validates an object by its resource's rules.
@@ -38,11 +45,17 @@ fn admit(
     old: Option<&Value>,
     checks: &mut Checks<'_>,
 ) -> Result<(), ApiError> {
-    let gone = tidy(resource, object).map_err(|words| {
-        let (kind, version) = (&resource.kind, &resource.version);
-        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {words}"))
-    })?;
-    checks.unknown(&gone)?;
+    let shape = Shape::of(resource);
+    let misfit = match resource.is_custom() {
+        true => mismatch(shape.field("metadata"), "ObjectMeta", &object["metadata"]),
+        false => mismatch(shape, &resource.kind, object),
+    };
+    if let Some(words) = misfit {
+        return Err(checks.unreadable(resource, &words));
+    }
+    let mut gone = tidy(resource, object).map_err(|words| checks.unreadable(resource, &words))?;
+    gone.extend(resource.schema.iter().flat_map(|schema| prune(schema, object)));
+    checks.tell(resource, gone.iter().map(|field| format!("unknown field \"{field}\"")).collect())?;
     if old.is_none() {
         name_it(object);
     }
@@ -57,13 +70,10 @@ fn admit(
     causes.extend(metadata::problems(resource, &object["metadata"]));
     causes.extend(kinds::problems(resource, object, old, checks.core_event));
     if let Some(schema) = &resource.schema {
-        let gone = prune(schema, object);
-        checks.unknown(&gone)?;
         apply_defaults(schema, object);
-        causes.extend(validate(schema, object, checks.patterns));
-        // Rules are only asked about objects of the right shape.
-        if let Some(rules) = resource.rules.as_deref().filter(|_| causes.is_empty()) {
-            causes.extend(broken_rules(rules, schema, object, old));
+        causes.extend(validate(schema, old, object, checks.patterns));
+        if let Some(rules) = resource.rules.as_deref() {
+            rules::check(rules, schema, old, object, &mut causes);
         }
     }
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(&resource.full_kind(), &name, &causes)) }
@@ -78,16 +88,59 @@ fn name_it(object: &mut Value) {
     }
 }
 
-impl Checks<'_> {
-    fn unknown(&mut self, fields: &[String]) -> Result<(), ApiError> {
-        self.tell(fields.iter().map(|field| format!("unknown field \"{field}\"")).collect())
+/// Nothing can be done with an object whose metadata is none.
+fn metadata_fits(resource: &Resource, object: &Value, checks: &Checks<'_>) -> Result<(), ApiError> {
+    if object["metadata"].is_object() {
+        return Ok(());
     }
+    let found = strict::kind_word(&object["metadata"]);
+    let place = match resource.is_custom() {
+        true => "Go value".to_owned(),
+        false => format!("Go struct field {}.metadata", resource.kind),
+    };
+    Err(checks.unreadable(resource, &format!("json: cannot unmarshal {found} into {place} of type v1.ObjectMeta")))
+}
 
-    /// Refuses, warns or stays silent about what was dropped while reading.
-    pub fn tell(&mut self, words: Vec<String>) -> Result<(), ApiError> {
+/// An object of a definition has to say which one; built-in kinds are known by their place.
+fn wrong_kind(resource: &Resource, object: &Value) -> Result<(), ApiError> {
+    if !resource.is_custom() {
+        return Ok(());
+    }
+    let expected = [("apiVersion", resource.api_version()), ("kind", resource.kind.clone())];
+    let causes: Vec<Cause> = expected
+        .into_iter()
+        .filter(|(field, expected)| object[field].as_str().is_some_and(|given| given != expected))
+        .map(|(field, expected)| {
+            let message = format!("Invalid value: {}: must be {expected}", object[field]);
+            Cause { reason: "FieldValueInvalid", field: field.to_owned(), message }
+        })
+        .collect();
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    let kind = match text("apiVersion").split_once('/') {
+        Some((group, _)) => format!("{}.{group}", text("kind")),
+        None => text("kind").to_owned(),
+    };
+    Err(ApiError::invalid(&kind, object["metadata"]["name"].as_str().unwrap_or_default(), &causes))
+}
+
+impl Checks<'_> {
+    /// Refuses, warns or stays silent about what was found while reading and `gone`, which was dropped since.
+    fn tell(&mut self, resource: &Resource, gone: Vec<String>) -> Result<(), ApiError> {
+        let mut words = std::mem::take(&mut self.found);
+        let new: Vec<String> = gone.into_iter().filter(|one| !words.contains(one)).collect();
+        words.extend(new);
         match self.unknown {
             UnknownFields::Refuse if !words.is_empty() => {
-                Err(ApiError::bad_request(format!("strict decoding error: {}", words.join(", "))))
+                // The YAML reader's own words begin with a line.
+                let told = words.iter().map(|one| match one.starts_with("line ") {
+                    true => format!("yaml: unmarshal errors:\n  {one}"),
+                    false => one.clone(),
+                });
+                let told = told.collect::<Vec<_>>().join(", ");
+                Err(self.unreadable(resource, &format!("strict decoding error: {told}")))
             }
             UnknownFields::Warn => {
                 self.warnings.extend(words);
@@ -96,33 +149,20 @@ impl Checks<'_> {
             _ => Ok(()),
         }
     }
-}
 
-/// The CEL rules that an object breaks; transition rules compare with the old object.
-fn broken_rules(rules: &CompiledSchema, schema: &Value, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let Err(errors) = Validator::new().validate_compiled(rules, object, old) else { return Vec::new() };
-    let causes = errors.into_vec().into_iter().map(|error| {
-        let field = error.field_path.trim_start_matches('.').to_owned();
-        let kind = schema_at(schema, &field)["type"].as_str().unwrap_or("object").to_owned();
-        let message = format!("Invalid value: \"{kind}\": {}", error.message);
-        let field = if field.is_empty() { "<nil>".to_owned() } else { field };
-        Cause { reason: "FieldValueInvalid", field, message }
-    });
-    causes.collect()
-}
-
-/// The schema of the field at a path like `spec.list[3].name`.
-fn schema_at<'a>(schema: &'a Value, path: &str) -> &'a Value {
-    let mut at = schema;
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        let name = part.split('[').next().unwrap_or_default();
-        let inner = &at["properties"][name];
-        at = if inner.is_null() { &at["additionalProperties"] } else { inner };
-        if part.contains('[') {
-            at = &at["items"];
+    /// The refusal of an object that cannot be read as its kind.
+    fn unreadable(&self, resource: &Resource, words: &str) -> ApiError {
+        match &self.quoted {
+            Some(quoted) => {
+                let message = format!("Invalid value: {}: {words}", Value::from(quoted.as_str()));
+                ApiError::invalid("", "", &[Cause { reason: "FieldValueInvalid", field: "patch".to_owned(), message }])
+            }
+            None => {
+                let (kind, version) = (&resource.kind, &resource.version);
+                ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {words}"))
+            }
         }
     }
-    at
 }
 
 /// Whether two objects differ in what raises the generation: anything but metadata and status.
@@ -148,20 +188,32 @@ pub fn create(
     checks: &mut Checks<'_>,
 ) -> Result<Value, ApiError> {
     let now = writer.now;
+    metadata_fits(resource, &object, checks)?;
+    wrong_kind(resource, &object)?;
     if resource.has_status {
         remove(&mut object, "status");
     }
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         remove(&mut object["metadata"], field);
     }
+    let given = object.clone();
     admit(resource, &mut object, None, checks)?;
-    // Nobody owns what the server adds from here on.
     if !writer.apply {
-        managed::track(resource, None, &mut object, writer);
+        // Nobody owns what the server gives out by itself.
+        let mut owned = object.clone();
+        for path in strategy::given_out(resource).iter().filter(|path| given.pointer(path).is_none()) {
+            let (outer, field) = path.rsplit_once('/').unwrap_or_default();
+            if let Some(outer) = owned.pointer_mut(outer) {
+                remove(outer, field);
+            }
+        }
+        managed::track(resource, None, &mut owned, writer);
+        object["metadata"]["managedFields"] = owned["metadata"]["managedFields"].take();
     }
     if resource.full_name() == super::catalog::DEFINITIONS {
-        let before = object.clone();
+        let mut before = object.clone();
         establish(&mut object, now);
+        before["status"] = json!({"storedVersions": object["status"]["storedVersions"]});
         let server = Writer { manager: "kube-apiserver".to_owned(), apply: false, subresource: "status", now };
         managed::track(resource, Some(&before), &mut object, &server);
     }
@@ -194,6 +246,7 @@ pub fn update(
     writer: &Writer,
     checks: &mut Checks<'_>,
 ) -> Result<Update, ApiError> {
+    metadata_fits(resource, &new, checks)?;
     let status = writer.subresource == "status";
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
     let full = resource.full_name();
@@ -215,6 +268,7 @@ pub fn update(
             None => remove(&mut new, "status"),
         }
     }
+    wrong_kind(resource, &new)?;
     keep_metadata(old, &mut new);
     new["apiVersion"] = json!(resource.api_version());
     new["kind"] = json!(resource.kind);

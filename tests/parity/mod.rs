@@ -6,8 +6,13 @@
 //!
 //! Each scenario speaks plain HTTP or `kube::Client` and knows nothing of the server but what the Kubernetes
 //! documentation promises. What only a real server offers is listed in `docs/embedded-api.md`.
+mod apply;
+mod definitions;
 mod harness;
 mod managed;
+mod patches;
+mod resources;
 mod smoke;
+mod strictness;
 
-pub use harness::on_each_server;
+pub use harness::{Answer, Server, on_each_server};
