@@ -154,7 +154,13 @@ async fn bad_objects_are_refused_in_words() {
     );
     assert_eq!(
         attempt("a", json!({})).await,
-        (422, "Invalid".into(), "ResetPortal.portalkeeper.dev \"a\" is invalid: spec.domain: Required value".into())
+        (
+            422,
+            "Invalid".into(),
+            "ResetPortal.portalkeeper.dev \"a\" is invalid: [spec.domain: Required value, <nil>: Invalid value: null: some validation \
+             rules were not checked because the object was invalid; correct the existing errors to complete validation]"
+                .into()
+        )
     );
     let (code, _, message) = attempt("Not_A_Name", json!({"domain": "acme.example"})).await;
     assert_eq!(code, 422);

@@ -173,7 +173,7 @@ fn bad_objects_are_refused_in_words_that_help() {
         );
         assert_eq!(
             refused("  host: a.b.localhost\n  subdomain: c\n"),
-            format!("{invalid}<nil>: Invalid value: \"object\": give either subdomain or host, not both")
+            format!("{invalid}<nil>: Invalid value: give either subdomain or host, not both")
         );
         assert!(refused("  nope: 1\n").ends_with("strict decoding error: unknown field \"spec.nope\""));
         assert!(refused("  enabled: maybe\n").contains("spec.enabled in body must be of type boolean: \"string\""));
@@ -188,7 +188,7 @@ fn bad_objects_are_refused_in_words_that_help() {
         assert_eq!(
             k.refused("apply -f portal.yaml"),
             format!(
-                "{invalid}spec.domain: Invalid value: \"string\": domain is immutable; delete the portal and make a new one"
+                "{invalid}spec.domain: Invalid value: \"other.localhost\": domain is immutable; delete the portal and make a new one"
             )
         );
         // a name that passes the schema and fails the checks behind it says so in its condition

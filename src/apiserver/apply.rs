@@ -1,11 +1,11 @@
 //! The body of a server-side apply. Pure.
 use serde_json::{Value, json};
 
+use super::checks::UnknownFields;
 use super::events;
 use super::rest::{Call, Target};
 use super::status::ApiError;
 use super::strict;
-use super::write::UnknownFields;
 
 /// Reads the applied configuration. Errors: a 400 for what is no object of the kind.
 pub fn configuration(target: &Target, call: &Call) -> Result<Value, ApiError> {

@@ -41,6 +41,8 @@ pub struct Resource {
     pub rules: Option<Arc<CompiledSchema>>,
     /// Printer columns of a custom resource.
     pub columns: Vec<Column>,
+    /// Fields of a custom resource by which objects can be selected, beside those of metadata: `spec.host`.
+    pub selectable: Vec<String>,
     /// Objects up to this version were written before the schema got its defaults; 0 where it has none.
     pub defaulted_after: u64,
 }
@@ -115,6 +117,7 @@ fn built_in((group, version, plural, kind, namespaced, has_status, short): &Buil
         schema: None,
         rules: None,
         columns: Vec::new(),
+        selectable: Vec::new(),
         defaulted_after: 0,
     }
 }
@@ -170,6 +173,8 @@ fn custom(definition: &Value) -> Vec<Resource> {
                 priority: column["priority"].as_i64().unwrap_or(0),
                 path: text(&column["jsonPath"]),
             });
+            let selectable = version["selectableFields"].as_array().into_iter().flatten();
+            let selectable = selectable.filter_map(|field| field["jsonPath"].as_str());
             Resource {
                 group: text(&spec["group"]),
                 version: text(&version["name"]),
@@ -181,6 +186,7 @@ fn custom(definition: &Value) -> Vec<Resource> {
                 namespaced: spec["scope"] == "Namespaced",
                 has_status: version["subresources"]["status"].is_object(),
                 columns: columns.collect(),
+                selectable: selectable.map(|path| path.trim_start_matches('.').to_owned()).collect(),
                 defaulted_after: if has_defaults(&schema) { defined } else { 0 },
                 rules: super::rules::has_any(&schema).then(|| Arc::new(compile_schema(&schema))),
                 schema: Some(Arc::new(schema)),

@@ -6,6 +6,7 @@ use super::names::{dns1035_problem, subdomain_problem};
 use super::schema::Cause;
 use super::structural;
 use super::tidy::fill;
+use super::versionparts;
 
 /// Groups of Kubernetes itself, in which others need its consent.
 const PROTECTED: [&str; 2] = ["k8s.io", "kubernetes.io"];
@@ -134,6 +135,7 @@ fn versions(spec: &Value, found: &mut Vec<Cause>) -> bool {
         } else {
             found.push(causes::required(&own, ""));
         }
+        found.extend(versionparts::problems(version, if versions.len() == 1 { "spec" } else { &at }));
     }
     stored > 0
 }

@@ -28,7 +28,8 @@ pub fn check(resource: &Resource, field: &str) -> Result<(), ApiError> {
             (ANY.contains(&field) || own || of_object("regarding."), true)
         }
         _ if resource.is_custom() => {
-            (field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced), true)
+            let declared = resource.selectable.iter().any(|declared| declared == field);
+            (declared || field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced), true)
         }
         _ => (ANY.contains(&field), false),
     };
@@ -49,5 +50,10 @@ pub fn value<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
         let component = text("/source/component");
         return Cow::Borrowed(if component.is_empty() { text("/reportingComponent") } else { component });
     }
-    Cow::Borrowed(text(&format!("/{}", field.replace('.', "/"))))
+    match object.pointer(&format!("/{}", field.replace('.', "/"))) {
+        Some(Value::String(text)) => Cow::Borrowed(text),
+        // Only custom resources have these.
+        Some(value @ (Value::Bool(_) | Value::Number(_))) => Cow::Owned(value.to_string()),
+        _ => Cow::Borrowed(""),
+    }
 }

@@ -255,6 +255,7 @@ mod tests {
             schema: Some(std::sync::Arc::new(schema)),
             rules: None,
             columns: vec![],
+            selectable: vec![],
             defaulted_after: 0,
         }
     }

@@ -4,9 +4,11 @@
 //! What is not served answers as Kubernetes does, never with a guess.
 pub mod access;
 mod apply;
+mod builtin;
 pub mod catalog;
 mod causes;
 mod celrules;
+mod checks;
 mod collector;
 mod definitions;
 mod deletion;
@@ -57,6 +59,7 @@ mod typecheck;
 mod typed;
 mod validate;
 mod verbs;
+mod versionparts;
 mod watch;
 mod write;
 

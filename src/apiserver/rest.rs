@@ -13,13 +13,14 @@ use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
 use super::catalog::{Catalog, EVENTS, Resource};
+use super::checks::{Checks, UnknownFields};
 use super::managers::Writer;
 use super::paging::Pages;
 use super::status::ApiError;
 use super::store::{Change, Key, LogLimits, Store, StoreError};
 use super::table::Form;
 use super::validate::Patterns;
-use super::write::{self, Checks, UnknownFields};
+use super::write;
 use super::{discovery, openapi, protobuf, render, reviews, strict};
 use crate::api::clock::Clock;
 use crate::config::Secret;

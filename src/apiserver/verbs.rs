@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::apply;
+use super::checks::Checks;
 use super::events;
 use super::managed;
 use super::managers::Writer;
@@ -12,7 +13,7 @@ use super::rest::{Answer, ApiServer, Call, Target, shown_start, with_warnings};
 use super::shape::Shape;
 use super::status::ApiError;
 use super::store::{Change, Key};
-use super::write::{self, Checks, Update};
+use super::write::{self, Update};
 use super::{render, replacement, strategy, strict, tidy};
 
 impl ApiServer {

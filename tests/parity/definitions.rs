@@ -238,3 +238,68 @@ async fn fields_of_rules_are_checked() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn columns_and_fields_to_select_by_are_checked() {
+    on_each_server(async |server| {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"n": {"type": "string"}}}}});
+        let parts = |name: &str, value: Value| json!({"schema": {"openAPIV3Schema": schema}, name: value});
+        let columns = json!([
+            {"name": "A", "type": "odd", "jsonPath": ".spec.n"}, {"name": "", "type": "string", "jsonPath": "spec["},
+            {"name": "C", "type": "string", "jsonPath": ".spec.n", "format": "odd"},
+        ]);
+        let (_, message) = server.try_version(&parts("additionalPrinterColumns", columns)).await.refused(422);
+        for words in [
+            "spec.additionalPrinterColumns[0].type: Invalid value: \"odd\": must be one of boolean,date,integer,number,string",
+            "spec.additionalPrinterColumns[1].name: Required value",
+            "spec.additionalPrinterColumns[1].JSONPath: Invalid value: \"spec[\": must be a simple json path starting with .",
+            "spec.additionalPrinterColumns[2].format: Invalid value: \"odd\": must be one of byte,date,date-time,double,float,int32,int64,password",
+        ] {
+            assert!(message.contains(words), "{message}");
+        }
+        let fields = json!([{"jsonPath": ".spec.none"}, {"jsonPath": "spec"}, {"jsonPath": ".metadata.name"}]);
+        let (_, message) = server.try_version(&parts("selectableFields", fields)).await.refused(422);
+        for words in [
+            "spec.selectableFields[0].jsonPath: Invalid value: \".spec.none\": is an invalid path: does not refer to a valid field",
+            "spec.selectableFields[1].jsonPath: Invalid value: \"spec\": is an invalid path: expected [ or . but got: spec",
+            "spec.selectableFields[2].jsonPath: Invalid value: \".metadata.name\": is an invalid path: does not refer to a valid field",
+        ] {
+            assert!(message.contains(words), "{message}");
+        }
+        let scale = json!({"schema": {"openAPIV3Schema": schema}, "subresources": {"scale": {}}});
+        let (_, message) = server.try_version(&scale).await.refused(422);
+        assert!(message.contains("spec.subresources.scale.specReplicasPath: Required value"), "{message}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn objects_can_be_selected_by_declared_fields() {
+    on_each_server(async |server| {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "text": {"type": "string"}, "count": {"type": "integer"}, "flag": {"type": "boolean"}, "other": {"type": "string"}}}}});
+        let fields = json!([{"jsonPath": ".spec.text"}, {"jsonPath": ".spec.count"}, {"jsonPath": ".spec.flag"}]);
+        let path = server
+            .define(&json!([{"name": "v1", "served": true, "storage": true, "selectableFields": fields, "schema": {"openAPIV3Schema": schema}}]))
+            .await;
+        server.post(&path, &server.gadget("a", &json!({"text": "x", "count": 5, "flag": true}))).await.expect(201);
+        server.post(&path, &server.gadget("b", &json!({"text": "y", "flag": false}))).await.expect(201);
+        let names = async |selector: &str| {
+            let list = server.get(&format!("{path}?fieldSelector={selector}")).await.expect(200);
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            items.iter().map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        for (selector, expected) in [
+            ("spec.text=x", vec!["a"]),
+            ("spec.text!=x", vec!["b"]),
+            ("spec.count=5", vec!["a"]),
+            ("spec.flag=false", vec!["b"]),
+            ("spec.text=y,metadata.name=a", vec![]),
+        ] {
+            assert_eq!(names(selector).await, expected, "{selector}");
+        }
+        let answer = server.get(&format!("{path}?fieldSelector=spec.other=x")).await;
+        assert_eq!(answer.refused(400), ("BadRequest".to_owned(), "field label not supported: spec.other".to_owned()));
+    })
+    .await;
+}

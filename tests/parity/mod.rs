@@ -12,7 +12,9 @@ mod harness;
 mod managed;
 mod patches;
 mod resources;
+mod rules;
 mod smoke;
+mod strategic;
 mod strictness;
 
 pub use harness::{Answer, Server, on_each_server};
