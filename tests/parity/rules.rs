@@ -1,5 +1,5 @@
 //! CEL rules of custom resources, and what was wrong before a schema became stricter.
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::on_each_server;
 use super::resources::{INVALID, TYPE};
