@@ -32,7 +32,7 @@ async fn a_folder_is_applied_changed_and_pruned() {
     assert_eq!(
         apply().await,
         [format!(
-            "{path}/a.yaml: ResetPortal acme: ResetPortal.portalkeeper.dev \"acme\" is invalid: [spec.branding.theme: \
+            "{path}/a.yaml:6: ResetPortal acme: ResetPortal.portalkeeper.dev \"acme\" is invalid: [spec.branding.theme: \
              Unsupported value: \"Pink\": supported values: \"Light\", \"Dark\", \"Auto\", <nil>: Invalid value: null: some \
              validation rules were not checked because the object was invalid; correct the existing errors to complete \
              validation]"
@@ -40,17 +40,17 @@ async fn a_folder_is_applied_changed_and_pruned() {
     );
     file("a.yaml", "apiVersion: [");
     let errors = apply().await;
-    assert_eq!(errors, [format!("{path}/a.yaml: line 1 column 13: unclosed bracket '['")]);
+    assert_eq!(errors, [format!("{path}/a.yaml:1: line 1 column 13: unclosed bracket '['")]);
     file("a.yaml", &portal("acme", "  nope: 1\n"));
     assert_eq!(
         apply().await,
         [format!(
-            "{path}/a.yaml: ResetPortal acme: failed to create typed patch object (/acme; portalkeeper.dev/v1alpha1, \
+            "{path}/a.yaml:6: ResetPortal acme: failed to create typed patch object (/acme; portalkeeper.dev/v1alpha1, \
              Kind=ResetPortal): .spec.nope: field not declared in schema"
         )]
     );
     file("a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n");
-    assert_eq!(apply().await, [format!("{path}/a.yaml: Pod of v1 is not served here")]);
+    assert_eq!(apply().await, [format!("{path}/a.yaml:2: Pod of v1 is not served here")]);
     assert!(world.portals().get_opt("globex").await.unwrap().is_some());
     // a document that is gone takes its object along
     file("a.yaml", &portal("acme", "  branding: {title: Acme}\n"));

@@ -1,7 +1,9 @@
 //! The custom resource definitions as YAML.
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 use crate::api::{PortalClaim, PortalClass, ResetPortal};
@@ -27,7 +29,29 @@ impl CrdsError {
 
 /// Every definition, in the order in which they are installed.
 pub fn all() -> [CustomResourceDefinition; 3] {
-    [ResetPortal::crd(), PortalClass::crd(), PortalClaim::crd()]
+    let mut definitions = [ResetPortal::crd(), PortalClass::crd(), PortalClaim::crd()];
+    for version in definitions.iter_mut().flat_map(|definition| &mut definition.spec.versions) {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            without_unknown_formats(schema);
+        }
+    }
+    definitions
+}
+
+/// Takes off formats that Kubernetes does not know and warns of: Rust's unsigned numbers. Their bounds are in the
+/// schema already.
+fn without_unknown_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    let fields = schema.properties.iter_mut().flat_map(|fields| fields.values_mut());
+    fields.for_each(without_unknown_formats);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        without_unknown_formats(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        without_unknown_formats(values);
+    }
 }
 
 /// File name and YAML text of every definition.

@@ -11,6 +11,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::discovery::{ApiResource, Discovery, Scope};
 use serde_json::Value;
 
+use super::places::Places;
 use crate::http::shutdown::Shutdown;
 
 const MANAGER: &str = "manifests";
@@ -18,19 +19,21 @@ const LABEL: &str = "portalkeeper.dev/applied-by";
 const LABEL_VALUE: &str = "manifests";
 const POLL: Duration = Duration::from_secs(2);
 
-/// Why a document was not applied. Messages name the file and, where known, the line.
+/// Why a document was not applied. Messages begin with the file and the line, as compilers have it.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("cannot read the folder of manifests {path}: {source}", path = .path.display())]
     Folder { path: PathBuf, source: std::io::Error },
-    #[error("{file}: {message}")]
-    Yaml { file: String, message: String },
-    #[error("{file}: document {document} has no {missing}")]
-    Incomplete { file: String, document: usize, missing: &'static str },
-    #[error("{file}: {kind} of {api_version} is not served here")]
-    UnknownKind { file: String, kind: String, api_version: String },
-    #[error("{file}: {kind} {name}: {message}")]
-    Refused { file: String, kind: String, name: String, message: String },
+    #[error("cannot read {file}: {source}")]
+    File { file: String, source: std::io::Error },
+    #[error("{file}:{line}: {message}")]
+    Yaml { file: String, line: u64, message: String },
+    #[error("{file}:{line}: the document has no {missing}")]
+    Incomplete { file: String, line: u64, missing: &'static str },
+    #[error("{file}:{line}: {kind} of {api_version} is not served here")]
+    UnknownKind { file: String, line: u64, kind: String, api_version: String },
+    #[error("{file}:{line}: {kind} {name}: {message}")]
+    Refused { file: String, line: u64, kind: String, name: String, message: String },
     #[error("cannot ask the API what it serves: {0}")]
     Discovery(String),
 }
@@ -40,6 +43,7 @@ impl ManifestError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Folder { .. } => "FolderUnreadable",
+            Self::File { .. } => "FileUnreadable",
             Self::Yaml { .. } => "InvalidYaml",
             Self::Incomplete { .. } => "IncompleteDocument",
             Self::UnknownKind { .. } => "UnknownKind",
@@ -53,6 +57,7 @@ impl ManifestError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     pub file: String,
+    pub places: Places,
     pub object: DynamicObject,
 }
 
@@ -77,37 +82,56 @@ pub fn read_folder(folder: &Path) -> (Vec<Document>, Vec<ManifestError>) {
                 Ok(found) => documents.extend(found),
                 Err(error) => errors.push(error),
             },
-            Err(error) => errors.push(ManifestError::Yaml { file, message: error.to_string() }),
+            Err(source) => errors.push(ManifestError::File { file, source }),
         }
     }
     (documents, errors)
 }
 
-/// Parses the documents of one file. Errors name the file, and the line where the YAML is at fault.
+/// Parses the documents of one file. Errors name the file and the line.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
     let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
         // The first line says where and what; the rest draws it.
         let shown = error.to_string();
         let message = shown.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        ManifestError::Yaml { file: file.to_owned(), message }
+        let line = error.location().map_or(1, |location| location.line());
+        ManifestError::Yaml { file: file.to_owned(), line, message }
     })?;
     let mut documents = Vec::new();
-    for (index, value) in values.into_iter().enumerate() {
+    for (value, places) in values.into_iter().zip(Places::of(text)) {
         if value.is_null() {
             continue;
         }
-        let missing = |missing| ManifestError::Incomplete { file: file.to_owned(), document: index + 1, missing };
+        let missing =
+            |missing| ManifestError::Incomplete { file: file.to_owned(), line: places.line(missing), missing };
         let text_at = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).is_some_and(|t| !t.is_empty());
         for (pointer, name) in [("/apiVersion", "apiVersion"), ("/kind", "kind"), ("/metadata/name", "metadata.name")] {
             if !text_at(pointer) {
                 return Err(missing(name));
             }
         }
-        let object = serde_json::from_value(value)
-            .map_err(|error| ManifestError::Yaml { file: file.to_owned(), message: error.to_string() })?;
-        documents.push(Document { file: file.to_owned(), object });
+        let object = serde_json::from_value(value).map_err(|error| ManifestError::Yaml {
+            file: file.to_owned(),
+            line: places.line("metadata"),
+            message: error.to_string(),
+        })?;
+        documents.push(Document { file: file.to_owned(), places, object });
     }
     Ok(documents)
+}
+
+/// The line of the field that a refusal is about, as far as it says.
+fn line_of(places: &Places, error: &kube::Error) -> u64 {
+    let kube::Error::Api(status) = error else { return places.line("") };
+    let causes = status.details.as_ref().map(|details| details.causes.iter());
+    let told =
+        causes.into_iter().flatten().map(|cause| cause.field.clone()).find(|field| field.len() > 1 && field != "<nil>");
+    // A field that no schema knows stands in the words alone.
+    let field = told.or_else(|| {
+        let (_, rest) = status.message.split_once("): .")?;
+        rest.split_once(": ").map(|(field, _)| field.to_owned())
+    });
+    places.line(field.as_deref().unwrap_or_default())
 }
 
 /// Applies the folder once and prunes what an earlier pass applied and the folder no longer holds.
@@ -150,6 +174,7 @@ pub async fn apply(
     let gvk = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
     let (resource, capabilities) = discovery.resolve_gvk(&gvk).ok_or_else(|| ManifestError::UnknownKind {
         file: document.file.clone(),
+        line: document.places.line("kind"),
         kind: types.kind.clone(),
         api_version: types.api_version.clone(),
     })?;
@@ -166,6 +191,7 @@ pub async fn apply(
     params.field_validation = Some(kube::api::ValidationDirective::Strict);
     api.patch(&name, &params, &Patch::Apply(&object)).await.map_err(|error| ManifestError::Refused {
         file: document.file.clone(),
+        line: line_of(&document.places, &error),
         kind: types.kind,
         name,
         message: match error {
@@ -253,10 +279,9 @@ mod tests {
     fn bad_documents_name_their_file_and_what_is_wrong() {
         let error = parse("portals/a.yaml", "apiVersion: v1\nkind: [unclosed\n").unwrap_err();
         assert_eq!(error.reason(), "InvalidYaml");
-        assert!(error.to_string().starts_with("portals/a.yaml: "), "{error}");
-        assert!(error.to_string().contains("line"), "{error}");
+        assert!(error.to_string().starts_with("portals/a.yaml:2: "), "{error}");
         let error = parse("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n").unwrap_err();
-        assert_eq!(error.to_string(), "b.yaml: document 1 has no metadata.name");
+        assert_eq!(error.to_string(), "b.yaml:3: the document has no metadata.name");
     }
 
     #[test]

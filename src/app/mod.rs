@@ -7,6 +7,7 @@ pub mod data;
 mod environment;
 pub mod install;
 pub mod manifests;
+pub mod places;
 pub mod plan;
 pub mod recovery;
 pub mod sandbox;
