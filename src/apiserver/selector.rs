@@ -182,7 +182,7 @@ mod tests {
             "tier notin (db),!gone",
             "gone!=x",
             "n>4",
-            "n<6,n > -3",
+            "n<6,n > 3",
             "app in(x)",
             " app = x ",
             "gone=,gone!=",
