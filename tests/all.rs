@@ -1,5 +1,6 @@
 //! Every integration test, as one binary.
 mod apifront;
+mod apihistory;
 mod apilife;
 mod apimodel;
 mod apiserver;

@@ -1,5 +1,4 @@
 //! Deletions: of one object, and of everything that a list holds.
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::catalog::DEFINITIONS;
@@ -8,7 +7,6 @@ use super::rest::{Answer, ApiServer, Call, Target, json_answer};
 use super::status::ApiError;
 use super::store::{Change, Key};
 use super::strategy;
-use super::table::Form;
 use super::write::{self, Propagation};
 
 /// The options of a deletion: those of the body, where there is one, else those of the query.
@@ -138,18 +136,18 @@ impl ApiServer {
             return Err(ApiError::not_allowed());
         }
         let options = DeleteOptions::of(call)?;
-        let whole = Call { form: Form::Whole, ..call.clone() };
-        let listed = self.list(target, &whole)?;
-        let bytes = listed.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        let list: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        for object in list["items"].as_array().into_iter().flatten() {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            match self.delete_one(target, &target.key(name), &options).await {
+        let page = self.page(target, call)?;
+        for object in &page.objects {
+            match self.delete_one(target, &object.key(), &options).await {
                 // Somebody else was faster.
                 Err(error) if error.code == 404 => {}
                 done => drop(done?),
             }
         }
-        Ok(json_answer(200, &list))
+        let mut about = json!({"resourceVersion": page.version.to_string()});
+        if let Some(token) = page.token.or_else(|| target.resource.is_custom().then(String::new)) {
+            about["continue"] = json!(token);
+        }
+        Ok(self.rendering(target, call).list(&about, page.objects))
     }
 }

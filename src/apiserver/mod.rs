@@ -27,6 +27,7 @@ mod jsonpath;
 mod kinds;
 mod labelparser;
 mod leftovers;
+mod listoptions;
 mod managed;
 mod managers;
 mod metadata;

@@ -44,6 +44,10 @@ fn expired() -> ApiError {
     )
 }
 
+fn bad_token() -> ApiError {
+    ApiError::bad_request("invalid continue token: continue key is not valid")
+}
+
 impl Pages {
     /// The first page of a list that was just made.
     pub fn first(
@@ -71,11 +75,11 @@ impl Pages {
 
     /// A further page. Errors: 410 when the snapshot is no longer kept, 400 for a token that is none.
     pub fn next(&self, question: &str, text: &str, limit: usize, now: Timestamp) -> Result<Page, ApiError> {
-        let (id, from) = read(text).ok_or_else(|| ApiError::bad_request("continue key is not valid"))?;
+        let (id, from) = read(text).ok_or_else(bad_token)?;
         let all = lock(&self.0);
         let kept = all.iter().find(|kept| kept.id == id && now.duration_since(kept.at) < LIFE).ok_or_else(expired)?;
         if kept.question != question || from > kept.objects.len() {
-            return Err(ApiError::bad_request("continue key is not valid"));
+            return Err(bad_token());
         }
         let until = if limit == 0 { kept.objects.len() } else { kept.objects.len().min(from + limit) };
         Ok(Page {

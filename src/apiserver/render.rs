@@ -67,6 +67,20 @@ impl Rendering {
         }
     }
 
+    /// A bookmark in the form that was asked for.
+    pub fn bookmark(&self, bookmark: Value) -> Value {
+        match self.form {
+            Form::Whole => bookmark,
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": bookmark["metadata"]})
+            }
+            Form::Table => {
+                let about = json!({"resourceVersion": bookmark["metadata"]["resourceVersion"]});
+                table(&self.resource, &[&bookmark], &about, &self.include, self.clock.now())
+            }
+        }
+    }
+
     /// The text of [`Self::one`], read only where it has to be.
     pub fn text<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
         if self.form == Form::Whole

@@ -21,7 +21,7 @@ use super::store::{Change, Key, LogLimits, Store, StoreError};
 use super::table::Form;
 use super::validate::Patterns;
 use super::write;
-use super::{discovery, openapi, protobuf, render, reviews, strict};
+use super::{discovery, listoptions, openapi, protobuf, render, reviews, strict};
 use crate::api::clock::Clock;
 use crate::config::Secret;
 
@@ -56,6 +56,8 @@ pub(super) struct Target {
     pub status: bool,
     /// The subresource by which a namespace is let go.
     pub finalize: bool,
+    /// Asked for by the path alone, the old way.
+    pub watched: bool,
 }
 
 impl Target {
@@ -205,7 +207,7 @@ impl ApiServer {
     /// Answers one request; a refusal is a `Status` object.
     pub async fn answer(&self, parts: &hyper::http::request::Parts, body: Bytes) -> Response<AnswerBody> {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let call = Call {
+        let mut call = Call {
             method: parts.method.clone(),
             query: url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect(),
             content_type: header("content-type").split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
@@ -218,7 +220,12 @@ impl ApiServer {
         let answer = match self.about_itself(&segments, &call, header("accept")) {
             Some(answer) => answer,
             None => match self.target(&segments) {
-                Ok(target) => self.dispatch(&target, &call).await,
+                Ok(mut target) => {
+                    if target.watched {
+                        narrow_to_name(&mut target, &mut call);
+                    }
+                    self.dispatch(&target, &call).await
+                }
                 Err(error) => Err(error),
             },
         };
@@ -266,6 +273,17 @@ impl ApiServer {
     }
 
     fn target(&self, segments: &[&str]) -> Result<Target, ApiError> {
+        // `/api/v1/watch/namespaces/n/configmaps`: how watches were asked for in the beginning.
+        let version = if segments.first() == Some(&"api") { 2 } else { 3 };
+        if segments.get(version) == Some(&"watch") {
+            let plain: Vec<&str> =
+                segments.iter().enumerate().filter(|(at, _)| *at != version).map(|(_, s)| *s).collect();
+            let target = self.target(&plain)?;
+            return match target.status || target.finalize {
+                true => Err(ApiError::no_such_path()),
+                false => Ok(Target { watched: true, ..target }),
+            };
+        }
         let (group, version, rest) = match segments {
             ["api", version, rest @ ..] => ("", *version, rest),
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
@@ -299,14 +317,14 @@ impl ApiServer {
             true => catalog.find(store, "events.k8s.io", "v1", "events").ok_or_else(ApiError::no_such_path)?,
             false => Arc::clone(&resource),
         };
-        Ok(Target { resource, stored, namespace, name, status, finalize })
+        Ok(Target { resource, stored, namespace, name, status, finalize, watched: false })
     }
 
     async fn dispatch(&self, target: &Target, call: &Call) -> Answer {
         match (&call.method, &target.name) {
             (&Method::PUT, Some(name)) if target.finalize => self.finalize(target, name, call).await,
             _ if target.finalize => Err(ApiError::not_allowed()),
-            (&Method::GET, None) if call.flag("watch") => self.watch(target, call),
+            (&Method::GET, None) if target.watched || listoptions::is_watch(call) => self.watch(target, call),
             (&Method::GET, None) => self.list(target, call),
             (&Method::GET, Some(name)) => self.get(target, name, call),
             (&Method::POST, None) => self.create(target, call).await,
@@ -319,6 +337,18 @@ impl ApiServer {
             (&Method::DELETE, None) => self.delete_all(target, call).await,
             _ => Err(ApiError::not_allowed()),
         }
+    }
+}
+
+/// The watch of one object is that of a list that holds it alone.
+fn narrow_to_name(target: &mut Target, call: &mut Call) {
+    if let Some(name) = target.name.take() {
+        let mut fields = format!("metadata.name={name}");
+        if let Some(given) = call.parameter("fieldSelector") {
+            fields = format!("{given},{fields}");
+        }
+        call.query.retain(|(key, _)| key != "fieldSelector");
+        call.query.push(("fieldSelector".to_owned(), fields));
     }
 }
 

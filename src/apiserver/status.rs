@@ -54,6 +54,16 @@ impl ApiError {
     pub fn expired(message: &str) -> Self {
         Self::new(410, "Expired", message.to_owned())
     }
+    /// Somebody wants a state that there is not yet.
+    pub fn too_large_version(asked: u64, newest: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {asked}, current: {newest}");
+        let mut error = Self::new(504, "Timeout", message);
+        error.details = Some(json!({
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        }));
+        error
+    }
     pub fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized".to_owned())
     }

@@ -9,9 +9,9 @@ use futures_util::{Stream, stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::catalog::Resource;
 use super::render::Rendering;
 use super::selector::Selector;
+use super::status::ApiError;
 use super::store::{Event, EventKind, Follower, Object, Store, StoreError};
 
 /// How often a quiet watch that asked for bookmarks gets one.
@@ -22,12 +22,19 @@ pub struct WatchOptions {
     pub rendering: Rendering,
     pub namespace: Option<String>,
     pub selector: Selector,
-    /// Events after this version; `None` begins with what exists.
-    pub since: Option<u64>,
+    pub begins: Begin,
+    /// Quiet times are broken by bookmarks, and the end of what existed is marked by one.
     pub bookmarks: bool,
-    /// The initial events end with a marked bookmark (streaming lists).
-    pub mark_initial_end: bool,
     pub timeout: Duration,
+}
+
+/// What a watch begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    WithWhatExists,
+    Now,
+    /// Events after this version.
+    After(u64),
 }
 
 struct Watching {
@@ -44,11 +51,12 @@ struct Watching {
 /// Starts a watch. Errors: the version is no longer in the log.
 pub fn watch(store: &Store, options: WatchOptions) -> Result<impl Stream<Item = Bytes> + Send + use<>, StoreError> {
     let resource = options.rendering.resource.stored_as();
-    let (existing, initial_end, follower) = match options.since {
-        Some(since) => (Vec::new(), None, store.follow(&resource, since)?),
-        None => {
+    let (existing, initial_end, follower) = match options.begins {
+        Begin::After(since) => (Vec::new(), None, store.follow(&resource, since)?),
+        Begin::Now => (Vec::new(), None, store.follow(&resource, store.version())?),
+        Begin::WithWhatExists => {
             let (list, follower) = store.list_and_follow(&resource, options.namespace.as_deref())?;
-            (list.objects, options.mark_initial_end.then_some(list.version), follower)
+            (list.objects, options.bookmarks.then_some(list.version), follower)
         }
     };
     let ends = Instant::now() + options.timeout;
@@ -76,7 +84,23 @@ impl Watching {
             (true, false) => "DELETED",
             (false, false) => return None,
         };
+        // What left the selection is shown as it was in it, with the version at which it left.
+        if let (EventKind::Modified, "DELETED", Some(previous)) = (event.kind, kind, &event.previous) {
+            let mut last = self.options.rendering.value(previous);
+            last["metadata"]["resourceVersion"] = json!(event.version().to_string());
+            return Some(line(kind, self.options.rendering.one(&last).to_string().as_bytes()));
+        }
         Some(line(kind, &self.options.rendering.text(&event.object)))
+    }
+
+    fn bookmark(&self, version: u64, initial_end: bool) -> Bytes {
+        let resource = &self.options.rendering.resource;
+        let mut metadata = json!({"resourceVersion": version.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object: Value = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
+        line("BOOKMARK", self.options.rendering.bookmark(object).to_string().as_bytes())
     }
 
     /// `None` ends the watch: time is up, the watcher is too slow, or the store is closed.
@@ -86,9 +110,8 @@ impl Watching {
                 return Some(line("ADDED", &self.options.rendering.text(&object)));
             }
         }
-        let resource = Arc::clone(&self.options.rendering.resource);
         if let Some(version) = self.initial_end.take() {
-            return Some(bookmark(&resource, version, true));
+            return Some(self.bookmark(version, true));
         }
         loop {
             while let Some(event) = self.events.pop_front() {
@@ -102,7 +125,7 @@ impl Watching {
                 // Too slow to be served: it lists anew.
                 Ok(Some(Err(_)) | None) => return None,
                 Err(_) if self.ends <= Instant::now() => return None,
-                Err(_) if self.options.bookmarks => return Some(bookmark(&resource, self.follower.seen(), false)),
+                Err(_) if self.options.bookmarks => return Some(self.bookmark(self.follower.seen(), false)),
                 Err(_) => {}
             }
         }
@@ -119,11 +142,8 @@ fn line(kind: &str, object: &[u8]) -> Bytes {
     line.freeze()
 }
 
-fn bookmark(resource: &Resource, version: u64, initial_end: bool) -> Bytes {
-    let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
-    if initial_end {
-        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-    }
-    let object: Value = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
-    line("BOOKMARK", object.to_string().as_bytes())
+/// A watch that is refused after it has begun.
+pub fn refusal(error: &ApiError) -> impl Stream<Item = Bytes> + Send + use<> {
+    let line = line("ERROR", error.body().to_string().as_bytes());
+    stream::iter([line])
 }

@@ -212,6 +212,36 @@ impl Store {
         Snapshot { version: state.version, objects }
     }
 
+    /// The list as it was at an earlier version. Errors: [`StoreError::Expired`].
+    pub fn list_at(&self, resource: &str, namespace: Option<&str>, version: u64) -> Result<Snapshot, StoreError> {
+        let mut follower = self.follow(resource, version)?;
+        let list = self.list(resource, namespace);
+        let mut objects: BTreeMap<Arc<str>, Arc<Object>> =
+            list.objects.into_iter().map(|object| (Arc::clone(object.place()), object)).collect();
+        // The first event since then says how an object was at that time.
+        let mut seen = std::collections::HashSet::new();
+        loop {
+            let events =
+                follower.take().map_err(|missed| StoreError::Expired { asked: version, oldest: missed.oldest })?;
+            let events: Vec<_> = events.into_iter().take_while(|event| event.version() <= list.version).collect();
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                let place = event.object.place();
+                let inside = namespace.is_none_or(|namespace| event.object.namespace() == namespace);
+                if !inside || !seen.insert(Arc::clone(place)) {
+                    continue;
+                }
+                match &event.previous {
+                    Some(previous) => objects.insert(Arc::clone(place), Arc::clone(previous)),
+                    None => objects.remove(place),
+                };
+            }
+        }
+        Ok(Snapshot { version, objects: objects.into_values().collect() })
+    }
+
     /// A list, and what happens after it.
     pub fn list_and_follow(&self, resource: &str, namespace: Option<&str>) -> Result<(Snapshot, Follower), StoreError> {
         // A write between the two is in neither list nor log twice: the log begins at the list's version.
