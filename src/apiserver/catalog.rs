@@ -21,6 +21,8 @@ pub struct Column {
     pub description: String,
     /// 0 is always shown, more only in wide output.
     pub priority: i64,
+    /// OpenAPI format, shown to clients as it is.
+    pub format: String,
     pub path: String,
 }
 
@@ -28,6 +30,8 @@ pub struct Column {
 pub struct Resource {
     pub group: String,
     pub version: String,
+    /// The version in which objects are kept, whichever they are written in.
+    pub storage_version: String,
     pub plural: String,
     pub singular: String,
     pub kind: String,
@@ -71,6 +75,17 @@ impl Resource {
     pub fn is_core_event(&self) -> bool {
         self.group.is_empty() && self.plural == "events"
     }
+    /// The name of the kind's type in the messages of a real server, which is written in Go.
+    pub fn go_type(&self) -> String {
+        if self.is_custom() {
+            return "unstructured.Unstructured".to_owned();
+        }
+        let package = match self.group.split('.').next().unwrap_or_default() {
+            "" | "events" => "core",
+            package => package,
+        };
+        format!("{package}.{}", self.kind)
+    }
     /// Whether the resource comes from a definition.
     pub fn is_custom(&self) -> bool {
         self.schema.is_some()
@@ -106,12 +121,17 @@ fn built_in((group, version, plural, kind, namespaced, has_status, short): &Buil
     Resource {
         group: (*group).to_owned(),
         version: (*version).to_owned(),
+        storage_version: (*version).to_owned(),
         plural: (*plural).to_owned(),
         singular: kind.to_lowercase(),
         kind: (*kind).to_owned(),
         short_names: short.iter().map(|name| (*name).to_owned()).collect(),
-        // What `kubectl get all` means, as far as it is served.
-        categories: if *plural == "services" { vec!["all".to_owned()] } else { Vec::new() },
+        categories: match *plural {
+            // What `kubectl get all` means, as far as it is served.
+            "services" => vec!["all".to_owned()],
+            "customresourcedefinitions" => vec!["api-extensions".to_owned()],
+            _ => Vec::new(),
+        },
         namespaced: *namespaced,
         has_status: *has_status,
         schema: None,
@@ -143,6 +163,11 @@ impl Catalog {
         Arc::clone(&cached.1)
     }
 
+    /// Whether a group is served whether or not definitions are there.
+    pub fn is_built_in(group: &str) -> bool {
+        BUILT_IN.iter().any(|(built_in, ..)| *built_in == group)
+    }
+
     /// The resource at this place, if it is served.
     pub fn find(&self, store: &Store, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
         let all = self.all(store);
@@ -160,6 +185,8 @@ fn custom(definition: &Value) -> Vec<Resource> {
     let names = &spec["names"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let defined = definition["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut all = spec["versions"].as_array().into_iter().flatten();
+    let storage = all.find(|version| version["storage"] == true).map(|v| text(&v["name"])).unwrap_or_default();
     let versions = spec["versions"].as_array().into_iter().flatten().filter(|version| version["served"] == true);
     versions
         .map(|version| {
@@ -171,6 +198,7 @@ fn custom(definition: &Value) -> Vec<Resource> {
                 kind: text(&column["type"]),
                 description: text(&column["description"]),
                 priority: column["priority"].as_i64().unwrap_or(0),
+                format: text(&column["format"]),
                 path: text(&column["jsonPath"]),
             });
             let selectable = version["selectableFields"].as_array().into_iter().flatten();
@@ -178,6 +206,7 @@ fn custom(definition: &Value) -> Vec<Resource> {
             Resource {
                 group: text(&spec["group"]),
                 version: text(&version["name"]),
+                storage_version: storage.clone(),
                 plural: text(&names["plural"]),
                 singular: names["singular"].as_str().map_or_else(|| text(&names["kind"]).to_lowercase(), str::to_owned),
                 kind: text(&names["kind"]),

@@ -1,9 +1,10 @@
 //! Deletions: of one object, and of everything that a list holds.
 use serde_json::{Value, json};
 
+use super::answer::json_answer;
 use super::catalog::DEFINITIONS;
 use super::collector;
-use super::rest::{Answer, ApiServer, Call, Target, json_answer};
+use super::rest::{Answer, ApiServer, Call, Target};
 use super::status::ApiError;
 use super::store::{Change, Key};
 use super::strategy;
@@ -20,7 +21,8 @@ struct DeleteOptions {
 impl DeleteOptions {
     fn of(call: &Call) -> Result<Self, ApiError> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        if call.body.is_empty() {
+        let body = call.delete_options()?;
+        if body.is_null() {
             let orphan = call.parameter("orphanDependents").map(|value| value == "true" || value == "1");
             return Ok(Self {
                 propagation: Propagation::of(call.parameter("propagationPolicy"), orphan),
@@ -29,7 +31,6 @@ impl DeleteOptions {
                 version: None,
             });
         }
-        let body = call.json("DeleteOptions")?;
         Ok(Self {
             propagation: Propagation::of(body["propagationPolicy"].as_str(), body["orphanDependents"].as_bool()),
             dry_run: body["dryRun"].as_array().is_some_and(|modes| modes.iter().any(|mode| mode == "All")),

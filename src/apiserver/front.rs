@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::Access;
-use super::rest::{AnswerBody, ApiServer, status_answer};
+use super::answer::status_answer;
+use super::rest::{AnswerBody, ApiServer};
 use super::status::ApiError;
 use crate::config::Secret;
 use crate::http::serve::{BodyError, Limits, read_body, serve};

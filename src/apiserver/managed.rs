@@ -245,6 +245,8 @@ mod tests {
         Resource {
             group: "g".into(),
             version: "v1".into(),
+            storage_version: "v1".into(),
+
             plural: "things".into(),
             singular: "thing".into(),
             kind: "Thing".into(),

@@ -2,14 +2,18 @@
 //! `kube::Client` and over HTTPS by kubectl.
 //!
 //! What is not served answers as Kubernetes does, never with a guess.
+mod accept;
 pub mod access;
+mod answer;
 mod apply;
+mod body;
 mod builtin;
 pub mod catalog;
 mod causes;
 mod celrules;
 mod checks;
 mod collector;
+mod columns;
 mod definitions;
 mod deletion;
 pub mod discovery;
@@ -22,6 +26,7 @@ mod front;
 mod gofmt;
 mod gotext;
 mod ingresses;
+mod itself;
 mod jsonpatch;
 mod jsonpath;
 mod kinds;

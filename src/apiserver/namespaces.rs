@@ -97,7 +97,7 @@ impl ApiServer {
 
     /// `PUT /api/v1/namespaces/NAME/finalize`: says who still holds the namespace.
     pub(super) async fn finalize(&self, target: &Target, name: &str, call: &Call) -> Answer {
-        let mut body = call.json("Namespace")?;
+        let mut body = call.object(target, &self.0.catalog.all(&self.0.store))?;
         replacement::check(target, name, &mut body)?;
         let mut gone = None;
         let stored = self

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::answer::{json_answer, stream_answer};
 use super::listoptions::{ListOptions, Match, no_version};
 use super::paging::Page;
 use super::render::Rendering;
-use super::rest::{Answer, ApiServer, Call, Target, stream_answer};
+use super::rest::{Answer, AnswerBody, ApiServer, Call, Target};
 use super::selector::Selector;
 use super::status::ApiError;
 use super::store::Snapshot;
@@ -28,7 +29,7 @@ impl ApiServer {
         Rendering {
             resource: Arc::clone(&target.resource),
             form: call.form,
-            include: call.parameter("includeObject").unwrap_or("Metadata").to_owned(),
+            include: call.include().to_owned(),
             clock: Arc::clone(&self.0.clock),
         }
     }
@@ -130,7 +131,7 @@ impl ApiServer {
         target: &Target,
         call: &Call,
         object: &Value,
-    ) -> hyper::Response<super::rest::AnswerBody> {
-        super::rest::json_answer(status, &self.rendering(target, call).one(&target.shown(object)))
+    ) -> hyper::Response<AnswerBody> {
+        json_answer(status, &self.rendering(target, call).one(&target.shown(object)))
     }
 }

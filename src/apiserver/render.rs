@@ -11,6 +11,7 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
+use super::answer::json_answer;
 use super::catalog::Resource;
 use super::events;
 use super::rest::AnswerBody;
@@ -67,20 +68,6 @@ impl Rendering {
         }
     }
 
-    /// A bookmark in the form that was asked for.
-    pub fn bookmark(&self, bookmark: Value) -> Value {
-        match self.form {
-            Form::Whole => bookmark,
-            Form::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": bookmark["metadata"]})
-            }
-            Form::Table => {
-                let about = json!({"resourceVersion": bookmark["metadata"]["resourceVersion"]});
-                table(&self.resource, &[&bookmark], &about, &self.include, self.clock.now())
-            }
-        }
-    }
-
     /// The text of [`Self::one`], read only where it has to be.
     pub fn text<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
         if self.form == Form::Whole
@@ -89,6 +76,29 @@ impl Rendering {
             return text;
         }
         Cow::Owned(self.one(&self.value(object)).to_string().into_bytes())
+    }
+
+    /// The text of an event's object. A table tells its columns only in the first event of a watch.
+    pub fn event<'a>(&self, object: &'a Object, first: bool) -> Cow<'a, [u8]> {
+        if self.form != Form::Table || first {
+            return self.text(object);
+        }
+        Cow::Owned(self.event_of(&self.value(object), first))
+    }
+
+    /// The same for an object that does not stand in the store so.
+    pub fn event_of(&self, object: &Value, first: bool) -> Vec<u8> {
+        let shown = self.one(object);
+        let shown = if self.form == Form::Table && !first { without_columns(shown) } else { shown };
+        shown.to_string().into_bytes()
+    }
+
+    /// The object of a bookmark.
+    pub fn bookmark(&self, metadata: &Value, first: bool) -> Value {
+        let object =
+            json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata});
+        let shown = self.one(&object);
+        if self.form == Form::Table && !first { without_columns(shown) } else { shown }
     }
 
     /// The stored text, if it is of the wanted version.
@@ -119,7 +129,7 @@ impl Rendering {
             let values: Vec<Value> = objects.iter().map(|object| self.value(object)).collect();
             let table =
                 table(&self.resource, &values.iter().collect::<Vec<_>>(), about, &self.include, self.clock.now());
-            return super::rest::json_answer(200, &table);
+            return json_answer(200, &table);
         }
         let (kind, version) = match self.form {
             Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
@@ -136,6 +146,11 @@ impl Rendering {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
+}
+
+fn without_columns(mut table: Value) -> Value {
+    table["columnDefinitions"] = Value::Null;
+    table
 }
 
 /// A list that is being sent.

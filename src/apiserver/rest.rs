@@ -4,24 +4,25 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
+use super::accept::{self, Encoding, Kind};
+use super::answer::{self, status_answer};
+use super::body;
 use super::catalog::{Catalog, EVENTS, Resource};
 use super::checks::{Checks, UnknownFields};
 use super::managers::Writer;
+use super::options::{self, Options, is_true};
 use super::paging::Pages;
 use super::status::ApiError;
 use super::store::{Change, Key, LogLimits, Store, StoreError};
 use super::table::Form;
 use super::validate::Patterns;
 use super::write;
-use super::{discovery, listoptions, openapi, protobuf, render, reviews, strict};
+use super::{discovery, listoptions, render};
 use crate::api::clock::Clock;
 use crate::config::Secret;
 
@@ -76,8 +77,16 @@ impl Target {
 pub(super) struct Call {
     pub method: Method,
     pub query: Vec<(String, String)>,
+    /// The body's media type, without parameters.
     pub content_type: String,
     pub form: Form,
+    pub encoding: Encoding,
+    /// Whether the answer is a stream without end.
+    pub watching: bool,
+    /// The headers that answers depend on, as they came.
+    pub accept: String,
+    pub if_none_match: String,
+    pub host: String,
     /// First word of the User-Agent, the manager of writes that name none.
     pub agent: String,
     pub body: Bytes,
@@ -87,8 +96,9 @@ impl Call {
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
-    pub fn flag(&self, name: &str) -> bool {
-        matches!(self.parameter(name), Some("true" | "1"))
+    /// How much of an object a table's rows hold.
+    pub fn include(&self) -> &str {
+        self.parameter("includeObject").unwrap_or("Metadata")
     }
     pub fn unknown_fields(&self) -> UnknownFields {
         match self.parameter("fieldValidation") {
@@ -107,42 +117,16 @@ impl Call {
     pub fn dry_run(&self) -> bool {
         self.query.iter().any(|(key, value)| key == "dryRun" && value == "All")
     }
-    /// The body as JSON, whatever it was sent as. `kind` is what it is to be.
-    pub fn json(&self, kind: &str) -> Result<Value, ApiError> {
-        let unrecognized = |words: String| {
-            let shown = shown_start(&self.body);
-            ApiError::bad_request(format!(
-                "the object provided is unrecognized (must be of type {kind}): {words} ({shown})"
-            ))
-        };
-        match self.content_type.as_str() {
-            "application/vnd.kubernetes.protobuf" => {
-                protobuf::decode(&self.body).map_err(|error| ApiError::unsupported(error.to_string()))
-            }
-            "application/yaml" => strict::yaml(&self.body).map_err(|words| unrecognized(format!("yaml: {words}"))),
-            "" | "application/json" => serde_json::from_slice(&self.body).map_err(|error| {
-                unrecognized(format!("couldn't get version/kind; json parse error: {}", strict::json_words(&error)))
-            }),
-            _ => Err(ApiError::unsupported(
-                "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml, application/vnd.kubernetes.protobuf",
-            )),
-        }
+    /// The object that is to be made or put in another's place. Errors: 400, 415, 422.
+    pub fn object(&self, target: &Target, served: &[Arc<Resource>]) -> Result<Value, ApiError> {
+        let known = |version: &str, kind: &str| served.iter().any(|r| r.kind == kind && r.api_version() == version);
+        body::object(&target.resource, known, &self.content_type, &self.body)
     }
-}
-
-/// The start of a body as messages show it.
-pub(super) fn shown_start(body: &[u8]) -> String {
-    const MOST: usize = 30;
-    let cut = body.len().min(MOST);
-    let more = if body.len() > MOST { " ..." } else { "" };
-    match body.first() {
-        None => "<empty>".to_owned(),
-        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(&body[..cut])),
-        Some(_) => {
-            let hex: String = body[..cut].iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{hex}{more}")
-        }
+    /// The options of a deletion, by its body or else its query. Errors: 400, 415, 422.
+    pub fn delete_options(&self) -> Result<Value, ApiError> {
+        let options = body::delete_options(&self.content_type, &self.body)?;
+        options::check(Options::Delete, &self.query, &options)?;
+        Ok(options)
     }
 }
 
@@ -190,6 +174,10 @@ impl ApiServer {
         let _ = self.0.token.set(token);
     }
 
+    pub(super) fn token(&self) -> Option<&Secret> {
+        self.0.token.get()
+    }
+
     /// A client that talks to this server without a socket.
     pub fn client(&self, namespace: &str) -> kube::Client {
         let server = self.clone();
@@ -207,69 +195,37 @@ impl ApiServer {
     /// Answers one request; a refusal is a `Status` object.
     pub async fn answer(&self, parts: &hyper::http::request::Parts, body: Bytes) -> Response<AnswerBody> {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let host = parts.uri.authority().map_or_else(|| header("host"), |authority| authority.as_str());
         let mut call = Call {
             method: parts.method.clone(),
             query: url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect(),
-            content_type: header("content-type").split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
-            form: Form::wanted(header("accept")),
+            // What cannot be understood is no known type either.
+            content_type: body::media_type(header("content-type")).unwrap_or_else(|| "unknown".to_owned()),
+            form: Form::Whole,
+            encoding: accept::of_refusal(header("accept")),
+            watching: false,
+            accept: header("accept").to_owned(),
+            if_none_match: header("if-none-match").to_owned(),
+            host: host.to_owned(),
             agent: header("user-agent").split('/').next().unwrap_or_default().to_owned(),
             body,
         };
-        let path = parts.uri.path();
-        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-        let answer = match self.about_itself(&segments, &call, header("accept")) {
-            Some(answer) => answer,
-            None => match self.target(&segments) {
-                Ok(mut target) => {
-                    if target.watched {
-                        narrow_to_name(&mut target, &mut call);
-                    }
-                    self.dispatch(&target, &call).await
-                }
-                Err(error) => Err(error),
-            },
-        };
-        answer.unwrap_or_else(|error| status_answer(&error))
+        let answer = self.route(parts.uri.path(), &mut call).await;
+        answer::finish(answer.unwrap_or_else(|error| status_answer(&error)), &call).await
     }
 
-    /// Version, health, discovery, OpenAPI and reviews; `None` for everything else.
-    fn about_itself(&self, segments: &[&str], call: &Call, accept: &str) -> Option<Answer> {
-        let resources = self.0.catalog.all(&self.0.store);
-        let found = |value: Option<Value>| value.map(|v| json_answer(200, &v)).ok_or_else(ApiError::no_such_path);
-        if let ["apis", group, version, plural] = segments
-            && discovery::REVIEWS.iter().any(|(g, v, p, _)| (g, v, p) == (group, version, plural))
-        {
-            if call.method != Method::POST {
-                return Some(Err(ApiError::not_allowed()));
-            }
-            let answer = call.json("Review").and_then(|review| reviews::answer(plural, review, self.0.token.get()));
-            return Some(answer.map(|review| json_answer(201, &review)));
+    async fn route(&self, path: &str, call: &mut Call) -> Answer {
+        let path = answer::decoded(path);
+        let path = path.strip_suffix('/').unwrap_or(&path);
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        if let Some(answer) = self.about_itself(&segments, call) {
+            return answer;
         }
-        let aggregated = |core: bool| {
-            let mut response = json_answer(200, &discovery::aggregated(&resources, core));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(discovery::AGGREGATED));
-            Ok(response)
-        };
-        let answer = match segments {
-            ["version"] => found(Some(super::version_info())),
-            ["healthz" | "livez" | "readyz"] => {
-                let mut response = Response::new(Full::new(Bytes::from_static(b"ok")).boxed_unsync());
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-                Ok(response)
-            }
-            ["api"] if discovery::wants_aggregated(accept) => aggregated(true),
-            ["apis"] if discovery::wants_aggregated(accept) => aggregated(false),
-            ["api"] => found(Some(discovery::core_versions())),
-            ["apis"] => found(Some(discovery::group_list(&resources))),
-            ["api", "v1"] => found(discovery::resource_list(&resources, "", "v1")),
-            ["apis", group] => found(discovery::group(&resources, group)),
-            ["apis", group, version] => found(discovery::resource_list(&resources, group, version)),
-            ["openapi", "v3"] => found(Some(openapi::index(&resources))),
-            ["openapi", "v3", "api", version] => found(openapi::document(&resources, "", version)),
-            ["openapi", "v3", "apis", group, version] => found(openapi::document(&resources, group, version)),
-            _ => return None,
-        };
-        Some(if call.method == Method::GET { answer } else { Err(ApiError::not_allowed()) })
+        let mut target = self.target(&segments)?;
+        if target.watched {
+            narrow_to_name(&mut target, call);
+        }
+        self.dispatch(&target, call).await
     }
 
     fn target(&self, segments: &[&str]) -> Result<Target, ApiError> {
@@ -287,8 +243,10 @@ impl ApiServer {
         let (group, version, rest) = match segments {
             ["api", version, rest @ ..] => ("", *version, rest),
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
-            _ => return Err(ApiError::no_such_path()),
+            _ => return Err(ApiError::no_such_page()),
         };
+        let built_in = Catalog::is_built_in(group) || discovery::is_review_group(group);
+        let nothing = || if built_in { ApiError::no_such_path() } else { ApiError::no_such_page() };
         let (namespace, rest) = match rest {
             ["namespaces", namespace, rest @ ..]
                 if !rest.is_empty() && *rest != ["status"] && *rest != ["finalize"] =>
@@ -303,15 +261,24 @@ impl ApiServer {
             [plural, name, "finalize"] if finalize => (*plural, Some((*name).to_owned()), false),
             [plural, name] => (*plural, Some((*name).to_owned()), false),
             [plural, name, "status"] => (*plural, Some((*name).to_owned()), true),
-            _ => return Err(ApiError::no_such_path()),
+            [plural, name, _] => (*plural, Some((*name).to_owned()), false),
+            _ => return Err(nothing()),
         };
         let (catalog, store) = (&self.0.catalog, &self.0.store);
-        let resource = catalog.find(store, group, version, plural).ok_or_else(ApiError::no_such_path)?;
+        let resource = catalog.find(store, group, version, plural).ok_or_else(nothing)?;
+        if rest.len() == 3 && !finalize && !(status && resource.has_status) {
+            return Err(match &name {
+                Some(name) if !built_in => ApiError::not_found(&resource.full_name(), name),
+                _ => ApiError::no_such_path(),
+            });
+        }
         let misplaced = (namespace.is_some() && !resource.namespaced)
-            || (name.is_some() && namespace.is_none() && resource.namespaced)
-            || (status && !resource.has_status);
+            || (name.is_some() && namespace.is_none() && resource.namespaced);
         if misplaced {
-            return Err(ApiError::no_such_path());
+            return Err(nothing());
+        }
+        if let Some(bad) = name.as_deref().filter(|name| matches!(*name, "." | "..")) {
+            return Err(ApiError::bad_request(format!("Name parameter invalid: \"{bad}\": may not be '{bad}'")));
         }
         let stored = match resource.stored_as() == EVENTS {
             true => catalog.find(store, "events.k8s.io", "v1", "events").ok_or_else(ApiError::no_such_path)?,
@@ -320,22 +287,58 @@ impl ApiServer {
         Ok(Target { resource, stored, namespace, name, status, finalize, watched: false })
     }
 
-    async fn dispatch(&self, target: &Target, call: &Call) -> Answer {
-        match (&call.method, &target.name) {
-            (&Method::PUT, Some(name)) if target.finalize => self.finalize(target, name, call).await,
-            _ if target.finalize => Err(ApiError::not_allowed()),
-            (&Method::GET, None) if target.watched || listoptions::is_watch(call) => self.watch(target, call),
-            (&Method::GET, None) => self.list(target, call),
-            (&Method::GET, Some(name)) => self.get(target, name, call),
-            (&Method::POST, None) => self.create(target, call).await,
-            (&Method::PUT, Some(name)) => self.replace(target, name, call).await,
-            (&Method::PATCH, Some(name)) if call.content_type == "application/apply-patch+yaml" => {
-                self.apply(target, name, call).await
+    async fn dispatch(&self, target: &Target, call: &mut Call) -> Answer {
+        let resource = &target.resource;
+        let everywhere = resource.namespaced && target.namespace.is_none();
+        let method = call.method.clone();
+        if everywhere && method != Method::GET {
+            return Err(if resource.is_custom() { ApiError::no_such_page() } else { ApiError::not_allowed() });
+        }
+        let (kind, options) = match (&method, &target.name) {
+            (method, _) if target.finalize && method != Method::PUT => return Err(ApiError::not_allowed()),
+            (&Method::GET, None) if target.watched || listoptions::is_watch(call) => (Kind::Watch, None),
+            (&Method::GET, None) => (Kind::List, None),
+            (&Method::GET, Some(_)) => (Kind::Object, None),
+            (&Method::POST, None) => (Kind::Object, Some(Options::Create)),
+            (&Method::PUT, Some(_)) => (Kind::Object, Some(Options::Update)),
+            (&Method::PATCH, Some(_)) => {
+                body::check_patch_type(resource, &call.content_type)?;
+                let apply = call.content_type == body::APPLY;
+                (Kind::Object, Some(if apply { Options::Apply } else { Options::Patch }))
             }
-            (&Method::PATCH, Some(name)) => self.patch(target, name, call).await,
-            (&Method::DELETE, Some(name)) if !target.status => self.delete(target, name, call).await,
-            (&Method::DELETE, None) => self.delete_all(target, call).await,
-            _ => Err(ApiError::not_allowed()),
+            (&Method::DELETE, Some(_)) if target.status && resource.is_custom() => {
+                return Err(ApiError::not_supported("delete", &resource.full_name()));
+            }
+            (&Method::DELETE, Some(_)) if !target.status => (Kind::Object, None),
+            (&Method::DELETE, None) if resource.full_name() != "namespaces" => (Kind::List, None),
+            _ => return Err(ApiError::not_allowed()),
+        };
+        (call.form, call.encoding) = accept::negotiate(&call.accept, kind, Some(resource))?;
+        if call.form == Form::Table && !["None", "Metadata", "Object"].contains(&call.include()) {
+            return Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: \"{}\": must be 'Metadata', 'Object', 'None', or empty",
+                call.include()
+            )));
+        }
+        if matches!(kind, Kind::List | Kind::Watch) {
+            options::check_numbers(&call.query, &["limit", "timeoutSeconds"])?;
+        }
+        if let Some(options) = options {
+            options::check(options, &call.query, &Value::Null)?;
+        }
+        call.watching = kind == Kind::Watch;
+        let call = &*call;
+        match (&method, &target.name, options) {
+            (&Method::GET, None, _) if kind == Kind::Watch => self.watch(target, call),
+            (&Method::GET, None, _) => self.list(target, call),
+            (&Method::GET, Some(name), _) => self.get(target, name, call),
+            (_, _, Some(Options::Create)) => self.create(target, call).await,
+            (_, Some(name), Some(Options::Update)) if target.finalize => self.finalize(target, name, call).await,
+            (_, Some(name), Some(Options::Update)) => self.replace(target, name, call).await,
+            (_, Some(name), Some(Options::Apply)) => self.apply(target, name, call).await,
+            (_, Some(name), Some(_)) => self.patch(target, name, call).await,
+            (_, Some(name), None) => self.delete(target, name, call).await,
+            (_, None, _) => self.delete_all(target, call).await,
         }
     }
 }
@@ -350,35 +353,4 @@ fn narrow_to_name(target: &mut Target, call: &mut Call) {
         call.query.retain(|(key, _)| key != "fieldSelector");
         call.query.push(("fieldSelector".to_owned(), fields));
     }
-}
-
-pub(super) fn json_answer(status: u16, value: &Value) -> Response<AnswerBody> {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
-    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-pub(super) fn stream_answer(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static) -> Response<AnswerBody> {
-    let frames = lines.map(|line| Ok::<_, Infallible>(Frame::data(line)));
-    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// Adds warnings to an answer, as kubectl shows them.
-pub(super) fn with_warnings(mut response: Response<AnswerBody>, warnings: &[String]) -> Response<AnswerBody> {
-    for warning in warnings.iter().take(20) {
-        let plain: String = warning.chars().filter(|c| !c.is_control()).take(250).collect();
-        let quoted = plain.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            response.headers_mut().append("warning", value);
-        }
-    }
-    response
-}
-
-/// A refusal.
-pub fn status_answer(error: &ApiError) -> Response<AnswerBody> {
-    json_answer(error.code, &error.body())
 }

@@ -13,11 +13,13 @@ pub struct ApiError {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Value>,
+    /// Paths outside of every API are refused in plain text.
+    pub plain: bool,
 }
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: String) -> Self {
-        Self { code, reason, message, details: None }
+        Self { code, reason, message, details: None, plain: false }
     }
     pub fn reason(&self) -> &'static str {
         self.reason
@@ -26,8 +28,21 @@ impl ApiError {
     pub fn not_found(resource: &str, name: &str) -> Self {
         Self::new(404, "NotFound", format!("{resource} \"{name}\" not found")).about(resource, name)
     }
+    /// No such resource in a group that is served.
     pub fn no_such_path() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource".to_owned())
+        Self::new(404, "NotFound", "the server could not find the requested resource".to_owned()).with_empty_details()
+    }
+    /// A path outside of every API that is served.
+    pub fn no_such_page() -> Self {
+        Self { plain: true, ..Self::new(404, "NotFound", "404 page not found\n".to_owned()) }
+    }
+    pub fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::new(406, "NotAcceptable", message.into())
+    }
+    /// Refusals that say nothing about an object but have the field for it, as those of unknown paths.
+    pub fn with_empty_details(mut self) -> Self {
+        self.details = Some(json!({}));
+        self
     }
     pub fn already_exists(resource: &str, name: &str) -> Self {
         Self::new(409, "AlreadyExists", format!("{resource} \"{name}\" already exists")).about(resource, name)
@@ -81,7 +96,13 @@ impl ApiError {
         error
     }
     pub fn not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned())
+        let message = "the server does not allow this method on the requested resource".to_owned();
+        Self::new(405, "MethodNotAllowed", message).with_empty_details()
+    }
+    /// A method that a resource of the kind does not have.
+    pub fn not_supported(method: &str, resource: &str) -> Self {
+        let message = format!("{method} is not supported on resources of kind \"{resource}\"");
+        Self::new(405, "MethodNotAllowed", message).about(resource, "")
     }
     /// `kind` is `Kind.group`, or `Kind` for the core group.
     pub fn invalid(kind: &str, name: &str, causes: &[Cause]) -> Self {

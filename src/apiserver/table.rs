@@ -3,6 +3,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::catalog::{Column, Resource};
+use super::columns;
 
 /// The form in which an answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,196 +13,88 @@ pub enum Form {
     Metadata,
 }
 
-impl Form {
-    /// The first form of an Accept header that is offered; anything else gets whole objects.
-    pub fn wanted(accept: &str) -> Self {
-        for range in accept.split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
-                continue;
-            }
-            let mut asked = None;
-            let mut offered = true;
-            for part in parts {
-                match part.split_once('=') {
-                    Some(("as", kind)) => asked = Some(kind),
-                    Some(("v", version)) => offered &= version == "v1",
-                    Some(("g", group)) => offered &= group == "meta.k8s.io",
-                    _ => {}
-                }
-            }
-            match asked {
-                None => return Self::Whole,
-                Some("Table") if offered => return Self::Table,
-                Some("PartialObjectMetadata" | "PartialObjectMetadataList") if offered => return Self::Metadata,
-                Some(_) => {}
-            }
-        }
-        Self::Whole
-    }
-}
-
 /// Only `apiVersion`, `kind` and `metadata`.
 pub fn metadata(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
 }
 
-type Cell = fn(&Value, Timestamp) -> Value;
-
-/// Name, type, priority and content of a built-in's columns.
-fn built_in(resource: &Resource) -> Vec<(&'static str, &'static str, i64, Cell)> {
-    let name: (&str, &str, i64, Cell) = ("Name", "string", 0, |o, _| o["metadata"]["name"].clone());
-    let age: (&str, &str, i64, Cell) =
-        ("Age", "string", 0, |o, now| json!(since(&o["metadata"]["creationTimestamp"], now)));
-    match resource.kind.as_str() {
-        "Namespace" => vec![name, ("Status", "string", 0, |o, _| o["status"]["phase"].clone()), age],
-        "Secret" => vec![
-            name,
-            ("Type", "string", 0, |o, _| o["type"].clone()),
-            ("Data", "string", 0, |o, _| json!(length(&o["data"]))),
-            age,
-        ],
-        "ConfigMap" => {
-            vec![name, ("Data", "string", 0, |o, _| json!(length(&o["data"]) + length(&o["binaryData"]))), age]
-        }
-        "ServiceAccount" => vec![name, ("Secrets", "string", 0, |o, _| json!(length(&o["secrets"]))), age],
-        "Lease" => vec![name, ("Holder", "string", 0, |o, _| o["spec"]["holderIdentity"].clone()), age],
-        "CustomResourceDefinition" => {
-            vec![name, ("Created At", "date", 0, |o, _| o["metadata"]["creationTimestamp"].clone())]
-        }
-        "IngressClass" => vec![name, ("Controller", "string", 0, |o, _| o["spec"]["controller"].clone()), age],
-        "Ingress" => vec![
-            name,
-            ("Class", "string", 0, |o, _| or_none(&o["spec"]["ingressClassName"])),
-            ("Hosts", "string", 0, |o, _| json!(joined(&o["spec"]["rules"], |rule| &rule["host"], "*"))),
-            ("Address", "string", 0, |o, _| {
-                json!(joined(
-                    &o["status"]["loadBalancer"]["ingress"],
-                    |at| if at["ip"].is_null() { &at["hostname"] } else { &at["ip"] },
-                    ""
-                ))
-            }),
-            ("Ports", "string", 0, |o, _| json!(if o["spec"]["tls"].is_array() { "80, 443" } else { "80" })),
-            age,
-        ],
-        "Service" => vec![
-            name,
-            ("Type", "string", 0, |o, _| o["spec"]["type"].as_str().map_or(json!("ClusterIP"), |t| json!(t))),
-            ("Cluster-IP", "string", 0, |o, _| or_none(&o["spec"]["clusterIP"])),
-            ("Port(s)", "string", 0, |o, _| json!(ports(&o["spec"]["ports"]))),
-            age,
-        ],
-        "Event" => vec![
-            ("Last Seen", "string", 0, |o, now| json!(since(last_seen(o), now))),
-            ("Type", "string", 0, |o, _| o["type"].clone()),
-            ("Reason", "string", 0, |o, _| o["reason"].clone()),
-            ("Object", "string", 0, |o, _| {
-                let about = if o["involvedObject"].is_null() { &o["regarding"] } else { &o["involvedObject"] };
-                let kind = about["kind"].as_str().unwrap_or_default().to_lowercase();
-                json!(format!("{kind}/{}", about["name"].as_str().unwrap_or_default()))
-            }),
-            (
-                "Message",
-                "string",
-                0,
-                |o, _| if o["message"].is_null() { o["note"].clone() } else { o["message"].clone() },
-            ),
-            ("Name", "string", 1, |o, _| o["metadata"]["name"].clone()),
-        ],
-        _ => vec![name, age],
-    }
-}
-
-fn length(value: &Value) -> usize {
-    value.as_object().map(serde_json::Map::len).or_else(|| value.as_array().map(Vec::len)).unwrap_or(0)
-}
-
-fn or_none(value: &Value) -> Value {
-    if value.is_null() { json!("<none>") } else { value.clone() }
-}
-
-fn joined<'a>(list: &'a Value, field: fn(&'a Value) -> &'a Value, otherwise: &str) -> String {
-    let words = list.as_array().into_iter().flatten().map(|item| field(item).as_str().unwrap_or(otherwise));
-    words.collect::<Vec<_>>().join(",")
-}
-
-fn ports(list: &Value) -> String {
-    let words =
-        list.as_array().into_iter().flatten().map(|port| {
-            format!("{}/{}", port["port"].as_u64().unwrap_or(0), port["protocol"].as_str().unwrap_or("TCP"))
-        });
-    words.collect::<Vec<_>>().join(",")
-}
-
-/// When an event happened last.
-fn last_seen(event: &Value) -> &Value {
-    let places = [
-        &event["series"]["lastObservedTime"],
-        &event["lastTimestamp"],
-        &event["deprecatedLastTimestamp"],
-        &event["eventTime"],
-    ];
-    places.into_iter().find(|time| time.is_string()).unwrap_or(&event["metadata"]["creationTimestamp"])
-}
-
-/// A table of these objects. `definitions` may be left out of later events of a watch.
+/// A table of these objects.
 pub fn table(resource: &Resource, objects: &[&Value], list: &Value, include: &str, now: Timestamp) -> Value {
     let (columns, rows): (Vec<Value>, Vec<Value>) = if resource.is_custom() {
-        let default = [Column {
-            name: "Age".to_owned(),
-            kind: "date".to_owned(),
-            description: "Time since the object was made.".to_owned(),
-            priority: 0,
-            path: ".metadata.creationTimestamp".to_owned(),
-        }];
-        let own = if resource.columns.is_empty() { &default[..] } else { &resource.columns };
-        let mut columns = vec![
-            json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0}),
-        ];
-        columns.extend(own.iter().map(|c| {
-            let kind = if c.kind == "date" { "string" } else { &c.kind };
-            json!({"name": c.name, "type": kind, "format": "", "description": c.description, "priority": c.priority})
-        }));
-        let cells = |object: &Value| {
-            let own = own.iter().map(|column| cell(column, object, now));
-            std::iter::once(object["metadata"]["name"].clone()).chain(own).collect::<Vec<_>>()
-        };
-        (columns, objects.iter().map(|object| row(&cells(object), object, include)).collect())
+        custom(resource, objects, include, now)
     } else {
-        let own = built_in(resource);
-        let columns = own.iter().map(|(name, kind, priority, _)| {
-            let format = if *name == "Name" { "name" } else { "" };
-            json!({"name": name, "type": kind, "format": format, "description": "", "priority": priority})
+        let own = columns::of(resource);
+        let definitions = own.iter().map(|c| {
+            json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority})
         });
-        let cells = |object: &Value| own.iter().map(|(.., content)| content(object, now)).collect::<Vec<_>>();
-        (columns.collect(), objects.iter().map(|object| row(&cells(object), object, include)).collect())
+        let cells = |object: &Value| own.iter().map(|column| (column.cell)(object, now)).collect::<Vec<_>>();
+        (definitions.collect(), objects.iter().map(|object| row(&cells(object), object, include)).collect())
     };
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list, "columnDefinitions": columns, "rows": rows,
     })
 }
 
-fn row(cells: &[Value], object: &Value, include: &str) -> Value {
-    let mut row = json!({"cells": cells});
-    match include {
-        "None" => {}
-        "Object" => row["object"] = object.clone(),
-        _ => row["object"] = metadata(object),
-    }
-    row
+/// Columns and rows of a custom resource: those of its definition, or else its age.
+fn custom(resource: &Resource, objects: &[&Value], include: &str, now: Timestamp) -> (Vec<Value>, Vec<Value>) {
+    let default = [Column {
+        name: "Age".to_owned(),
+        kind: "date".to_owned(),
+        description: columns::about_age().to_owned(),
+        priority: 0,
+        format: String::new(),
+        path: ".metadata.creationTimestamp".to_owned(),
+    }];
+    let own = if resource.columns.is_empty() { &default[..] } else { &resource.columns };
+    let name = json!({
+        "name": "Name", "type": "string", "format": "name", "description": columns::about_name(), "priority": 0,
+    });
+    let others = own.iter().map(|c| {
+        let description = match c.description.as_str() {
+            "" => format!("Custom resource definition column (in JSONPath format): {}", c.path),
+            given => given.to_owned(),
+        };
+        json!({"name": c.name, "type": c.kind, "format": c.format, "description": description, "priority": c.priority})
+    });
+    let cells = |object: &Value| {
+        let own = own.iter().map(|column| cell(column, object, now));
+        std::iter::once(object["metadata"]["name"].clone()).chain(own).collect::<Vec<_>>()
+    };
+    let rows = objects.iter().map(|object| row(&cells(object), object, include)).collect();
+    (std::iter::once(name).chain(others).collect(), rows)
 }
 
+fn row(cells: &[Value], object: &Value, include: &str) -> Value {
+    let shown = match include {
+        "None" => Value::Null,
+        "Object" => object.clone(),
+        _ => metadata(object),
+    };
+    json!({"cells": cells, "object": shown})
+}
+
+/// What a column shows of an object; `null` where there is nothing, or something of another type.
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
-    let Some(found) = super::jsonpath::find(&column.path, object) else { return Value::Null };
-    match column.kind.as_str() {
-        "date" => json!(since(found, now)),
-        "string" if !found.is_string() => json!(found.to_string()),
-        _ => found.clone(),
+    let Some(found) = super::jsonpath::find(&column.path, object).filter(|found| !found.is_null()) else {
+        return Value::Null;
+    };
+    match (column.kind.as_str(), found) {
+        ("string", Value::String(_)) => found.clone(),
+        ("string", other) => json!(other.to_string()),
+        ("integer", Value::Number(number)) => {
+            number.as_i64().or_else(|| number.as_f64().map(|n| n as i64)).map_or(Value::Null, Value::from)
+        }
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => found.clone(),
+        ("date", Value::String(time)) => match time.parse::<Timestamp>() {
+            Ok(_) => json!(since(found, now)),
+            Err(_) => json!("<invalid>"),
+        },
+        _ => Value::Null,
     }
 }
 
 /// Time since a timestamp, as kubectl writes it.
-fn since(time: &Value, now: Timestamp) -> String {
+pub fn since(time: &Value, now: Timestamp) -> String {
     match time.as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
         Some(time) => short(now.duration_since(time).as_secs()),
         None => "<unknown>".to_owned(),
@@ -235,16 +128,6 @@ fn short(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_offered_form_is_taken() {
-        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(Form::wanted(table), Form::Table);
-        assert_eq!(Form::wanted("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"), Form::Metadata);
-        assert_eq!(Form::wanted("application/vnd.kubernetes.protobuf,application/json"), Form::Whole);
-        assert_eq!(Form::wanted("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"), Form::Whole);
-        assert_eq!(Form::wanted(""), Form::Whole);
-    }
 
     #[test]
     fn ages_read_as_in_kubectl() {

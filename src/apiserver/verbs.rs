@@ -3,13 +3,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::answer::with_warnings;
 use super::apply;
 use super::checks::Checks;
 use super::events;
 use super::managed;
 use super::managers::Writer;
 use super::patch::{Patch, Patched};
-use super::rest::{Answer, ApiServer, Call, Target, shown_start, with_warnings};
+use super::rest::{Answer, ApiServer, Call, Target};
 use super::shape::Shape;
 use super::status::ApiError;
 use super::store::{Change, Key};
@@ -18,19 +19,8 @@ use super::{render, replacement, strategy, strict, tidy};
 
 impl ApiServer {
     pub(super) async fn create(&self, target: &Target, call: &Call) -> Answer {
-        call.check_options("CreateOptions")?;
-        let mut object = read(target, call)?;
+        let mut object = call.object(target, &self.0.catalog.all(&self.0.store))?;
         let resource = &target.resource;
-        for (field, expected) in [("kind", resource.kind.clone()), ("apiVersion", resource.api_version())] {
-            if resource.is_custom() {
-                break;
-            }
-            if let Some(given) = object[field].as_str().filter(|given| !given.is_empty() && **given != *expected) {
-                return Err(ApiError::bad_request(format!(
-                    "the API version in the data ({given}) does not match the expected {field} ({expected})"
-                )));
-            }
-        }
         if resource.is_core_event() {
             object = events::from_core(&object);
         }
@@ -128,8 +118,7 @@ impl ApiServer {
     }
 
     pub(super) async fn replace(&self, target: &Target, name: &str, call: &Call) -> Answer {
-        call.check_options("UpdateOptions")?;
-        let mut new = read(target, call)?;
+        let mut new = call.object(target, &self.0.catalog.all(&self.0.store))?;
         if target.resource.is_core_event() {
             new = events::from_core(&new);
         }
@@ -151,7 +140,6 @@ impl ApiServer {
 
     pub(super) async fn patch(&self, target: &Target, name: &str, call: &Call) -> Answer {
         let patch = Patch::parse(&target.resource, &call.content_type, &call.body)?;
-        call.check_options("PatchOptions")?;
         let found = patch.problems(&call.body);
         let core_event = target.resource.is_core_event();
         let kind = target.resource.kind.clone();
@@ -208,7 +196,6 @@ impl ApiServer {
 
     /// Server-side apply: makes the object or merges into it, by who owns what.
     pub(super) async fn apply(&self, target: &Target, name: &str, call: &Call) -> Answer {
-        call.check_options("PatchOptions")?;
         let config = apply::configuration(target, call)?;
         let repeated = strict::yaml_repeated(&call.body);
         let (writer, force) = (call.writer(true, target.status, self.0.clock.now()), call.forces());
@@ -262,29 +249,6 @@ struct Made {
     found: Vec<String>,
     /// What messages quote of a patch.
     quoted: Option<String>,
-}
-
-/// A write's body as an object.
-fn read(target: &Target, call: &Call) -> Result<Value, ApiError> {
-    let object = call.json(&target.resource.kind)?;
-    let kind = &target.resource.kind;
-    let bad = |words: String| {
-        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {words}"))
-    };
-    if object.is_null() {
-        return Ok(json!({}));
-    }
-    if !object.is_object() {
-        let found = strict::kind_word(&object);
-        return Err(bad(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value"
-        )));
-    }
-    if target.resource.is_custom() && object["kind"].as_str().unwrap_or_default().is_empty() {
-        let body = String::from_utf8_lossy(&call.body);
-        return Err(bad(format!("Object 'Kind' is missing in '{body}' ({})", shown_start(&call.body))));
-    }
-    Ok(object)
 }
 
 /// What in a write's body stands twice or, where the kind is built in, means nothing.

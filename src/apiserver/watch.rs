@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::render::Rendering;
@@ -46,6 +46,8 @@ struct Watching {
     events: VecDeque<Arc<Event>>,
     follower: Follower,
     ends: Instant,
+    /// Whether an event has been sent, and with it what is told only once.
+    begun: bool,
 }
 
 /// Starts a watch. Errors: the version is no longer in the log.
@@ -61,7 +63,7 @@ pub fn watch(store: &Store, options: WatchOptions) -> Result<impl Stream<Item = 
     };
     let ends = Instant::now() + options.timeout;
     let existing = existing.into_iter();
-    let watching = Watching { options, existing, initial_end, events: VecDeque::new(), follower, ends };
+    let watching = Watching { options, existing, initial_end, events: VecDeque::new(), follower, ends, begun: false };
     Ok(stream::unfold(watching, |mut watching| async move {
         let line = watching.next().await?;
         Some((line, watching))
@@ -74,8 +76,23 @@ impl Watching {
             && self.options.selector.selects_stored(&self.options.rendering.resource, object)
     }
 
+    /// The line of an object.
+    fn line(&mut self, kind: &str, object: &Object) -> Bytes {
+        let first = !std::mem::replace(&mut self.begun, true);
+        line(kind, &self.options.rendering.event(object, first))
+    }
+
+    fn bookmark(&mut self, version: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": version.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let first = !std::mem::replace(&mut self.begun, true);
+        line("BOOKMARK", self.options.rendering.bookmark(&metadata, first).to_string().as_bytes())
+    }
+
     /// The line that tells an event, if this watch is to see it.
-    fn line_of(&self, event: &Event) -> Option<Bytes> {
+    fn line_of(&mut self, event: &Event) -> Option<Bytes> {
         let before = event.previous.as_ref().is_some_and(|object| self.selects(object));
         let after = event.kind != EventKind::Deleted && self.selects(&event.object);
         let kind = match (before, after) {
@@ -88,26 +105,17 @@ impl Watching {
         if let (EventKind::Modified, "DELETED", Some(previous)) = (event.kind, kind, &event.previous) {
             let mut last = self.options.rendering.value(previous);
             last["metadata"]["resourceVersion"] = json!(event.version().to_string());
-            return Some(line(kind, self.options.rendering.one(&last).to_string().as_bytes()));
+            let first = !std::mem::replace(&mut self.begun, true);
+            return Some(line(kind, &self.options.rendering.event_of(&last, first)));
         }
-        Some(line(kind, &self.options.rendering.text(&event.object)))
-    }
-
-    fn bookmark(&self, version: u64, initial_end: bool) -> Bytes {
-        let resource = &self.options.rendering.resource;
-        let mut metadata = json!({"resourceVersion": version.to_string()});
-        if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let object: Value = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
-        line("BOOKMARK", self.options.rendering.bookmark(object).to_string().as_bytes())
+        Some(self.line(kind, &event.object))
     }
 
     /// `None` ends the watch: time is up, the watcher is too slow, or the store is closed.
     async fn next(&mut self) -> Option<Bytes> {
         while let Some(object) = self.existing.next() {
             if self.selects(&object) {
-                return Some(line("ADDED", &self.options.rendering.text(&object)));
+                return Some(self.line("ADDED", &object));
             }
         }
         if let Some(version) = self.initial_end.take() {

@@ -2,6 +2,8 @@
 //!
 //! The tables follow the published `generated.proto` files. Input is untrusted: lengths, depth and the number
 //! of fields are bounded, and unknown fields are skipped.
+mod fields;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -35,13 +37,22 @@ impl ProtobufError {
 
 /// What a field holds.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Texts,
     Bool,
+    /// Always written by Go, and left out of JSON when false.
+    Flag,
+    /// Always written by Go, and left out of JSON when zero.
     Int,
-    /// `google.protobuf`-like seconds and nanoseconds.
+    /// Written only where it is given, zero included.
+    GivenInt,
+    /// Seconds and nanoseconds, shown in whole seconds.
     Time,
+    /// The same, shown in microseconds.
+    MicroTime,
+    /// JSON within a message of its own.
+    Json,
     Message(&'static [Field]),
     Messages(&'static [Field]),
     TextMap,
@@ -52,130 +63,7 @@ enum Kind {
     Inline(&'static [Field]),
 }
 
-type Field = (u64, &'static str, Kind);
-
-const OWNER: &[Field] = &[
-    (1, "kind", Kind::Text),
-    (3, "name", Kind::Text),
-    (4, "uid", Kind::Text),
-    (5, "apiVersion", Kind::Text),
-    (6, "controller", Kind::Bool),
-    (7, "blockOwnerDeletion", Kind::Bool),
-];
-const META: &[Field] = &[
-    (1, "name", Kind::Text),
-    (2, "generateName", Kind::Text),
-    (3, "namespace", Kind::Text),
-    (5, "uid", Kind::Text),
-    (6, "resourceVersion", Kind::Text),
-    (7, "generation", Kind::Int),
-    (8, "creationTimestamp", Kind::Time),
-    (9, "deletionTimestamp", Kind::Time),
-    (10, "deletionGracePeriodSeconds", Kind::Int),
-    (11, "labels", Kind::TextMap),
-    (12, "annotations", Kind::TextMap),
-    (13, "ownerReferences", Kind::Messages(OWNER)),
-    (14, "finalizers", Kind::Texts),
-];
-const OBJECT_REFERENCE: &[Field] = &[
-    (1, "kind", Kind::Text),
-    (2, "namespace", Kind::Text),
-    (3, "name", Kind::Text),
-    (4, "uid", Kind::Text),
-    (5, "apiVersion", Kind::Text),
-];
-const LOCAL_REFERENCE: &[Field] = &[(1, "name", Kind::Text)];
-const BACKEND_PORT: &[Field] = &[(1, "name", Kind::Text), (2, "number", Kind::Int)];
-const BACKEND_SERVICE: &[Field] = &[(1, "name", Kind::Text), (2, "port", Kind::Message(BACKEND_PORT))];
-const TYPED_REFERENCE: &[Field] = &[(1, "apiGroup", Kind::Text), (2, "kind", Kind::Text), (3, "name", Kind::Text)];
-const INGRESS_BACKEND: &[Field] =
-    &[(3, "resource", Kind::Message(TYPED_REFERENCE)), (4, "service", Kind::Message(BACKEND_SERVICE))];
-const INGRESS_PATH: &[Field] =
-    &[(1, "path", Kind::Text), (2, "backend", Kind::Message(INGRESS_BACKEND)), (3, "pathType", Kind::Text)];
-const INGRESS_HTTP: &[Field] = &[(1, "paths", Kind::Messages(INGRESS_PATH))];
-const INGRESS_RULE_VALUE: &[Field] = &[(1, "http", Kind::Message(INGRESS_HTTP))];
-const INGRESS_RULE: &[Field] = &[(1, "host", Kind::Text), (2, "", Kind::Inline(INGRESS_RULE_VALUE))];
-const INGRESS_TLS: &[Field] = &[(1, "hosts", Kind::Texts), (2, "secretName", Kind::Text)];
-const INGRESS_SPEC: &[Field] = &[
-    (1, "defaultBackend", Kind::Message(INGRESS_BACKEND)),
-    (2, "tls", Kind::Messages(INGRESS_TLS)),
-    (3, "rules", Kind::Messages(INGRESS_RULE)),
-    (4, "ingressClassName", Kind::Text),
-];
-const SERVICE_PORT: &[Field] = &[
-    (1, "name", Kind::Text),
-    (2, "protocol", Kind::Text),
-    (3, "port", Kind::Int),
-    (4, "targetPort", Kind::IntOrText),
-    (5, "nodePort", Kind::Int),
-];
-const SERVICE_SPEC: &[Field] = &[
-    (1, "ports", Kind::Messages(SERVICE_PORT)),
-    (2, "selector", Kind::TextMap),
-    (3, "clusterIP", Kind::Text),
-    (4, "type", Kind::Text),
-    (10, "externalName", Kind::Text),
-];
-const RESOURCE_ATTRIBUTES: &[Field] = &[
-    (1, "namespace", Kind::Text),
-    (2, "verb", Kind::Text),
-    (3, "group", Kind::Text),
-    (4, "version", Kind::Text),
-    (5, "resource", Kind::Text),
-    (6, "subresource", Kind::Text),
-    (7, "name", Kind::Text),
-];
-const OTHER_ATTRIBUTES: &[Field] = &[(1, "path", Kind::Text), (2, "verb", Kind::Text)];
-const ACCESS_SPEC: &[Field] = &[
-    (1, "resourceAttributes", Kind::Message(RESOURCE_ATTRIBUTES)),
-    (2, "nonResourceAttributes", Kind::Message(OTHER_ATTRIBUTES)),
-];
-const PRECONDITIONS: &[Field] = &[(1, "uid", Kind::Text), (2, "resourceVersion", Kind::Text)];
-
-/// The fields of a kind.
-fn fields_of(kind: &str) -> Option<&'static [Field]> {
-    Some(match kind {
-        "Secret" => &[
-            (1, "metadata", Kind::Message(META)),
-            (2, "data", Kind::BytesMap),
-            (3, "type", Kind::Text),
-            (4, "stringData", Kind::TextMap),
-            (5, "immutable", Kind::Bool),
-        ],
-        "ConfigMap" => &[
-            (1, "metadata", Kind::Message(META)),
-            (2, "data", Kind::TextMap),
-            (3, "binaryData", Kind::BytesMap),
-            (4, "immutable", Kind::Bool),
-        ],
-        "Namespace" => &[
-            (1, "metadata", Kind::Message(META)),
-            (2, "spec", Kind::Message(&[(1, "finalizers", Kind::Texts)])),
-            (3, "status", Kind::Message(&[(1, "phase", Kind::Text)])),
-        ],
-        "ServiceAccount" => &[
-            (1, "metadata", Kind::Message(META)),
-            (2, "secrets", Kind::Messages(OBJECT_REFERENCE)),
-            (3, "imagePullSecrets", Kind::Messages(LOCAL_REFERENCE)),
-            (4, "automountServiceAccountToken", Kind::Bool),
-        ],
-        "Service" => &[(1, "metadata", Kind::Message(META)), (2, "spec", Kind::Message(SERVICE_SPEC))],
-        "Ingress" => &[(1, "metadata", Kind::Message(META)), (2, "spec", Kind::Message(INGRESS_SPEC))],
-        "DeleteOptions" => &[
-            (1, "gracePeriodSeconds", Kind::Int),
-            (2, "preconditions", Kind::Message(PRECONDITIONS)),
-            (3, "orphanDependents", Kind::Bool),
-            (4, "propagationPolicy", Kind::Text),
-            (5, "dryRun", Kind::Texts),
-        ],
-        "SelfSubjectReview" => &[(1, "metadata", Kind::Message(META))],
-        "SelfSubjectAccessReview" => &[(1, "metadata", Kind::Message(META)), (2, "spec", Kind::Message(ACCESS_SPEC))],
-        "SelfSubjectRulesReview" => {
-            &[(1, "metadata", Kind::Message(META)), (2, "spec", Kind::Message(&[(1, "namespace", Kind::Text)]))]
-        }
-        _ => return None,
-    })
-}
+pub(super) type Field = (u64, &'static str, Kind);
 
 /// A body as the JSON it stands for.
 pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
@@ -193,7 +81,8 @@ pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
         Ok(())
     })?;
     let kind = types.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let fields = fields_of(&kind).ok_or(ProtobufError::UnknownKind(kind))?;
+    let api_version = types.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let fields = fields::of(api_version, &kind).ok_or(ProtobufError::UnknownKind(kind))?;
     let mut object = reader.message(raw, fields, 0)?;
     object.extend(types);
     Ok(Value::Object(object))
@@ -286,8 +175,9 @@ impl Reader {
             (Kind::Text, Content::Bytes([])) => return Ok(()),
             (Kind::Text, Content::Bytes(bytes)) => Value::String(text(bytes)?),
             (Kind::Bool, Content::Number(number)) => Value::Bool(*number != 0),
-            (Kind::Int, Content::Number(0)) => return Ok(()),
-            (Kind::Int, Content::Number(number)) => json!(*number as i64),
+            (Kind::Flag, Content::Number(0)) | (Kind::Int, Content::Number(0)) => return Ok(()),
+            (Kind::Flag, Content::Number(_)) => Value::Bool(true),
+            (Kind::Int | Kind::GivenInt, Content::Number(number)) => json!(*number as i64),
             (Kind::Texts, Content::Bytes(bytes)) => return push(object, name, Value::String(text(bytes)?)),
             (Kind::Message(known), Content::Bytes(bytes)) => {
                 let inner = self.message(bytes, known, depth + 1)?;
@@ -304,7 +194,8 @@ impl Reader {
                 object.extend(self.message(bytes, known, depth + 1)?);
                 return Ok(());
             }
-            (Kind::Time, Content::Bytes(bytes)) => match self.time(bytes)? {
+            (Kind::Json, Content::Bytes(bytes)) => self.json(bytes)?,
+            (Kind::Time | Kind::MicroTime, Content::Bytes(bytes)) => match self.time(bytes, kind)? {
                 Some(time) => Value::String(time),
                 None => return Ok(()),
             },
@@ -335,18 +226,32 @@ impl Reader {
         Ok((key, value))
     }
 
-    fn time(&mut self, bytes: &[u8]) -> Result<Option<String>, ProtobufError> {
-        let mut seconds = None;
+    fn json(&mut self, bytes: &[u8]) -> Result<Value, ProtobufError> {
+        let mut value = Value::Null;
         self.fields(bytes, |_, number, content| {
-            if let (1, Content::Number(number)) = (number, content) {
-                seconds = Some(number as i64);
+            if let (1, Content::Bytes(bytes)) = (number, content) {
+                value = serde_json::from_slice(bytes).map_err(|_| ProtobufError::Damaged)?;
+            }
+            Ok(())
+        })?;
+        Ok(value)
+    }
+
+    fn time(&mut self, bytes: &[u8], kind: Kind) -> Result<Option<String>, ProtobufError> {
+        let (mut seconds, mut nanoseconds) = (None, 0);
+        self.fields(bytes, |_, number, content| {
+            match (number, content) {
+                (1, Content::Number(number)) => seconds = Some(number as i64),
+                (2, Content::Number(number)) => nanoseconds = i32::try_from(number).unwrap_or(0),
+                _ => {}
             }
             Ok(())
         })?;
         // Go's zero time, or none at all.
         let Some(seconds) = seconds.filter(|seconds| *seconds > 0) else { return Ok(None) };
-        let time = jiff::Timestamp::from_second(seconds).map_err(|_| ProtobufError::Damaged)?;
-        Ok(Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+        let time = jiff::Timestamp::new(seconds, nanoseconds).map_err(|_| ProtobufError::Damaged)?;
+        let form = if matches!(kind, Kind::MicroTime) { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
+        Ok(Some(time.strftime(form).to_string()))
     }
 
     fn int_or_text(&mut self, bytes: &[u8]) -> Result<Value, ProtobufError> {
@@ -402,9 +307,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(raw: Vec<u8>, kind in 0_usize..10) {
+        fn nothing_makes_it_panic(raw: Vec<u8>, kind in 0_usize..14) {
             let kinds = ["Secret", "ConfigMap", "Namespace", "ServiceAccount", "Service", "Ingress", "DeleteOptions",
-                "SelfSubjectReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview"];
+                "SelfSubjectReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview", "Lease", "Event", "IngressClass",
+                "TokenReview"];
             let _ = decode(&raw);
             let _ = decode(&[MAGIC, &raw].concat());
             if raw.len() < 120 {
