@@ -84,7 +84,10 @@ async fn a_flood_of_requests_does_not_hold_up_the_controller() {
             tokio::spawn(async move {
                 let own = format!("/api/v1/namespaces/default/configmaps/flood-{number}?fieldManager=flood&force=true");
                 for count in 0_u64.. {
-                    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"count": count.to_string()}});
+                    let body = json!({
+                        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("flood-{number}")},
+                        "data": {"count": count.to_string()},
+                    });
                     let apply = hyper::Request::patch(&own).header("content-type", "application/apply-patch+yaml");
                     let list = hyper::Request::get("/api/v1/configmaps");
                     for request in [apply.body(body.to_string().into_bytes()), list.body(Vec::new())] {

@@ -250,8 +250,10 @@ async fn everything_is_there_after_a_restart_and_old_watches_list_anew() {
     let portals: Api<ResetPortal> = Api::default_namespaced(server.client("default"));
     let found = portals.get("acme").await.expect("there");
     assert_eq!((found.metadata.uid, found.spec.enabled), (made.metadata.uid, false));
-    let expired = portals.watch(&WatchParams::default(), &since).await.err().map(|e| refusal::<()>(Err(e)));
-    assert_eq!(expired.map(|(code, reason, _)| (code, reason)), Some((410, "Expired".into())));
+    let watch = portals.watch(&WatchParams::default(), &since).await.expect("a watch");
+    let first = watch.boxed().next().await.expect("an event").expect("readable");
+    let kube::api::WatchEvent::Error(status) = first else { panic!("{first:?}") };
+    assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Backup of a running program, and its restoration.
-use kube::api::{Api, DeleteParams, WatchParams};
+use futures_util::StreamExt;
+use kube::api::{Api, DeleteParams, WatchEvent, WatchParams};
 use portalkeeper::api::ResetPortal;
 use portalkeeper::api::clock::SystemClock;
 use portalkeeper::apiserver::ApiServer;
@@ -50,8 +51,9 @@ async fn an_older_backup_comes_back_without_confusing_anybody() {
     assert_eq!(names, ["before"]);
     let now: u64 = portals.list(&Default::default()).await.unwrap().metadata.resource_version.unwrap().parse().unwrap();
     assert!(now > last.parse::<u64>().unwrap());
-    match portals.watch(&WatchParams::default(), &last).await.map(|_| ()) {
-        Err(kube::Error::Api(status)) => assert_eq!((status.code, status.reason.as_str()), (410, "Expired")),
+    let watch = portals.watch(&WatchParams::default(), &last).await.unwrap();
+    match watch.boxed().next().await.unwrap().unwrap() {
+        WatchEvent::Error(status) => assert_eq!((status.code, status.reason.as_str()), (410, "Expired")),
         other => panic!("{other:?}"),
     }
     let store = Store::open(&data.join("portalkeeper.db")).await.unwrap();

@@ -1,6 +1,7 @@
 //! The query parameters of writes: what is not understood is refused, not passed over. Pure.
 use serde_json::{Value, json};
 
+use super::gotext;
 use super::rest::Call;
 use super::schema::Cause;
 use super::status::ApiError;
@@ -137,8 +138,8 @@ fn manager(name: &str, causes: &mut Vec<Cause>) {
     }
     if let Some((at, bad)) = name.char_indices().find(|(_, c)| c.is_control() || (c.is_whitespace() && *c != ' ')) {
         let code = u32::from(bad);
-        let shown = name.replace(bad, &format!("\\x{code:02x}"));
-        let words = format!("Invalid value: \"{shown}\": invalid character U+{code:04X} (at position {at})");
+        let words =
+            format!("Invalid value: {}: invalid character U+{code:04X} (at position {at})", gotext::quoted(name));
         causes.push(cause("FieldValueInvalid", "fieldManager", words));
     }
 }

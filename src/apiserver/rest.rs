@@ -15,7 +15,7 @@ use super::body;
 use super::catalog::{Catalog, EVENTS, Resource};
 use super::checks::{Checks, UnknownFields};
 use super::managers::Writer;
-use super::options::{self, Options, is_true};
+use super::options::{self, Options};
 use super::paging::Pages;
 use super::status::ApiError;
 use super::store::{Change, Key, LogLimits, Store, StoreError};

@@ -29,12 +29,28 @@ pub fn tidy(resource: &Resource, object: &mut Value) -> Result<Vec<String>, Stri
     if definition {
         // Schemas hold defaults and examples in which empty values say something.
         without_empty(&mut known["metadata"]);
+        whole_numbers(&mut known["spec"]);
     } else {
         without_empty(&mut known);
     }
     *object = known;
     put_managed_fields(object, managed);
     Ok(unknown)
+}
+
+/// Bounds of schemas are read as floating point numbers; those that are whole are written as such.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15);
+            if let Some(float) = whole {
+                *value = json!(float as i64);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The metadata alone, whose type is the same everywhere.

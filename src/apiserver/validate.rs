@@ -287,7 +287,7 @@ fn repeated(schema: &Value, value: &Value) -> Vec<Cause> {
             }),
             _ => return,
         };
-        let all: Vec<Value> = value.as_array().into_iter().flatten().map(|item| identity(item)).collect();
+        let all: Vec<Value> = value.as_array().into_iter().flatten().map(identity).collect();
         for (index, one) in all.iter().enumerate() {
             if all[..index].iter().filter(|other| *other == one).count() == 1 {
                 let words = format!("Duplicate value: {one}");
