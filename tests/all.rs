@@ -13,6 +13,7 @@ mod commands;
 mod controller;
 mod crash;
 mod deploy;
+mod fulldisk;
 mod generated;
 mod http;
 mod kubectl;

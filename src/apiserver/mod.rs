@@ -74,12 +74,12 @@ pub use front::FrontLimits;
 pub use rest::ApiServer;
 
 /// Kubernetes version whose behaviour is offered.
-pub const VERSION: &str = "v1.33.0";
+pub const VERSION: &str = "v1.36.0";
 
 /// What `GET /version` answers.
 fn version_info() -> serde_json::Value {
     serde_json::json!({
-        "major": "1", "minor": "33", "gitVersion": format!("{VERSION}+portalkeeper"), "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": "36", "gitVersion": format!("{VERSION}+portalkeeper"), "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
     })
 }
