@@ -29,13 +29,34 @@ pub struct ClientOptions {
     pub max_body: usize,
     /// Connect here, whatever DNS says. The port of `base` must be the same.
     pub pin: Option<SocketAddr>,
+    /// Keep idle connections for the next call. `false` for systems that drop them after each write.
+    pub pooled: bool,
+    /// Verify the certificate of an https address.
+    pub verify_tls: bool,
 }
 
 impl ClientOptions {
-    /// Ten seconds, 1 MiB, no headers, addresses from DNS.
+    /// Ten seconds, 1 MiB, no headers, addresses from DNS, pooled connections, verified certificates.
     pub fn new(system: &'static str, base: Url) -> Self {
-        Self { system, base, headers: Vec::new(), timeout: Duration::from_secs(10), max_body: 1 << 20, pin: None }
+        Self {
+            system,
+            base,
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            max_body: 1 << 20,
+            pin: None,
+            pooled: true,
+            verify_tls: true,
+        }
     }
+}
+
+/// A file of a form, sent with its field's name as the file name.
+#[derive(Debug, Clone)]
+pub struct FormFile {
+    pub field: &'static str,
+    /// Its content may be a private key.
+    pub content: Secret,
 }
 
 struct Inner {
@@ -72,6 +93,12 @@ impl Client {
         if let (Some(pin), Some(host)) = (options.pin, options.base.host_str()) {
             builder = builder.resolve(host, pin);
         }
+        if !options.pooled {
+            builder = builder.pool_max_idle_per_host(0);
+        }
+        if !options.verify_tls {
+            builder = builder.danger_accept_invalid_certs(true);
+        }
         let http = builder.build().map_err(|error| bad(error.to_string()))?;
         Ok(Self(Arc::new(Inner { options, http })))
     }
@@ -105,9 +132,15 @@ impl Client {
             address,
             query: Vec::new(),
             headers: Vec::new(),
-            body: None,
+            body: Body::Empty,
         }
     }
+}
+
+enum Body {
+    Empty,
+    Json(Value),
+    Form(Vec<FormFile>),
 }
 
 /// The address without user information and query.
@@ -126,7 +159,7 @@ pub struct Request {
     address: String,
     query: Vec<(String, String)>,
     headers: Vec<(String, String)>,
-    body: Option<Value>,
+    body: Body,
     repeat: bool,
 }
 
@@ -136,7 +169,12 @@ impl Request {
         self
     }
     pub fn json(mut self, body: &Value) -> Self {
-        self.body = Some(body.clone());
+        self.body = Body::Json(body.clone());
+        self
+    }
+    /// Sends the files as `multipart/form-data`.
+    pub fn form(mut self, files: &[FormFile]) -> Self {
+        self.body = Body::Form(files.to_vec());
         self
     }
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -190,9 +228,17 @@ impl Request {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        if let Some(body) = &self.body {
-            request = request.json(body);
-        }
+        request = match &self.body {
+            Body::Empty => request,
+            Body::Json(body) => request.json(body),
+            Body::Form(files) => {
+                let form = files.iter().fold(reqwest::multipart::Form::new(), |form, file| {
+                    let part = reqwest::multipart::Part::text(file.content.expose().to_owned());
+                    form.part(file.field, part.file_name(format!("{}.pem", file.field)))
+                });
+                request.multipart(form)
+            }
+        };
         let mut answer = request.send().await.map_err(|error| self.failure(&error))?;
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();

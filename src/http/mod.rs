@@ -6,7 +6,7 @@ mod retry;
 pub mod serve;
 pub mod shutdown;
 
-pub use client::{Client, ClientOptions, Request, Response, path_segment};
+pub use client::{Client, ClientOptions, FormFile, Request, Response, path_segment};
 pub use error::HttpError;
 
 /// Makes ring the process's TLS provider. May be called any number of times.
