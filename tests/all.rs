@@ -20,6 +20,7 @@ mod kubectl;
 mod mail;
 mod mailbox;
 mod manifests;
+mod npm;
 mod parity;
 mod parsers;
 mod peers;

@@ -8,6 +8,8 @@ pub mod conformance;
 pub mod error;
 pub mod manual;
 pub mod memory;
+pub mod npm;
+pub mod origin_ca;
 pub mod worker;
 
 use std::time::Duration;

@@ -47,6 +47,8 @@ impl Want {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Programmed {
     pub resources: Vec<MadeResource>,
+    /// The certificate that they answer with, in words, where the system sees to certificates.
+    pub certificate: Option<String>,
     /// What was written now, in words.
     pub changes: Vec<String>,
     /// What would be written, in words (`Want::Observe` only).
@@ -64,6 +66,7 @@ struct Job {
 struct Verified {
     intent: Intent,
     resources: Vec<MadeResource>,
+    certificate: Option<String>,
     at: Timestamp,
 }
 
@@ -153,8 +156,11 @@ fn remembered(memo: &Memo, job: &Job, drift: SignedDuration, now: Timestamp) -> 
     let memo = lock(memo);
     let verified = memo.get(&job.portal)?;
     let fresh = now.duration_since(verified.at) < drift && now >= verified.at;
-    (fresh && former.is_empty() && verified.intent == *intent)
-        .then(|| Programmed { resources: verified.resources.clone(), ..Programmed::default() })
+    (fresh && former.is_empty() && verified.intent == *intent).then(|| Programmed {
+        resources: verified.resources.clone(),
+        certificate: verified.certificate.clone(),
+        ..Programmed::default()
+    })
 }
 
 async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &dyn Clock) {
@@ -195,8 +201,9 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
         let result = settle(backend, &job, &plan, &outcomes, &pending, &observed);
         match (&job.want, &result) {
             (Want::Present { intent, .. }, Ok(programmed)) => {
-                let (intent, resources) = (intent.clone(), programmed.resources.clone());
-                lock(memo).insert(job.portal.clone(), Verified { intent, resources, at: clock.now() });
+                let Programmed { resources, certificate, .. } = programmed.clone();
+                let verified = Verified { intent: intent.clone(), resources, certificate, at: clock.now() };
+                lock(memo).insert(job.portal.clone(), verified);
             }
             _ => {
                 lock(memo).remove(&job.portal);
@@ -274,8 +281,15 @@ fn settle<B: Backend>(
             .collect(),
         Want::Absent { .. } | Want::Released { .. } => Vec::new(),
     };
-    let pending = pending.iter().filter(|change| *change.portal() == job.portal).map(Change::describe).collect();
-    Ok(Programmed { resources, changes: words, pending })
+    let pending: Vec<String> =
+        pending.iter().filter(|change| *change.portal() == job.portal).map(Change::describe).collect();
+    let certificate = match &job.want {
+        Want::Present { intent, .. } | Want::Observe { intent, .. } if pending.is_empty() => {
+            backend.desired(intent).iter().find_map(Item::certificate)
+        }
+        _ => None,
+    };
+    Ok(Programmed { resources, certificate, changes: words, pending })
 }
 
 fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {

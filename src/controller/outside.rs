@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::runtime::ClassRuntime;
 use super::validate::{Mode, ValidPortal};
 use crate::api::HostName;
-use crate::api::condition::{DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
+use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::MadeResource;
 use crate::backends::{BackendError, Programmed, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
@@ -52,6 +52,10 @@ impl Outside {
                     Finding::new(type_, Truth::False, "ChangePending", message)
                 } else {
                     let names: Vec<&str> = done.resources.iter().map(|r| r.name.as_str()).collect();
+                    if let Some(certificate) = &done.certificate {
+                        let message = format!("{} is served {certificate}", names.join(", "));
+                        self.findings.push(Finding::new(CERTIFICATE_ISSUED, Truth::True, "Issued", message));
+                    }
                     let verb = if observing { "is as wanted" } else { "is in place" };
                     let message = format!("{} {verb} in {}", names.join(", "), worker.instance());
                     Finding::new(type_, Truth::True, "Programmed", message)
@@ -63,7 +67,13 @@ impl Outside {
             }
             Err(error) => {
                 self.wait = self.wait.max(error.retry_after);
-                self.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message));
+                let mut finding = Finding::new(type_, Truth::False, error.reason(), error.message);
+                if type_ == ROUTE_PROGRAMMED && finding.reason.starts_with("Certificate") {
+                    self.findings.push(Finding { type_: CERTIFICATE_ISSUED, ..finding.clone() });
+                    finding.reason = "CertificateMissing".to_owned();
+                    finding.message = "the route waits for its certificate".to_owned();
+                }
+                self.findings.push(finding);
             }
         }
     }

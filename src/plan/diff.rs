@@ -22,6 +22,10 @@ pub trait Item: Clone + Debug + PartialEq + Send + Sync + 'static {
     fn satisfies(&self, desired: &Self) -> bool;
     /// Type and content for people, without secrets: `A record 192.0.2.1`.
     fn describe(&self) -> String;
+    /// The certificate that comes with it, in words, where the system sees to certificates.
+    fn certificate(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An observed item, with the id the outside system gave it.
@@ -97,6 +101,23 @@ impl<I: Item> Change<I> {
             | Self::Adopt { portal, .. }
             | Self::Delete { portal, .. }
             | Self::Release { portal, .. } => portal,
+        }
+    }
+    /// The mark of the portal.
+    pub fn mark(&self) -> &Mark {
+        match self {
+            Self::Create { mark, .. }
+            | Self::Update { mark, .. }
+            | Self::Adopt { mark, .. }
+            | Self::Delete { mark, .. }
+            | Self::Release { mark, .. } => mark,
+        }
+    }
+    /// The key of the thing that it changes.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Create { item, .. } | Self::Delete { item, .. } | Self::Release { item, .. } => item.key(),
+            Self::Update { to, .. } | Self::Adopt { to, .. } => to.key(),
         }
     }
     /// The change in words.

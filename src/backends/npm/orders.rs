@@ -1,0 +1,231 @@
+//! Getting certificates: one order at a time at Let's Encrypt through NPM, uploads, and taking away what is no
+//! longer used.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::certificate::{self, Certificate, LetsEncrypt};
+use super::client::{Api, Call, FAILED, GONE, odd};
+use crate::api::HostName;
+use crate::api::clock::Clock;
+use crate::backends::origin_ca::Signed;
+use crate::backends::{BackendError, ErrorClass};
+use crate::config::Secret;
+use crate::http::FormFile;
+use crate::http::double::lock;
+use crate::plan::Mark;
+
+/// A portal whose order runs, or waits for its turn, is looked at again after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Seconds before another order after one whose end was not seen.
+const UNSEEN_PAUSE: i64 = 900;
+
+/// An order that came to nothing. Time is measured from then, and a clock that went back does not extend it.
+struct Failure {
+    error: BackendError,
+    at: Timestamp,
+    pause: SignedDuration,
+}
+
+type Running = JoinHandle<Result<u64, (BackendError, i64)>>;
+
+/// The orders of one instance.
+#[derive(Default)]
+pub struct Orders {
+    failures: Mutex<HashMap<HostName, Failure>>,
+    /// Hosts for which this process ordered, or may have: no order is made where there is a certificate already, so
+    /// the one that is found later is ours. Those of Let's Encrypt can carry no mark.
+    made: Mutex<BTreeMap<String, Mark>>,
+    /// Signed by the Origin CA and not uploaded yet, by the name they are to be kept under.
+    signed: Mutex<HashMap<String, Signed>>,
+    running: tokio::sync::Mutex<Option<(HostName, Running)>>,
+}
+
+/// Answer for a portal whose certificate is not there yet.
+pub fn pending(message: String) -> BackendError {
+    let mut error = BackendError::new(ErrorClass::Unavailable, "CertificatePending", message);
+    error.retry_after = Some(LOOK_AGAIN);
+    error
+}
+
+impl Orders {
+    /// Whose certificate for the host this is, where this process ordered it.
+    pub fn made(&self, host: &str) -> Option<Mark> {
+        lock(&self.made).get(host).cloned()
+    }
+    pub fn remember(&self, host: &str, mark: &Mark) {
+        lock(&self.made).insert(host.to_owned(), mark.clone());
+    }
+    pub fn forget(&self, host: &str) {
+        lock(&self.made).remove(host);
+    }
+
+    pub fn signed(&self, name: &str) -> Option<Signed> {
+        lock(&self.signed).get(name).cloned()
+    }
+    pub fn keep(&self, name: &str, signed: Signed) -> Signed {
+        lock(&self.signed).insert(name.to_owned(), signed.clone());
+        signed
+    }
+    pub fn uploaded(&self, name: &str) {
+        lock(&self.signed).remove(name);
+    }
+
+    /// Whether an order for this host may be made now; if not, what its portal is told.
+    pub async fn ready(&self, host: &HostName, clock: &dyn Clock) -> Result<(), BackendError> {
+        let mut running = self.running.lock().await;
+        if let Some((other, task)) = running.as_ref() {
+            if !task.is_finished() {
+                return Err(pending(format!(
+                    "{host} waits for its certificate: NPM is still ordering one for {other}"
+                )));
+            }
+            if let Some((host, task)) = running.take() {
+                let _ = self.settle(&host, task.await, clock.now());
+            }
+        }
+        let mut failures = lock(&self.failures);
+        let Some(failure) = failures.get(host) else { return Ok(()) };
+        let passed = clock.now().duration_since(failure.at);
+        if passed.is_negative() || passed >= failure.pause {
+            failures.remove(host);
+            return Ok(());
+        }
+        let mut error = failure.error.clone();
+        error.retry_after = Duration::try_from(failure.pause - passed).ok();
+        Err(error)
+    }
+
+    fn settle(
+        &self,
+        host: &HostName,
+        ended: Result<Result<u64, (BackendError, i64)>, tokio::task::JoinError>,
+        at: Timestamp,
+    ) -> Result<u64, BackendError> {
+        let (mut error, pause) = match ended {
+            Ok(Ok(id)) => {
+                lock(&self.failures).remove(host);
+                return Ok(id);
+            }
+            Ok(Err(failed)) => failed,
+            Err(error) => {
+                (odd(&format!("was asked for a certificate and the call ended badly: {error}")), UNSEEN_PAUSE)
+            }
+        };
+        if error.class != ErrorClass::OutcomeUnknown {
+            self.forget(host.as_str());
+        }
+        let pause = SignedDuration::from_secs(pause);
+        lock(&self.failures).insert(host.clone(), Failure { error: error.clone(), at, pause });
+        if pause.is_positive() {
+            error.retry_after = Duration::try_from(pause).ok();
+        }
+        Err(error)
+    }
+
+    /// Orders at Let's Encrypt. NPM does not stop an order when its caller stops waiting, so one that takes longer
+    /// than `patience` goes on beside the loop, and nothing else is ordered until it ends.
+    pub async fn place(
+        &self,
+        api: &Arc<Api>,
+        settings: &LetsEncrypt,
+        host: &HostName,
+        mark: &Mark,
+        patience: Duration,
+        clock: &dyn Clock,
+    ) -> Result<u64, BackendError> {
+        let body = certificate::order(settings, host, api.version().await?);
+        self.remember(host.as_str(), mark);
+        let (caller, name) = (Arc::clone(api), host.clone());
+        let mut task = tokio::spawn(async move {
+            let call = Call::post("/nginx/certificates").json(body).slow();
+            let answer = caller.call(&call).await.map_err(|error| of_order(&name, error))?;
+            answer["id"].as_u64().ok_or_else(|| (odd("gave a certificate without an id"), UNSEEN_PAUSE))
+        });
+        match tokio::time::timeout(patience, &mut task).await {
+            Ok(ended) => self.settle(host, ended, clock.now()),
+            Err(_) => {
+                *self.running.lock().await = Some((host.clone(), task));
+                Err(pending(format!("NPM has been ordering a certificate for {host} for {} s", patience.as_secs())))
+            }
+        }
+    }
+}
+
+/// What an order's failure says, and seconds before another.
+fn of_order(host: &HostName, error: BackendError) -> (BackendError, i64) {
+    if error.reason == FAILED {
+        let trace = error.message.split_once('\n').map_or("", |(_, trace)| trace);
+        let (reason, pause, words) = certificate::failure(trace);
+        let message = format!("Let's Encrypt gave no certificate for {host}: {words}");
+        return (BackendError::new(ErrorClass::Unavailable, reason, message), pause);
+    }
+    if error.class == ErrorClass::OutcomeUnknown {
+        let message =
+            format!("it is not known what became of the certificate for {host}: {}; NPM's log tells", error.message);
+        return (BackendError::new(ErrorClass::OutcomeUnknown, "CertificateOutcomeUnknown", message), UNSEEN_PAUSE);
+    }
+    (error, 0)
+}
+
+impl Api {
+    /// Every certificate that the user may see.
+    pub async fn certificates(&self, now: Timestamp) -> Result<Vec<Certificate>, BackendError> {
+        let listed = self.call(&Call::get("/nginx/certificates")).await?;
+        let entries = listed.as_array().ok_or_else(|| odd("sent something else than a list of certificates"))?;
+        let parsed = entries.iter().map(|value| Certificate::parse(value, now));
+        parsed.collect::<Option<_>>().ok_or_else(|| odd("sent a certificate without id, name or dates"))
+    }
+
+    /// Uploads a signed certificate under our name, into the one of this id where there is one. Nginx takes it up
+    /// with the next write of its host.
+    pub async fn upload(&self, existing: Option<u64>, name: &str, signed: Signed) -> Result<u64, BackendError> {
+        let id = match existing {
+            Some(id) => id,
+            None => {
+                let body = json!({"provider": "other", "nice_name": name});
+                let made = self.call(&Call::post("/nginx/certificates").json(body)).await?;
+                made["id"].as_u64().ok_or_else(|| odd("made a certificate without an id"))?
+            }
+        };
+        let file = |field, content: Secret| FormFile { field, content };
+        let files = vec![file("certificate", signed.certificate), file("certificate_key", signed.key)];
+        self.call(&Call::post(format!("/nginx/certificates/{id}/upload")).form(files)).await?;
+        Ok(id)
+    }
+
+    /// Deletes a certificate of ours that nothing uses: deleting one in use can keep nginx from starting again.
+    /// One that is used, gone or for something else by now is left alone.
+    pub async fn discard(
+        &self,
+        id: u64,
+        ours: impl Fn(&Certificate) -> bool,
+        now: Timestamp,
+    ) -> Result<(), BackendError> {
+        let path = format!("/nginx/certificates/{id}");
+        let users = Call::get(path.as_str()).query(&[("expand", "proxy_hosts,redirection_hosts,dead_hosts,streams")]);
+        let found = match self.call(&users).await {
+            Ok(found) => found,
+            Err(error) if error.reason == GONE => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let used = ["proxy_hosts", "redirection_hosts", "dead_hosts", "streams"]
+            .iter()
+            .any(|kind| found[kind].as_array().is_none_or(|users| !users.is_empty()));
+        let certificate = Certificate::parse(&found, now).ok_or_else(|| odd("sent a certificate without dates"))?;
+        if used || !ours(&certificate) {
+            return Ok(());
+        }
+        match self.call(&Call::delete(path)).await {
+            Ok(Value::Bool(true)) => {}
+            Ok(_) => return Err(odd("did not say that it deleted a certificate")),
+            Err(error) if error.reason == GONE => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
