@@ -90,8 +90,10 @@ pub struct CloudflareSettings {
 /// Exactly one proxy.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("(has(self.caddy) ? 1 : 0) + (has(self.manual) ? 1 : 0) == 1", "exactly one proxy is needed: caddy or manual"))]
+#[x_kube(validation = ("(has(self.npm) ? 1 : 0) + (has(self.caddy) ? 1 : 0) + (has(self.manual) ? 1 : 0) == 1", "exactly one proxy is needed: npm, caddy or manual"))]
 pub struct ProxySettings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub npm: Option<NpmSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caddy: Option<CaddySettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +118,133 @@ pub struct CaddySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub listen: Option<String>,
+}
+
+/// Nginx Proxy Manager, 2.12 and newer, by its API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NpmSettings {
+    /// Address of the admin pages, `http://127.0.0.1:81`.
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub api_url: String,
+    /// Login of a user without second factor that may manage proxy hosts and certificates. Absent only in the class
+    /// `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_secret_ref: Option<SecretKeyRef>,
+    /// Password of that user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
+    /// Name or address under which NPM finds the pages.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])$"))]
+    pub forward_host: String,
+    #[serde(default = "pages_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub forward_port: u16,
+    /// How NPM speaks to the pages.
+    #[serde(default)]
+    pub forward_scheme: ForwardScheme,
+    /// Sends visitors who came by http to https, where there is a certificate.
+    #[serde(default = "yes")]
+    pub force_https: bool,
+    /// `false` takes any certificate of NPM's own API.
+    #[serde(default = "yes")]
+    pub verify_tls: bool,
+    /// Where the hosts' certificates come from; Let's Encrypt where nothing is said.
+    #[serde(default)]
+    pub certificate: NpmCertificate,
+}
+
+fn pages_port() -> u16 {
+    5000
+}
+
+/// Scheme of the way from the proxy to the pages.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardScheme {
+    #[default]
+    Http,
+    Https,
+}
+
+impl ForwardScheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// At most one source of certificates.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("(has(self.letsEncrypt) ? 1 : 0) + (has(self.originCa) ? 1 : 0) + (has(self.existing) ? 1 : 0) + (has(self.none) ? 1 : 0) <= 1", "at most one of letsEncrypt, originCa, existing and none"))]
+pub struct NpmCertificate {
+    /// NPM orders one per host, by a DNS challenge at Cloudflare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lets_encrypt: Option<LetsEncryptSettings>,
+    /// One per host of Cloudflare's Origin CA, which only Cloudflare's edge trusts; made with the class's Cloudflare
+    /// token, which needs Zone, SSL and Certificates, Edit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_ca: Option<OriginCaSettings>,
+    /// One that is in NPM already, such as a wildcard; it is never changed or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingCertificate>,
+    /// Plain http: TLS ends before NPM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<NoCertificate>,
+}
+
+impl NpmCertificate {
+    /// Whether NPM orders at Let's Encrypt, which it also does where nothing is said.
+    pub fn orders(&self) -> bool {
+        self.origin_ca.is_none() && self.existing.is_none() && self.none.is_none()
+    }
+}
+
+/// Let's Encrypt through NPM.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LetsEncryptSettings {
+    /// Contact address for NPM 2.12, which later versions take from their own user. Without it, NPM's login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 320))]
+    pub email: Option<String>,
+    /// Cloudflare token with DNS Edit for the challenge, which NPM keeps for renewals. Without it, the class's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_token_secret_ref: Option<SecretKeyRef>,
+    /// How long NPM lets the challenge's record spread, in seconds.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 0, max = 600))]
+    pub propagation_seconds: u32,
+}
+
+impl Default for LetsEncryptSettings {
+    fn default() -> Self {
+        Self { email: None, dns_token_secret_ref: None, propagation_seconds: thirty() }
+    }
+}
+
+/// Cloudflare's Origin CA.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct OriginCaSettings {}
+
+/// No certificate.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct NoCertificate {}
+
+/// A certificate of NPM by its id, or by its name where only one has it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.id) != has(self.name)", "give either id or name"))]
+pub struct ExistingCertificate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub id: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub name: Option<String>,
 }
 
 /// Routes made by hand.
@@ -298,7 +427,11 @@ pub struct PortalClassStatus {
 impl PortalClassSpec {
     /// Name of the proxy backend, as `REVERSE_PROXY_BACKEND` spells it.
     pub fn backend_name(&self) -> &'static str {
-        if self.proxy.caddy.is_some() { "caddy" } else { "manual" }
+        match &self.proxy {
+            ProxySettings { npm: Some(_), .. } => "npm",
+            ProxySettings { caddy: Some(_), .. } => "caddy",
+            _ => "manual",
+        }
     }
     /// `https://host`, with the port where it is not the scheme's own.
     pub fn public_url(&self, host: &super::HostName) -> String {

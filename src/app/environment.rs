@@ -1,10 +1,11 @@
 //! From the environment's plain values to a class.
 use crate::api::class::{
-    CaddySettings, CloudflareSettings, MailboxSettings, ManualSettings, MxrouteSettings, PortalClassSpec,
-    ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings,
+    CaddySettings, CloudflareSettings, ExistingCertificate, LetsEncryptSettings, MailboxSettings, ManualSettings,
+    MxrouteSettings, NpmCertificate, NpmSettings, PortalClassSpec, ProbeSettings, ProxySettings, ResetSettings,
+    SmtpEncryption, SmtpSettings,
 };
 use crate::api::{HostName, MailAddress};
-use crate::config::environment::{ClassVariables, ProxyVariables};
+use crate::config::environment::{ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
 use crate::config::{ConfigError, Environment};
 use crate::controller::{EnvironmentClass, EnvironmentSecrets};
 
@@ -12,6 +13,11 @@ use crate::controller::{EnvironmentClass, EnvironmentSecrets};
 pub fn class(variables: &ClassVariables) -> EnvironmentClass {
     let mut secrets = EnvironmentSecrets::default();
     let proxy = match &variables.proxy {
+        ProxyVariables::Npm(npm) => {
+            secrets.npm_identity = Some(npm.identity.clone());
+            secrets.npm_password = Some(npm.secret.clone());
+            ProxySettings { npm: Some(npm_settings(npm)), caddy: None, manual: None }
+        }
         ProxyVariables::Caddy { admin_url, origin, admin_token } => {
             secrets.caddy_admin_token.clone_from(admin_token);
             let caddy = CaddySettings {
@@ -20,10 +26,10 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
                 admin_token_secret_ref: None,
                 listen: None,
             };
-            ProxySettings { caddy: Some(caddy), manual: None }
+            ProxySettings { npm: None, caddy: Some(caddy), manual: None }
         }
         ProxyVariables::Manual { origin } => {
-            ProxySettings { caddy: None, manual: Some(ManualSettings { origin: origin.clone() }) }
+            ProxySettings { npm: None, caddy: None, manual: Some(ManualSettings { origin: origin.clone() }) }
         }
     };
     let cloudflare = variables.cloudflare.as_ref().map(|cloudflare| {
@@ -74,6 +80,35 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
         probe: ProbeSettings::default(),
     };
     EnvironmentClass { spec, secrets }
+}
+
+fn npm_settings(npm: &NpmVariables) -> NpmSettings {
+    let mut certificate = NpmCertificate::default();
+    match &npm.certificate {
+        NpmCertificateVariable::LetsEncrypt => {
+            let settings = LetsEncryptSettings { email: npm.email.clone(), ..LetsEncryptSettings::default() };
+            certificate.lets_encrypt = Some(settings);
+        }
+        NpmCertificateVariable::OriginCa => certificate.origin_ca = Some(Default::default()),
+        NpmCertificateVariable::None => certificate.none = Some(Default::default()),
+        NpmCertificateVariable::Id(id) => {
+            certificate.existing = Some(ExistingCertificate { id: Some(*id), name: None })
+        }
+        NpmCertificateVariable::Name(name) => {
+            certificate.existing = Some(ExistingCertificate { id: None, name: Some(name.clone()) });
+        }
+    }
+    NpmSettings {
+        api_url: trimmed(&npm.api_url),
+        identity_secret_ref: None,
+        password_secret_ref: None,
+        forward_host: npm.forward_host.clone(),
+        forward_port: npm.forward_port,
+        forward_scheme: Default::default(),
+        force_https: true,
+        verify_tls: npm.verify_tls,
+        certificate,
+    }
 }
 
 /// Host names and addresses that are none, told like any other wrong value.

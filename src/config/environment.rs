@@ -48,7 +48,7 @@ pub const VARIABLES: &[Variable] = &[
     class(
         "REVERSE_PROXY_BACKEND",
         "npm",
-        "Proxy that gets the routes: `caddy` or `manual` (others are refused until they are built).",
+        "Proxy that gets the routes: `npm`, `caddy` or `manual` (others are refused until they are built).",
     ),
     class("RESET_PORTAL_CNAME_TARGET", "", "Public host that the portals' CNAMEs point to."),
     class("CF_API_TOKEN", "", "Cloudflare API token with Zone Read and DNS Edit. Also as `CF_API_TOKEN_FILE`."),
@@ -57,7 +57,19 @@ pub const VARIABLES: &[Variable] = &[
     class(
         "CF_ORIGIN_CA_KEY",
         "",
-        "Accepted and not used: Cloudflare's Origin CA service keys stopped working in autumn 2026.",
+        "Cloudflare's Origin CA service keys stopped working in autumn 2026, so the key is not used. With `npm` it still asks for Origin CA certificates, which are made with `CF_API_TOKEN`.",
+    ),
+    class("NPM_API_URL", "", "Admin address of Nginx Proxy Manager, like `http://127.0.0.1:81`."),
+    class("NPM_IDENTITY", "", "Login of an NPM user that may manage proxy hosts and certificates."),
+    class("NPM_SECRET", "", "Password of that user. Also as `NPM_SECRET_FILE`."),
+    class("NPM_FORWARD_HOST", "", "Name or address under which NPM finds this program."),
+    class("NPM_FORWARD_PORT", "5000", "Port of it."),
+    class("NPM_TLS_VERIFY", "true", "`false` takes any certificate of NPM's own API."),
+    class("NPM_LETSENCRYPT_EMAIL", "NPM_IDENTITY", "Contact of certificate orders, for NPM 2.12."),
+    class(
+        "NPM_CERTIFICATE",
+        "letsencrypt, or origin_ca where CF_ORIGIN_CA_KEY is set",
+        "Where NPM's hosts get certificates: `letsencrypt` (DNS challenge at Cloudflare), `origin_ca`, `none`, or the id or name of one that is in NPM already.",
     ),
     class("CADDY_ADMIN_URL", "", "Caddy's admin API, like `http://127.0.0.1:2019`."),
     class("CADDY_ORIGIN", "", "Where Caddy finds this program, like `127.0.0.1:5000`."),
@@ -84,29 +96,41 @@ pub const VARIABLES: &[Variable] = &[
 ];
 
 /// Backends that the manual names and that are not built yet.
-const NOT_YET: [&str; 4] = ["npm", "cloudflare_tunnel", "traefik", "ingress"];
+const NOT_YET: [&str; 3] = ["cloudflare_tunnel", "traefik", "ingress"];
 
 /// Variables of those backends. Whoever sets one means the class, and hears that it cannot be had yet.
-const VARIABLES_NOT_YET: [&str; 12] = [
-    "NPM_API_URL",
-    "NPM_IDENTITY",
-    "NPM_SECRET",
-    "NPM_FORWARD_HOST",
-    "NPM_FORWARD_PORT",
-    "NPM_TLS_VERIFY",
-    "NPM_LETSENCRYPT_EMAIL",
-    "CF_TUNNEL_ID",
-    "CF_TUNNEL_ORIGIN",
-    "TRAEFIK_DYNAMIC_DIR",
-    "TRAEFIK_ORIGIN_URL",
-    "TRAEFIK_CERT_RESOLVER",
-];
+const VARIABLES_NOT_YET: [&str; 5] =
+    ["CF_TUNNEL_ID", "CF_TUNNEL_ORIGIN", "TRAEFIK_DYNAMIC_DIR", "TRAEFIK_ORIGIN_URL", "TRAEFIK_CERT_RESOLVER"];
 
 /// A proxy by the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyVariables {
+    Npm(NpmVariables),
     Caddy { admin_url: Url, origin: String, admin_token: Option<Secret> },
     Manual { origin: String },
+}
+
+/// Nginx Proxy Manager by the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NpmVariables {
+    pub api_url: Url,
+    pub identity: Secret,
+    pub secret: Secret,
+    pub forward_host: String,
+    pub forward_port: u16,
+    pub verify_tls: bool,
+    pub email: Option<String>,
+    pub certificate: NpmCertificateVariable,
+}
+
+/// What `NPM_CERTIFICATE` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NpmCertificateVariable {
+    LetsEncrypt,
+    OriginCa,
+    None,
+    Id(u32),
+    Name(String),
 }
 
 /// Cloudflare by the environment.
@@ -250,6 +274,7 @@ impl Reader<'_> {
         }
         let backend = self.text("REVERSE_PROXY_BACKEND");
         let proxy = match backend.as_deref() {
+            None | Some("npm") => self.npm().map(ProxyVariables::Npm),
             Some("caddy") => {
                 let admin_url = self.url("CADDY_ADMIN_URL");
                 if admin_url.is_none() && self.text("CADDY_ADMIN_URL").is_none() {
@@ -274,7 +299,7 @@ impl Reader<'_> {
                 Some(ProxyVariables::Manual { origin })
             }
             Some(other) if NOT_YET.contains(&other) => {
-                let why = format!("the backend {other} is not built yet; allowed are caddy and manual");
+                let why = format!("the backend {other} is not built yet; allowed are npm, caddy and manual");
                 self.errors.push(ConfigError::Unusable { name: "REVERSE_PROXY_BACKEND", why });
                 None
             }
@@ -283,16 +308,12 @@ impl Reader<'_> {
                 self.invalid(
                     "REVERSE_PROXY_BACKEND",
                     &other,
-                    "allowed are caddy and manual (later: npm, cloudflare_tunnel, traefik, ingress)",
+                    "allowed are npm, caddy and manual (later: cloudflare_tunnel, traefik, ingress)",
                 );
                 None
             }
-            None => {
-                let why = "which means npm, and the backend npm is not built yet; allowed are caddy and manual";
-                self.missing("REVERSE_PROXY_BACKEND", why)
-            }
         };
-        let automatic = matches!(proxy, Some(ProxyVariables::Caddy { .. }));
+        let automatic = matches!(proxy, Some(ProxyVariables::Caddy { .. } | ProxyVariables::Npm(_)));
         let account_id = self.text("CF_ACCOUNT_ID");
         let api_url = self.url("CF_API_URL");
         // In manual mode nothing is automatic, whatever else is set.
@@ -318,6 +339,42 @@ impl Reader<'_> {
         let smtp = self.smtp().filter(|_| resets);
         let mailbox = self.mailbox().filter(|_| resets);
         Some(ClassVariables { proxy: proxy?, cloudflare, cname_target, smtp, mailbox })
+    }
+
+    fn npm(&mut self) -> Option<NpmVariables> {
+        const WHY: &str = "REVERSE_PROXY_BACKEND=npm, which is also the default, needs";
+        let api_url = self.url("NPM_API_URL");
+        let identity = self.text("NPM_IDENTITY").map(Secret::new);
+        let secret = self.secret("NPM_SECRET");
+        let forward_host = self.text("NPM_FORWARD_HOST");
+        for (there, name, what) in [
+            (self.text("NPM_API_URL").is_some(), "NPM_API_URL", "NPM's admin address, like http://127.0.0.1:81"),
+            (identity.is_some(), "NPM_IDENTITY", "the login of an NPM user"),
+            (secret.is_some(), "NPM_SECRET", "the password of that user"),
+            (forward_host.is_some(), "NPM_FORWARD_HOST", "the address under which NPM finds this program"),
+        ] {
+            if !there {
+                self.missing::<()>(name, format!("{WHY} {what}"));
+            }
+        }
+        let port = self.number("NPM_FORWARD_PORT", "allowed is a port, 1 to 65535", |port: &u16| *port > 0);
+        let verify_tls = self.flag("NPM_TLS_VERIFY").unwrap_or(true);
+        let email = self.text("NPM_LETSENCRYPT_EMAIL");
+        let origin_ca = self.text("CF_ORIGIN_CA_KEY").is_some();
+        let certificate = match self.text("NPM_CERTIFICATE") {
+            None if origin_ca => NpmCertificateVariable::OriginCa,
+            None => NpmCertificateVariable::LetsEncrypt,
+            Some(text) => match (text.as_str(), text.parse()) {
+                ("letsencrypt", _) => NpmCertificateVariable::LetsEncrypt,
+                ("origin_ca", _) => NpmCertificateVariable::OriginCa,
+                ("none", _) => NpmCertificateVariable::None,
+                (_, Ok(id)) if id > 0 => NpmCertificateVariable::Id(id),
+                _ => NpmCertificateVariable::Name(text),
+            },
+        };
+        let forward_port = port.unwrap_or(5000);
+        let (api_url, identity, secret, forward_host) = (api_url?, identity?, secret?, forward_host?);
+        Some(NpmVariables { api_url, identity, secret, forward_host, forward_port, verify_tls, email, certificate })
     }
 
     fn smtp(&mut self) -> Option<SmtpVariables> {
@@ -370,7 +427,17 @@ impl Environment {
         let admin_host = reader.text("ADMIN_HOST");
         let mut warnings = Vec::new();
         if reader.text("CF_ORIGIN_CA_KEY").is_some() {
-            warnings.push("CF_ORIGIN_CA_KEY is set and not used: Cloudflare's Origin CA service keys stopped working in autumn 2026".to_owned());
+            let mut words = "CF_ORIGIN_CA_KEY is set and not used: Cloudflare's Origin CA service keys stopped working in autumn 2026".to_owned();
+            let npm = class.as_ref().and_then(|class| match &class.proxy {
+                ProxyVariables::Npm(npm) => Some(npm),
+                _ => None,
+            });
+            if npm.is_some_and(|npm| npm.certificate == NpmCertificateVariable::OriginCa) {
+                words.push_str(
+                    "; Origin CA certificates are made with CF_API_TOKEN, which needs Zone, SSL and Certificates, Edit",
+                );
+            }
+            warnings.push(words);
         }
         if reader.errors.is_empty() {
             Ok(Self { class, force_https, trusted_proxy_count, admin_host, warnings })
@@ -436,6 +503,48 @@ mod tests {
         assert_eq!(class.cloudflare.unwrap().api_token.expose(), "token-1234");
     }
 
+    const NPM: [(&str, &str); 6] = [
+        ("NPM_API_URL", "http://npm:81"),
+        ("NPM_IDENTITY", "me@example.com"),
+        ("NPM_SECRET", "npm-secret-1"),
+        ("NPM_FORWARD_HOST", "10.0.0.5"),
+        ("CF_API_TOKEN", "token-1234"),
+        ("RESET_PORTAL_CNAME_TARGET", "proxy.example.com"),
+    ];
+
+    #[test]
+    fn npm_is_the_default_backend() {
+        let npm = |more: &[(&str, &str)]| {
+            let pairs: Vec<_> = NPM.iter().chain(more).copied().collect();
+            match read(&pairs).unwrap().class.unwrap().proxy {
+                ProxyVariables::Npm(npm) => npm,
+                other => panic!("{other:?}"),
+            }
+        };
+        let plain = npm(&[]);
+        assert_eq!((plain.forward_host.as_str(), plain.forward_port, plain.verify_tls), ("10.0.0.5", 5000, true));
+        assert_eq!(plain.certificate, NpmCertificateVariable::LetsEncrypt);
+        assert_eq!(npm(&[("REVERSE_PROXY_BACKEND", "npm")]), plain);
+        let certificate = |text| npm(&[("NPM_CERTIFICATE", text)]).certificate;
+        assert_eq!(certificate("none"), NpmCertificateVariable::None);
+        assert_eq!(certificate("12"), NpmCertificateVariable::Id(12));
+        assert_eq!(certificate("my wildcard"), NpmCertificateVariable::Name("my wildcard".into()));
+        assert_eq!(npm(&[("CF_ORIGIN_CA_KEY", "v1.0-x")]).certificate, NpmCertificateVariable::OriginCa);
+    }
+
+    #[test]
+    fn each_missing_variable_of_npm_is_told() {
+        assert_eq!(
+            read(&[("NPM_API_URL", "http://npm:81"), ("NPM_FORWARD_PORT", "0")]).unwrap_err(),
+            [
+                "NPM_IDENTITY is not set: REVERSE_PROXY_BACKEND=npm, which is also the default, needs the login of an NPM user",
+                "NPM_SECRET is not set: REVERSE_PROXY_BACKEND=npm, which is also the default, needs the password of that user",
+                "NPM_FORWARD_HOST is not set: REVERSE_PROXY_BACKEND=npm, which is also the default, needs the address under which NPM finds this program",
+                "NPM_FORWARD_PORT=0 is not valid: allowed is a port, 1 to 65535",
+            ]
+        );
+    }
+
     #[test]
     fn manual_mode_makes_nothing_even_with_a_token() {
         let class = read(&[("REVERSE_PROXY_BACKEND", "manual"), ("CF_API_TOKEN", "t")]).unwrap().class.unwrap();
@@ -448,17 +557,18 @@ mod tests {
         let wrong = |pairs: &[(&str, &str)]| read(pairs).unwrap_err();
         assert_eq!(
             wrong(&[("CF_API_TOKEN", "secret-token-1")])[0],
-            "REVERSE_PROXY_BACKEND is not set: which means npm, and the backend npm is not built yet; allowed are caddy and manual"
+            "NPM_API_URL is not set: REVERSE_PROXY_BACKEND=npm, which is also the default, needs NPM's admin address, like http://127.0.0.1:81"
         );
-        assert_eq!(wrong(&[("NPM_API_URL", "http://npm:81")]), wrong(&[("CF_API_TOKEN", "secret-token-1")])[..1]);
         assert_eq!(
-            wrong(&[("REVERSE_PROXY_BACKEND", "npm")]),
-            ["REVERSE_PROXY_BACKEND is set, but the backend npm is not built yet; allowed are caddy and manual"]
+            wrong(&[("REVERSE_PROXY_BACKEND", "traefik")]),
+            [
+                "REVERSE_PROXY_BACKEND is set, but the backend traefik is not built yet; allowed are npm, caddy and manual"
+            ]
         );
         assert_eq!(
             wrong(&[("REVERSE_PROXY_BACKEND", "nginx")]),
             [
-                "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are caddy and manual (later: npm, cloudflare_tunnel, traefik, ingress)"
+                "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, caddy and manual (later: cloudflare_tunnel, traefik, ingress)"
             ]
         );
         assert_eq!(

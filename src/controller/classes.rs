@@ -20,6 +20,10 @@ pub struct EnvironmentClass {
 pub struct ClassSecrets {
     pub cf_api_token: Option<Secret>,
     pub caddy_admin_token: Option<Secret>,
+    pub npm_identity: Option<Secret>,
+    pub npm_password: Option<Secret>,
+    /// Cloudflare token that NPM gets for its certificate orders.
+    pub npm_dns_token: Option<Secret>,
     pub smtp_password: Option<Secret>,
     pub mx_api_key: Option<Secret>,
 }
@@ -103,6 +107,18 @@ pub fn resolve(
         secrets.caddy_admin_token =
             find(caddy.admin_token_secret_ref.as_ref(), environment.map(|e| &e.caddy_admin_token))?;
     }
+    if let Some(npm) = &spec.proxy.npm {
+        let identity = find(npm.identity_secret_ref.as_ref(), environment.map(|e| &e.npm_identity))?;
+        secrets.npm_identity = Some(needed(identity, "proxy.npm.identitySecretRef", "NPM_IDENTITY")?);
+        let password = find(npm.password_secret_ref.as_ref(), environment.map(|e| &e.npm_password))?;
+        secrets.npm_password = Some(needed(password, "proxy.npm.passwordSecretRef", "NPM_SECRET")?);
+        if npm.certificate.orders() {
+            let reference = npm.certificate.lets_encrypt.as_ref().and_then(|l| l.dns_token_secret_ref.as_ref());
+            let token = find(reference, None)?.or_else(|| secrets.cf_api_token.clone());
+            let field = "proxy.npm.certificate.letsEncrypt.dnsTokenSecretRef, or a Cloudflare account";
+            secrets.npm_dns_token = Some(needed(token, field, "CF_API_TOKEN")?);
+        }
+    }
     if let Some(mxroute) = spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()) {
         let key = find(mxroute.api_key_secret_ref.as_ref(), environment.map(|e| &e.mx_api_key))?;
         secrets.mx_api_key = Some(needed(key, "mailbox.mxroute.apiKeySecretRef", "MX_API_KEY")?);
@@ -119,6 +135,9 @@ pub fn resolve(
         &serde_json::to_string(&spec).unwrap_or_default(),
         secrets.cf_api_token.as_ref().map_or("", Secret::expose),
         secrets.caddy_admin_token.as_ref().map_or("", Secret::expose),
+        secrets.npm_identity.as_ref().map_or("", Secret::expose),
+        secrets.npm_password.as_ref().map_or("", Secret::expose),
+        secrets.npm_dns_token.as_ref().map_or("", Secret::expose),
         secrets.smtp_password.as_ref().map_or("", Secret::expose),
         secrets.mx_api_key.as_ref().map_or("", Secret::expose),
     ]);
@@ -127,7 +146,12 @@ pub fn resolve(
 
 /// Names of the Secrets that a class refers to.
 pub fn secret_names(spec: &PortalClassSpec) -> Vec<String> {
+    let npm = spec.proxy.npm.as_ref();
+    let orders = npm.and_then(|n| n.certificate.lets_encrypt.as_ref());
     let references = [
+        npm.and_then(|n| n.identity_secret_ref.as_ref()),
+        npm.and_then(|n| n.password_secret_ref.as_ref()),
+        orders.and_then(|o| o.dns_token_secret_ref.as_ref()),
         spec.cloudflare.as_ref().and_then(|c| c.api_token_secret_ref.as_ref()),
         spec.proxy.caddy.as_ref().and_then(|c| c.admin_token_secret_ref.as_ref()),
         spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()).and_then(|m| m.api_key_secret_ref.as_ref()),

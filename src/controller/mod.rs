@@ -7,6 +7,7 @@ mod error;
 mod findings;
 mod leaving;
 mod logo;
+mod npm;
 mod outside;
 mod plan;
 mod probe;

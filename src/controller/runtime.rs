@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
+use super::npm;
 use super::provider::ProviderFacts;
 use crate::api::class::PublicScheme;
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::backends::caddy::{Caddy, CaddyOptions};
 use crate::backends::cloudflare::{self, CloudflareDns, CloudflareOptions};
+use crate::backends::npm::{Gate, Npm};
 use crate::backends::{BackendError, Worker};
 use crate::config::Secret;
 use crate::http::double::lock;
@@ -42,6 +44,8 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
     classes: Mutex<HashMap<String, Arc<ClassRuntime>>>,
+    /// One per Nginx Proxy Manager, by its address: two workers of one instance take turns.
+    gates: Mutex<HashMap<String, Gate>>,
 }
 
 fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
@@ -50,7 +54,7 @@ fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
 
 impl Registry {
     pub fn new(clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        Self { clock, shutdown, classes: Mutex::default() }
+        Self { clock, shutdown, classes: Mutex::default(), gates: Mutex::default() }
     }
 
     /// The running class for these settings and secrets. The error says what in them cannot work.
@@ -119,6 +123,19 @@ impl Registry {
                 })?)
             }
             None => None,
+        };
+        let proxy = match &class.spec.proxy.npm {
+            Some(settings) => {
+                let address = url(&settings.api_url, "proxy.npm.apiUrl")?;
+                let place = format!("{:?} {:?}", address.host_str(), address.port_or_known_default());
+                let gate = lock(&self.gates).entry(place).or_default().clone();
+                Some(shared(npm::key(&class, settings), &|| {
+                    let options = npm::options(&class, settings, address.clone(), gate.clone())?;
+                    let backend = Npm::new(options, Arc::clone(&self.clock))?;
+                    Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
+                })?)
+            }
+            None => proxy,
         };
         let account = match (class.spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()), &class.secrets.mx_api_key) {
             (Some(settings), Some(api_key)) => {

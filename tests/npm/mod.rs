@@ -2,6 +2,7 @@
 mod certificates;
 mod hosts;
 mod login;
+mod portal;
 mod suite;
 
 use std::sync::Arc;

@@ -1,0 +1,85 @@
+//! From a class to the options of its Nginx Proxy Manager.
+use std::sync::Arc;
+
+use url::Url;
+
+use super::classes::{ResolvedClass, fingerprint};
+use crate::api::class::NpmSettings;
+use crate::backends::BackendError;
+use crate::backends::cloudflare::DEFAULT_API_URL;
+use crate::backends::npm::certificate::{Choice, LetsEncrypt, Source};
+use crate::backends::npm::{Forward, Gate, NpmOptions, Pace};
+use crate::backends::origin_ca::{CloudflareOriginCa, OriginCa};
+use crate::config::Secret;
+
+/// What tells this worker from others: settings, scheme and secrets. Another certificate source is another worker;
+/// the gate keeps both from writing at once.
+pub fn key(class: &ResolvedClass, settings: &NpmSettings) -> String {
+    let exposed = |secret: &Option<Secret>| secret.as_ref().map_or(String::new(), |s| s.expose().to_owned());
+    let cloudflare = class.spec.cloudflare.as_ref().and_then(|c| c.api_url.as_deref()).unwrap_or_default();
+    fingerprint(&[
+        "npm",
+        &serde_json::to_string(settings).unwrap_or_default(),
+        cloudflare,
+        &exposed(&class.secrets.npm_identity),
+        &exposed(&class.secrets.npm_password),
+        &exposed(&class.secrets.npm_dns_token),
+        &exposed(&class.secrets.cf_api_token),
+    ])
+}
+
+/// The options. Errors: a Cloudflare address or token that cannot be used.
+pub fn options(
+    class: &ResolvedClass,
+    settings: &NpmSettings,
+    api_url: Url,
+    gate: Gate,
+) -> Result<NpmOptions, BackendError> {
+    let secret = |secret: &Option<Secret>| secret.clone().unwrap_or_default();
+    let identity = secret(&class.secrets.npm_identity);
+    let certificate = &settings.certificate;
+    let certificates = if let Some(existing) = &certificate.existing {
+        Source::Existing(match (existing.id, &existing.name) {
+            (Some(id), _) => Choice::Id(id.into()),
+            (None, name) => Choice::Name(name.clone().unwrap_or_default()),
+        })
+    } else if certificate.origin_ca.is_some() {
+        Source::OriginCa
+    } else if certificate.none.is_some() {
+        Source::None
+    } else {
+        let settings = certificate.lets_encrypt.clone().unwrap_or_default();
+        Source::LetsEncrypt(LetsEncrypt {
+            dns_token: secret(&class.secrets.npm_dns_token),
+            email: Some(settings.email.map_or_else(|| identity.clone(), Secret::new)),
+            propagation_seconds: settings.propagation_seconds,
+        })
+    };
+    let origin_ca = match (&certificates, &class.spec.cloudflare, &class.secrets.cf_api_token) {
+        (Source::OriginCa, Some(cloudflare), Some(token)) => {
+            let text = cloudflare.api_url.as_deref().unwrap_or(DEFAULT_API_URL);
+            let url = Url::parse(text).map_err(|error| {
+                let message = format!("cloudflare.apiUrl `{text}` is not an address: {error}");
+                BackendError::new(crate::backends::ErrorClass::Permanent, "BadAddress", message)
+            })?;
+            Some(Arc::new(CloudflareOriginCa::new(url, token.clone())?) as Arc<dyn OriginCa>)
+        }
+        _ => None,
+    };
+    Ok(NpmOptions {
+        api_url,
+        verify_tls: settings.verify_tls,
+        identity,
+        secret: secret(&class.secrets.npm_password),
+        forward: Forward {
+            scheme: settings.forward_scheme.as_str().to_owned(),
+            host: settings.forward_host.clone(),
+            port: settings.forward_port,
+        },
+        force_https: settings.force_https,
+        certificates,
+        origin_ca,
+        gate,
+        pace: Pace::default(),
+    })
+}
