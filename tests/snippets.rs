@@ -2,8 +2,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use portalkeeper::api::HostName;
-use portalkeeper::backends::manual::{Dialect, Origin, snippet};
+use portalkeeper::api::{HostName, Origin};
+use portalkeeper::backends::manual::{Dialect, snippet};
 
 use crate::peers::{Peer, apache_modules, caddies, free_port, libraries, proxies};
 

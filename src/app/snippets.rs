@@ -1,6 +1,6 @@
 //! `portalkeeper snippets HOST`: what to put into a proxy by hand. Needs no server.
-use crate::api::{HostName, NameError};
-use crate::backends::manual::{Dialect, Origin, OriginError, record, snippets};
+use crate::api::{HostName, NameError, Origin, OriginError};
+use crate::backends::manual::{Dialect, record, snippets};
 
 /// What the command was asked.
 #[derive(Debug, Clone)]
