@@ -26,5 +26,6 @@ mod process;
 mod reset;
 mod serve;
 mod snippets;
+mod traefik;
 mod web;
 mod world;

@@ -32,6 +32,11 @@ pub fn caddies() -> Vec<Peer> {
     found(&[("caddy 2.6", "caddy-debian/usr/bin/caddy"), ("caddy 2.11", "venv/bin/caddy")])
 }
 
+/// The first Traefik 3 and a current one.
+pub fn traefiks() -> Vec<Peer> {
+    found(&[("traefik 3.0", "traefik-3.0/traefik"), ("traefik 3.7", "venv/bin/traefik")])
+}
+
 /// nginx, HAProxy and Apache of Debian 12.
 pub fn proxies() -> Vec<Peer> {
     let place = |name| ["proxies/usr/sbin/", name].concat();

