@@ -15,6 +15,7 @@ mod crash;
 mod deploy;
 mod generated;
 mod http;
+mod ingress;
 mod kubectl;
 mod mail;
 mod mailbox;

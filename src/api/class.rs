@@ -91,14 +91,16 @@ pub struct CloudflareSettings {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "[has(self.caddy), has(self.traefik), has(self.manual)].filter(one, one).size() == 1",
-    "exactly one proxy is needed: caddy, traefik or manual"
+    "[has(self.caddy), has(self.traefik), has(self.ingress), has(self.manual)].filter(one, one).size() == 1",
+    "exactly one proxy is needed: caddy, traefik, ingress or manual"
 ))]
 pub struct ProxySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caddy: Option<CaddySettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traefik: Option<TraefikSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual: Option<ManualSettings>,
 }
@@ -161,6 +163,84 @@ pub enum TraefikLayout {
     PerHost,
     /// One file for all portals.
     Merged,
+}
+
+/// An Ingress per portal, in the namespace of the Service that leads to the pages.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!(has(self.tlsSecret) && has(self.issuer))", "tlsSecret and issuer exclude each other"))]
+#[x_kube(validation = (
+    "!has(self.gateway) || !(has(self.className) || has(self.tlsSecret) || has(self.issuer) || has(self.annotations))",
+    "with gateway, the gateway sees to class, TLS and annotations"
+))]
+pub struct IngressSettings {
+    /// Namespace of the Service and of what is made; without it, the controller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    #[serde(default = "own_service")]
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+    #[serde(default = "own_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// `ingressClassName`; without it, the cluster's default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Secret with the certificate, in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub tls_secret: Option<String>,
+    /// Issuer of cert-manager that makes a Secret for each portal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<IssuerRef>,
+    /// Makes `HTTPRoute`s for this Gateway instead, where the cluster has the Gateway API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayRef>,
+}
+
+fn own_service() -> String {
+    "portalkeeper".to_owned()
+}
+fn own_port() -> u16 {
+    5000
+}
+
+/// An issuer of cert-manager.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[serde(default)]
+    pub kind: IssuerKind,
+}
+
+/// Kinds of cert-manager's issuers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IssuerKind {
+    #[default]
+    ClusterIssuer,
+    Issuer,
+}
+
+/// A Gateway.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Without it, the namespace of the routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// One listener of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
 }
 
 /// Routes made by hand.
@@ -346,7 +426,17 @@ impl PortalClassSpec {
         match &self.proxy {
             ProxySettings { caddy: Some(_), .. } => "caddy",
             ProxySettings { traefik: Some(_), .. } => "traefik",
+            ProxySettings { ingress: Some(_), .. } => "ingress",
             _ => "manual",
+        }
+    }
+    /// Where the proxy finds the pages, as far as the class says it.
+    pub fn origin(&self) -> &str {
+        match &self.proxy {
+            ProxySettings { caddy: Some(caddy), .. } => &caddy.origin,
+            ProxySettings { traefik: Some(traefik), .. } => &traefik.origin_url,
+            ProxySettings { manual: Some(manual), .. } => &manual.origin,
+            _ => "127.0.0.1:5000",
         }
     }
     /// `https://host`, with the port where it is not the scheme's own.

@@ -1,7 +1,8 @@
 //! From the environment's plain values to a class.
 use crate::api::class::{
-    CaddySettings, CloudflareSettings, MailboxSettings, ManualSettings, MxrouteSettings, PortalClassSpec,
-    ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings, TraefikLayout, TraefikSettings,
+    CaddySettings, CloudflareSettings, IngressSettings, IssuerKind, IssuerRef, MailboxSettings, ManualSettings,
+    MxrouteSettings, PortalClassSpec, ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings,
+    TraefikLayout, TraefikSettings,
 };
 use crate::api::{HostName, MailAddress};
 use crate::config::environment::{ClassVariables, ProxyVariables};
@@ -32,6 +33,19 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
                 api_url: api_url.as_ref().map(trimmed),
             };
             ProxySettings { traefik: Some(traefik), ..Default::default() }
+        }
+        ProxyVariables::Ingress { class_name, namespace, service, port, tls_secret, cluster_issuer, annotations } => {
+            let ingress = IngressSettings {
+                namespace: namespace.clone(),
+                service: service.clone(),
+                port: *port,
+                class_name: class_name.clone(),
+                annotations: annotations.clone(),
+                tls_secret: tls_secret.clone(),
+                issuer: cluster_issuer.clone().map(|name| IssuerRef { name, kind: IssuerKind::ClusterIssuer }),
+                gateway: None,
+            };
+            ProxySettings { ingress: Some(ingress), ..Default::default() }
         }
         ProxyVariables::Manual { origin } => {
             ProxySettings { manual: Some(ManualSettings { origin: origin.clone() }), ..Default::default() }

@@ -6,6 +6,7 @@ pub mod caddy;
 pub mod cloudflare;
 pub mod conformance;
 pub mod error;
+pub mod ingress;
 pub mod manual;
 pub mod memory;
 pub mod traefik;

@@ -7,12 +7,13 @@ use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
 use super::provider::ProviderFacts;
-use crate::api::class::{PublicScheme, TraefikLayout, TraefikSettings};
+use crate::api::class::{IngressSettings, PublicScheme, TraefikLayout, TraefikSettings};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::{Caddy, CaddyOptions};
 use crate::backends::cloudflare::{self, CloudflareDns, CloudflareOptions};
+use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
 use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
 use crate::backends::{BackendError, Worker};
 use crate::config::Secret;
@@ -41,6 +42,9 @@ pub struct ClassRuntime {
 
 /// The classes in use, by name.
 pub struct Registry {
+    client: kube::Client,
+    /// The controller's own.
+    namespace: String,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
     classes: Mutex<HashMap<String, Arc<ClassRuntime>>>,
@@ -80,9 +84,30 @@ fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result
     })
 }
 
+fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Target {
+    let tls = match (&settings.tls_secret, &settings.issuer) {
+        (Some(secret), _) => Tls::Secret(secret.clone()),
+        (None, Some(issuer)) => Tls::Issuer { kind: issuer.kind, name: issuer.name.clone() },
+        (None, None) => Tls::None,
+    };
+    let flavour = match &settings.gateway {
+        Some(gateway) => Flavour::HttpRoute {
+            gateway: gateway.name.clone(),
+            gateway_namespace: gateway.namespace.clone(),
+            section: gateway.section_name.clone(),
+        },
+        None => {
+            let (class_name, annotations) = (settings.class_name.clone(), settings.annotations.clone());
+            Flavour::Ingress { class_name, annotations, tls }
+        }
+    };
+    let namespace = settings.namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
+    Target { namespace, service: settings.service.clone(), port: settings.port, flavour }
+}
+
 impl Registry {
-    pub fn new(clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        Self { clock, shutdown, classes: Mutex::default() }
+    pub fn new(client: kube::Client, namespace: &str, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
+        Self { client, namespace: namespace.to_owned(), clock, shutdown, classes: Mutex::default() }
     }
 
     /// The running class for these settings and secrets. The error says what in them cannot work.
@@ -158,7 +183,14 @@ impl Registry {
                         Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
                     })?)
                 }
-                None => None,
+                None => class.spec.proxy.ingress.as_ref().map(|settings| {
+                    let target = ingress_target(settings, &self.namespace);
+                    let key = fingerprint(&[&format!("{target:?}")]);
+                    known.iter().find(|shared| shared.key == key).cloned().unwrap_or_else(|| {
+                        let backend = Ingress::new(self.client.clone(), target);
+                        Shared { key, worker: Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()) }
+                    })
+                }),
             },
         };
         let account = match (class.spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()), &class.secrets.mx_api_key) {
