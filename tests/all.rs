@@ -13,6 +13,8 @@ mod commands;
 mod controller;
 mod crash;
 mod deploy;
+mod forwarded;
+mod front;
 mod generated;
 mod http;
 mod ingress;

@@ -80,6 +80,10 @@ pub struct Running(Child);
 impl Running {
     /// Starts it with a home of its own and without output.
     pub fn start(program: &Path, home: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(program, home, arguments, &[])
+    }
+    /// The same with more variables.
+    pub fn start_with(program: &Path, home: &Path, arguments: &[&str], more: &[(&str, &Path)]) -> Self {
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
@@ -87,6 +91,7 @@ impl Running {
             .env("HOME", home)
             .env("XDG_DATA_HOME", home)
             .env("XDG_CONFIG_HOME", home)
+            .envs(more.iter().copied())
             .current_dir(home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
