@@ -287,7 +287,10 @@ impl Backend for Ingress {
                 }
             };
             let name = &item.body["metadata"]["name"];
-            let object = objects.iter().find(|object| object["metadata"]["name"] == *name)?;
+            let Some(object) = objects.iter().find(|object| object["metadata"]["name"] == *name) else {
+                let message = format!("{} was written and is not listed yet", crate::plan::Item::describe(item));
+                return Some(Doubt { key, truth: Truth::Unknown, reason: "NotSeen", message });
+            };
             let (refused, reason, message) = object::status_trouble(&self.target, object)?;
             let truth = if refused { Truth::False } else { Truth::Unknown };
             Some(Doubt { key, truth, reason, message })
