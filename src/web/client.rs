@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn peer(address: &str) -> SocketAddr {
-        format!("{address}:1").parse().unwrap()
+        SocketAddr::new(address.parse().unwrap(), 1)
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub(super) fn caddy(place: &Place) -> String {
 \t\theader_up -True-Client-IP
 \t\theader_up -X-Forwarded-Port
 \t\theader_up -X-Forwarded-Prefix
+\t\theader_up -X-Forwarded-Server
 \t\theader_up -X_Forwarded_For
 \t}}
 }}
