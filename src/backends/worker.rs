@@ -263,7 +263,7 @@ fn settle<B: Backend>(
     }
     let mut ids: HashMap<String, String> = observed
         .iter()
-        .filter(|o| o.ownership == plan::Ownership::Marked(job.want.mark().clone()))
+        .filter(|o| matches!(&o.ownership, plan::Ownership::Marked(other) if other == job.want.mark()))
         .map(|o| (o.item.key().to_owned(), o.id.clone()))
         .collect();
     let mut words = Vec::new();
