@@ -113,7 +113,7 @@ fn a_port_in_use_names_the_flag_that_chooses_another() {
 #[test]
 fn wrong_variables_are_refused_at_start_all_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let env = "REVERSE_PROXY_BACKEND=traefik\nTRUSTED_PROXY_COUNT=many\nCF_API_TOKEN=very-secret-token\n";
+    let env = "REVERSE_PROXY_BACKEND=nginx\nTRUSTED_PROXY_COUNT=many\nCF_API_TOKEN=very-secret-token\n";
     std::fs::write(folder.path().join(".env"), env).unwrap();
     let free = "127.0.0.1:0";
     let arguments = ["standalone", "--data", "data", "--listen", free, "--api-listen", free, "--health-listen", free];
@@ -122,7 +122,7 @@ fn wrong_variables_are_refused_at_start_all_at_once() {
     assert_eq!(
         text(&ended.stderr),
         "portalkeeper: the environment has 2 wrong value(s):\n  \
-         REVERSE_PROXY_BACKEND is set, but the backend traefik is not built yet; allowed are npm, caddy and manual\n  \
+         REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, caddy, traefik, ingress and manual (later: cloudflare_tunnel)\n  \
          TRUSTED_PROXY_COUNT=many is not valid: allowed is a number from 0 to 10\n"
     );
 }

@@ -42,7 +42,7 @@ fn the_chart_is_linted_rendered_and_valid_in_every_shape() {
         .output()
         .unwrap();
     assert!(lint.status.success(), "{}", text(&lint.stdout));
-    let shapes: [&[&str]; 4] = [
+    let shapes: [&[&str]; 5] = [
         &[],
         &["--set", "persistence.enabled=false,serviceAccount.create=false,rbac.create=false"],
         &[
@@ -50,6 +50,12 @@ fn the_chart_is_linted_rendered_and_valid_in_every_shape() {
             "env.FORCE_HTTPS=true,persistence.existingClaim=mine,image.tag=x",
             "--set-json",
             r#"envFrom=[{"secretRef":{"name":"e"}}]"#,
+        ],
+        &[
+            "--set-json",
+            r#"extraVolumes=[{"name":"t","emptyDir":{}}]"#,
+            "--set-json",
+            r#"extraVolumeMounts=[{"name":"t","mountPath":"/etc/traefik/dynamic"}]"#,
         ],
         &["--set-json", r#"podLabels={"a":"b"}"#, "--set-json", r#"tolerations=[{"key":"k","operator":"Exists"}]"#],
     ];

@@ -32,6 +32,11 @@ pub fn caddies() -> Vec<Peer> {
     found(&[("caddy 2.6", "caddy-debian/usr/bin/caddy"), ("caddy 2.11", "venv/bin/caddy")])
 }
 
+/// The first Traefik 3 and a current one.
+pub fn traefiks() -> Vec<Peer> {
+    found(&[("traefik 3.0", "traefik-3.0/traefik"), ("traefik 3.7", "venv/bin/traefik")])
+}
+
 /// nginx, HAProxy and Apache of Debian 12.
 pub fn proxies() -> Vec<Peer> {
     let place = |name| ["proxies/usr/sbin/", name].concat();
@@ -90,6 +95,10 @@ pub struct Running(Child);
 impl Running {
     /// Starts it with a home of its own and without output.
     pub fn start(program: &Path, home: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(program, home, arguments, &[])
+    }
+    /// The same with more variables.
+    pub fn start_with(program: &Path, home: &Path, arguments: &[&str], more: &[(&str, &Path)]) -> Self {
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
@@ -97,6 +106,7 @@ impl Running {
             .env("HOME", home)
             .env("XDG_DATA_HOME", home)
             .env("XDG_CONFIG_HOME", home)
+            .envs(more.iter().copied())
             .current_dir(home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

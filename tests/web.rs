@@ -152,6 +152,22 @@ async fn a_logo_comes_from_a_config_map_and_a_bad_one_is_told_in_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_health_port_gives_a_served_portals_snippets() {
+    let world = world().await;
+    let get = async |path: &str| raw(world.health, "GET", "127.0.0.1", path, &[], "").await;
+    let caddy = get(&format!("/snippets/{HOST}?proxy=caddy")).await;
+    assert_eq!(caddy.status, 200);
+    assert!(caddy.body.contains(&format!("reverse_proxy {}", world.pages)), "{}", caddy.body);
+    assert!(caddy.body.contains(&format!("{HOST}  CNAME  {}", portalkeeper::sandbox::CNAME_TARGET)), "{}", caddy.body);
+    assert!(!caddy.body.contains("HAProxy"));
+    let all = get(&format!("/snippets/{HOST}")).await.body;
+    assert!(all.contains("HAProxy") && all.contains("Pangolin"), "{all}");
+    let unknown = get(&format!("/snippets/{HOST}?proxy=iis")).await;
+    assert!(unknown.status == 400 && unknown.body.contains("is not a known proxy"), "{}", unknown.body);
+    assert_eq!(get("/snippets/reset.other.example").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_readiness_and_metrics_have_a_port_of_their_own() {
     use portalkeeper::http::serve::{Limits, serve};
     use portalkeeper::http::shutdown::Shutdown;
@@ -161,7 +177,8 @@ async fn health_readiness_and_metrics_have_a_port_of_their_own() {
     let world = world().await;
     let ready = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&ready);
-    let pages = HealthPages::new(move || if flag.load(Ordering::Relaxed) { Ok(()) } else { Err("starting".into()) });
+    let is_ready = move || if flag.load(Ordering::Relaxed) { Ok(()) } else { Err("starting".into()) };
+    let pages = HealthPages::new(is_ready, |_, _| None);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_stop, shutdown) = Shutdown::new();

@@ -14,7 +14,7 @@ use portalkeeper::app::{install, sandbox};
 use portalkeeper::controller::{EnvironmentClass, Policy, Timing};
 use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
 use portalkeeper::sandbox::Simulators;
-use portalkeeper::web::WebOptions;
+use portalkeeper::web::{Trust, WebOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -37,9 +37,13 @@ pub struct World {
     pub simulators: Simulators,
     pub folder: tempfile::TempDir,
     pub pages: SocketAddr,
+    /// Of the running daemon.
+    pub health: SocketAddr,
     pub client: kube::Client,
     daemon: Option<(ShutdownHandle, Shutdown, Daemon)>,
     environment: Option<EnvironmentClass>,
+    /// How the daemon's pages are reached, from its next start on.
+    pub web: WebOptions,
     _stop: ShutdownHandle,
 }
 
@@ -60,7 +64,13 @@ fn any() -> SocketAddr {
 impl World {
     /// Everything running, with the sandbox's class and no portal yet.
     pub async fn start() -> Self {
+        Self::start_reached_by(WebOptions { force_https: false, trust: Trust::default() }).await
+    }
+
+    /// The same, with its pages reached in this way.
+    pub async fn start_reached_by(web: WebOptions) -> Self {
         let mut world = Self::stopped(None).await;
+        world.web = web;
         for object in sandbox::class(&world.simulators, world.pages) {
             world.put(&object).await;
         }
@@ -78,19 +88,31 @@ impl World {
         let server = ApiServer::open(&folder.path().join("api.db"), Arc::new(SystemClock)).await.unwrap();
         let client = server.client("default");
         install::definitions(&client).await.unwrap();
-        Self { simulators, folder, pages, client, daemon: None, environment, _stop: stop }
+        Self {
+            simulators,
+            folder,
+            pages,
+            health: pages,
+            client,
+            daemon: None,
+            environment,
+            web: WebOptions { force_https: false, trust: Trust::default() },
+            _stop: stop,
+        }
     }
 
     pub async fn start_daemon(&mut self) {
         let (handle, shutdown) = Shutdown::new();
+        let health = listener(any()).await;
+        self.health = health.local_addr().unwrap();
         let daemon = Daemon::start(DaemonParts {
             client: self.client.clone(),
             data: DataDirectory::take(&self.folder.path().join("data")).unwrap(),
             pages: listener(self.pages).await,
-            health: listener(any()).await,
+            health,
             environment: self.environment.clone(),
             policy: Policy { controller_namespace: "portalkeeper".into(), open_grants: true, admin_host: None },
-            web: WebOptions { force_https: false, trusted_proxy_count: 0 },
+            web: self.web.clone(),
             timing: quick(),
             shutdown: shutdown.clone(),
         })

@@ -88,14 +88,21 @@ pub struct CloudflareSettings {
 }
 
 /// Exactly one proxy.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("(has(self.npm) ? 1 : 0) + (has(self.caddy) ? 1 : 0) + (has(self.manual) ? 1 : 0) == 1", "exactly one proxy is needed: npm, caddy or manual"))]
+#[x_kube(validation = (
+    "[has(self.npm), has(self.caddy), has(self.traefik), has(self.ingress), has(self.manual)].filter(one, one).size() == 1",
+    "exactly one proxy is needed: npm, caddy, traefik, ingress or manual"
+))]
 pub struct ProxySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub npm: Option<NpmSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caddy: Option<CaddySettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traefik: Option<TraefikSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual: Option<ManualSettings>,
 }
@@ -245,6 +252,124 @@ pub struct ExistingCertificate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub name: Option<String>,
+}
+
+/// Traefik by its file provider: files in the folder that it watches.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TraefikSettings {
+    /// The watched folder (`providers.file.directory`), as this program sees it.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"^/"))]
+    pub dynamic_dir: String,
+    /// Where Traefik finds the pages, `http://127.0.0.1:5000`.
+    #[schemars(length(min = 1, max = 300))]
+    pub origin_url: String,
+    /// Certificate resolver of Traefik's static configuration; empty where certificates come from elsewhere.
+    #[serde(default = "cloudflare_resolver")]
+    #[schemars(length(max = 64), regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"))]
+    pub cert_resolver: String,
+    /// Entry points that get the routes; default `websecure`, or `web` for http.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub entry_points: Vec<String>,
+    #[serde(default)]
+    pub layout: TraefikLayout,
+    /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub api_url: Option<String>,
+}
+
+fn cloudflare_resolver() -> String {
+    "cloudflare".to_owned()
+}
+
+/// How portals are spread over files.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraefikLayout {
+    /// A file for each portal host: right up to a few hundred.
+    #[default]
+    PerHost,
+    /// One file for all portals.
+    Merged,
+}
+
+/// An Ingress per portal, in the namespace of the Service that leads to the pages.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!(has(self.tlsSecret) && has(self.issuer))", "tlsSecret and issuer exclude each other"))]
+#[x_kube(validation = (
+    "!has(self.gateway) || !(has(self.className) || has(self.tlsSecret) || has(self.issuer) || has(self.annotations))",
+    "with gateway, the gateway sees to class, TLS and annotations"
+))]
+pub struct IngressSettings {
+    /// Namespace of the Service and of what is made; without it, the controller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    #[serde(default = "own_service")]
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+    #[serde(default = "own_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// `ingressClassName`; without it, the cluster's default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Secret with the certificate, in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub tls_secret: Option<String>,
+    /// Issuer of cert-manager that makes a Secret for each portal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<IssuerRef>,
+    /// Makes `HTTPRoute`s for this Gateway instead, where the cluster has the Gateway API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayRef>,
+}
+
+fn own_service() -> String {
+    "portalkeeper".to_owned()
+}
+fn own_port() -> u16 {
+    5000
+}
+
+/// An issuer of cert-manager.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[serde(default)]
+    pub kind: IssuerKind,
+}
+
+/// Kinds of cert-manager's issuers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IssuerKind {
+    #[default]
+    ClusterIssuer,
+    Issuer,
+}
+
+/// A Gateway.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Without it, the namespace of the routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// One listener of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
 }
 
 /// Routes made by hand.
@@ -430,7 +555,18 @@ impl PortalClassSpec {
         match &self.proxy {
             ProxySettings { npm: Some(_), .. } => "npm",
             ProxySettings { caddy: Some(_), .. } => "caddy",
+            ProxySettings { traefik: Some(_), .. } => "traefik",
+            ProxySettings { ingress: Some(_), .. } => "ingress",
             _ => "manual",
+        }
+    }
+    /// Where the proxy finds the pages, as far as the class says it.
+    pub fn origin(&self) -> &str {
+        match &self.proxy {
+            ProxySettings { caddy: Some(caddy), .. } => &caddy.origin,
+            ProxySettings { traefik: Some(traefik), .. } => &traefik.origin_url,
+            ProxySettings { manual: Some(manual), .. } => &manual.origin,
+            _ => "127.0.0.1:5000",
         }
     }
     /// `https://host`, with the port where it is not the scheme's own.

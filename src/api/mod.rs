@@ -7,11 +7,13 @@ pub mod class;
 pub mod clock;
 pub mod condition;
 pub mod names;
+pub mod origin;
 pub mod portal;
 
 pub use claim::{PortalClaim, PortalClaimSpec};
 pub use class::{PortalClass, PortalClassSpec};
 pub use names::{HostName, MailAddress, MailDomain, NameError, PortalKey};
+pub use origin::{Origin, OriginError};
 pub use portal::{ResetPortal, ResetPortalSpec, ResetPortalStatus};
 
 /// API group of every custom resource.

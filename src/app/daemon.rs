@@ -17,7 +17,7 @@ use crate::http::shutdown::{Shutdown, ShutdownHandle};
 use crate::reset::{Directory, ResetService};
 use crate::sandbox::SandboxError;
 use crate::store::{Store, StoreError};
-use crate::web::{HealthPages, Site, WebOptions, service};
+use crate::web::{HealthPages, Site, Trust, WebOptions, service};
 
 /// Why a command did not do its work. Each message says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -181,10 +181,16 @@ impl Daemon {
         let resets = ResetService::start(store.clone(), Arc::clone(&clock), shutdown.clone());
         let site = Site::new(directory.clone(), resets, web);
         let ready = readiness.clone();
-        let health_pages = HealthPages::new(move || match ready.is_set() {
+        let is_ready = move || match ready.is_set() {
             true => Ok(()),
             false => Err("the portals have not been read from the API yet".to_owned()),
-        });
+        };
+        let served = directory.clone();
+        let snippets = move |host: &str, proxy: Option<&str>| {
+            let (portal, host) = (served.lookup(host)?, HostName::parse(host).ok()?);
+            Some(super::snippets::of_portal(&portal, &host, proxy).map_err(|error| error.to_string()))
+        };
+        let health_pages = HealthPages::new(is_ready, snippets);
         let servers = vec![
             tokio::spawn(serve(pages, service(site), Limits::default(), shutdown.clone(), None)),
             tokio::spawn(serve(health, health_pages.service(), Limits::default(), shutdown.clone(), None)),
@@ -246,6 +252,12 @@ pub fn policy(environment: &Environment, namespace: &str, open_grants: bool) -> 
     Ok(Policy { controller_namespace: namespace.to_owned(), open_grants, admin_host })
 }
 
+/// How the pages are reached, by the environment.
+pub fn web_options(environment: &Environment) -> WebOptions {
+    let trust = Trust { count: environment.trusted_proxy_count, networks: environment.trusted_proxies.clone() };
+    WebOptions { force_https: environment.force_https, trust }
+}
+
 /// `portalkeeper run`: with the cluster this process is in, or the one of the kubeconfig.
 pub async fn run(options: RunOptions) -> Result<(), AppError> {
     crate::http::install_crypto_provider();
@@ -264,7 +276,7 @@ pub async fn run(options: RunOptions) -> Result<(), AppError> {
         health,
         environment: environment.class.as_ref().map(super::environment::class),
         policy,
-        web: WebOptions { force_https: environment.force_https, trusted_proxy_count: environment.trusted_proxy_count },
+        web: web_options(&environment),
         timing: Timing::default(),
         shutdown: shutdown.clone(),
     })

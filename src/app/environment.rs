@@ -1,8 +1,9 @@
 //! From the environment's plain values to a class.
 use crate::api::class::{
-    CaddySettings, CloudflareSettings, ExistingCertificate, LetsEncryptSettings, MailboxSettings, ManualSettings,
-    MxrouteSettings, NpmCertificate, NpmSettings, PortalClassSpec, ProbeSettings, ProxySettings, ResetSettings,
-    SmtpEncryption, SmtpSettings,
+    CaddySettings, CloudflareSettings, ExistingCertificate, IngressSettings, IssuerKind, IssuerRef,
+    LetsEncryptSettings, MailboxSettings, ManualSettings, MxrouteSettings, NpmCertificate, NpmSettings,
+    PortalClassSpec, ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings, TraefikLayout,
+    TraefikSettings,
 };
 use crate::api::{HostName, MailAddress};
 use crate::config::environment::{ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
@@ -16,7 +17,7 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
         ProxyVariables::Npm(npm) => {
             secrets.npm_identity = Some(npm.identity.clone());
             secrets.npm_password = Some(npm.secret.clone());
-            ProxySettings { npm: Some(npm_settings(npm)), caddy: None, manual: None }
+            ProxySettings { npm: Some(npm_settings(npm)), ..Default::default() }
         }
         ProxyVariables::Caddy { admin_url, origin, admin_token } => {
             secrets.caddy_admin_token.clone_from(admin_token);
@@ -26,10 +27,34 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
                 admin_token_secret_ref: None,
                 listen: None,
             };
-            ProxySettings { npm: None, caddy: Some(caddy), manual: None }
+            ProxySettings { caddy: Some(caddy), ..Default::default() }
+        }
+        ProxyVariables::Traefik { dynamic_dir, origin_url, cert_resolver, entry_points, api_url } => {
+            let traefik = TraefikSettings {
+                dynamic_dir: dynamic_dir.clone(),
+                origin_url: trimmed(origin_url),
+                cert_resolver: cert_resolver.clone(),
+                entry_points: entry_points.clone(),
+                layout: TraefikLayout::default(),
+                api_url: api_url.as_ref().map(trimmed),
+            };
+            ProxySettings { traefik: Some(traefik), ..Default::default() }
+        }
+        ProxyVariables::Ingress { class_name, namespace, service, port, tls_secret, cluster_issuer, annotations } => {
+            let ingress = IngressSettings {
+                namespace: namespace.clone(),
+                service: service.clone(),
+                port: *port,
+                class_name: class_name.clone(),
+                annotations: annotations.clone(),
+                tls_secret: tls_secret.clone(),
+                issuer: cluster_issuer.clone().map(|name| IssuerRef { name, kind: IssuerKind::ClusterIssuer }),
+                gateway: None,
+            };
+            ProxySettings { ingress: Some(ingress), ..Default::default() }
         }
         ProxyVariables::Manual { origin } => {
-            ProxySettings { npm: None, caddy: None, manual: Some(ManualSettings { origin: origin.clone() }) }
+            ProxySettings { manual: Some(ManualSettings { origin: origin.clone() }), ..Default::default() }
         }
     };
     let cloudflare = variables.cloudflare.as_ref().map(|cloudflare| {

@@ -14,7 +14,7 @@ use crate::controller::{Policy, Timing};
 use crate::http::shutdown::Shutdown;
 use crate::sandbox::{CLOUDFLARE_TOKEN, CNAME_TARGET, MAILBOXES, MXROUTE_KEY, Simulators};
 use crate::store::{Recovery, Store};
-use crate::web::WebOptions;
+use crate::web::{Trust, WebOptions};
 
 /// The class of the sandbox.
 pub const CLASS: &str = "sandbox";
@@ -74,7 +74,7 @@ pub async fn sandbox(options: SandboxOptions) -> Result<(), AppError> {
         health,
         environment: None,
         policy,
-        web: WebOptions { force_https: false, trusted_proxy_count: 0 },
+        web: WebOptions { force_https: false, trust: Trust::default() },
         timing: Timing::default(),
         shutdown: shutdown.clone(),
     })

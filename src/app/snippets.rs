@@ -1,6 +1,7 @@
 //! `portalkeeper snippets HOST`: what to put into a proxy by hand. Needs no server.
-use crate::api::{HostName, NameError};
-use crate::backends::manual::{Dialect, Origin, OriginError, record, snippets};
+use crate::api::{HostName, NameError, Origin, OriginError};
+use crate::backends::manual::{Dialect, Edge, Place, Purpose, record, snippets};
+use crate::reset::ServedPortal;
 
 /// What the command was asked.
 #[derive(Debug, Clone)]
@@ -10,6 +11,10 @@ pub struct SnippetsOptions {
     pub cname_target: Option<String>,
     /// Only this proxy.
     pub proxy: Option<String>,
+    /// `direct` or `cloudflare`.
+    pub edge: String,
+    /// The host is the program's own and no portal's.
+    pub main_app: bool,
 }
 
 /// Why there are no snippets.
@@ -23,6 +28,8 @@ pub enum SnippetsError {
     Origin(#[from] OriginError),
     #[error("`{0}` is not a known proxy; one of {1} is")]
     Proxy(String, String),
+    #[error("`{0}` is not known to stand before a proxy; one of direct, cloudflare is")]
+    Edge(String),
 }
 
 impl SnippetsError {
@@ -32,28 +39,50 @@ impl SnippetsError {
             Self::Host(error) | Self::Target(error) => error.reason(),
             Self::Origin(error) => error.reason(),
             Self::Proxy(..) => "UnknownProxy",
+            Self::Edge(_) => "UnknownEdge",
         }
     }
 }
 
+fn dialect(name: Option<&str>) -> Result<Option<Dialect>, SnippetsError> {
+    let unknown = |name: &str| SnippetsError::Proxy(name.to_owned(), Dialect::ALL.map(Dialect::name).join(", "));
+    name.map(|name| Dialect::parse(name).ok_or_else(|| unknown(name))).transpose()
+}
+
 /// The whole text that is printed.
 pub fn text(options: &SnippetsOptions) -> Result<String, SnippetsError> {
-    let host = HostName::parse(&options.host).map_err(SnippetsError::Host)?;
-    let target = options.cname_target.as_deref().map(HostName::parse).transpose().map_err(SnippetsError::Target)?;
-    let origin = Origin::parse(&options.origin)?;
-    let only = match options.proxy.as_deref() {
-        None => None,
-        Some(name) => Some(
-            Dialect::parse(name)
-                .ok_or_else(|| SnippetsError::Proxy(name.to_owned(), Dialect::ALL.map(Dialect::name).join(", ")))?,
-        ),
+    let place = Place {
+        host: HostName::parse(&options.host).map_err(SnippetsError::Host)?,
+        origin: Origin::parse(&options.origin)?,
+        edge: Edge::parse(&options.edge).ok_or_else(|| SnippetsError::Edge(options.edge.clone()))?,
+        purpose: if options.main_app { Purpose::MainApp } else { Purpose::Portal },
     };
-    let mut text = format!("# Record to publish at the DNS host\n{}\n", record(&host, target.as_ref()));
-    for snippet in snippets(&host, &origin).into_iter().filter(|s| only.is_none_or(|only| s.dialect == only)) {
+    let target = options.cname_target.as_deref().map(HostName::parse).transpose().map_err(SnippetsError::Target)?;
+    Ok(render(&place, target.as_ref(), dialect(options.proxy.as_deref())?))
+}
+
+/// The same for a portal that is served, with its own values.
+pub fn of_portal(portal: &ServedPortal, host: &HostName, proxy: Option<&str>) -> Result<String, SnippetsError> {
+    let place = Place {
+        host: host.clone(),
+        origin: Origin::parse(&portal.by_hand.origin)?,
+        edge: if portal.by_hand.proxied { Edge::Cloudflare } else { Edge::Direct },
+        purpose: Purpose::Portal,
+    };
+    Ok(render(&place, portal.by_hand.cname_target.as_ref(), dialect(proxy)?))
+}
+
+fn render(place: &Place, target: Option<&HostName>, only: Option<Dialect>) -> String {
+    let mut text = format!("# Record to publish at the DNS host\n{}\n", record(place, target));
+    for snippet in snippets(place).into_iter().filter(|s| only.is_none_or(|only| s.dialect == only)) {
+        text.push_str(&format!("\n# {}\n", snippet.title));
+        for note in snippet.notes {
+            text.push_str(&format!("# {note}\n"));
+        }
         text.push_str(&format!(
-            "\n# {}\n# {}\n# Check: {}\n{}",
-            snippet.title, snippet.note, snippet.check, snippet.text
+            "# Portalkeeper needs TRUSTED_PROXY_COUNT={}\n# Check: {}\n{}",
+            snippet.proxies, snippet.check, snippet.text
         ));
     }
-    Ok(text)
+    text
 }

@@ -3,14 +3,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, environment, listen, manifests_folder, policy};
+use super::daemon::{
+    AppError, Daemon, DaemonParts, end_on_signals, environment, listen, manifests_folder, policy, web_options,
+};
 use super::data::DataDirectory;
 use super::install;
 use crate::api::clock::SystemClock;
 use crate::apiserver::{Access, ApiServer, GivenCertificate};
 use crate::controller::Timing;
 use crate::http::shutdown::Shutdown;
-use crate::web::WebOptions;
 
 /// The controller's own namespace in the embedded API.
 pub const NAMESPACE: &str = "portalkeeper";
@@ -79,7 +80,7 @@ pub async fn standalone(options: StandaloneOptions) -> Result<(), AppError> {
         health,
         environment: environment.class.as_ref().map(super::environment::class),
         policy,
-        web: WebOptions { force_https: environment.force_https, trusted_proxy_count: environment.trusted_proxy_count },
+        web: web_options(&environment),
         timing: Timing::default(),
         shutdown: shutdown.clone(),
     })

@@ -6,10 +6,12 @@ pub mod caddy;
 pub mod cloudflare;
 pub mod conformance;
 pub mod error;
+pub mod ingress;
 pub mod manual;
 pub mod memory;
 pub mod npm;
 pub mod origin_ca;
+pub mod traefik;
 pub mod worker;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::api::HostName;
+use crate::api::condition::Truth;
 use crate::plan::{Intent, Item, Mark, Observed, Plan};
 
 pub use error::{BackendError, ErrorClass};
@@ -29,6 +32,18 @@ pub struct Scope {
     pub hosts: Vec<HostName>,
     /// The marks of the portals concerned; a system that can tell reports their things at other names, too.
     pub marks: Vec<Mark>,
+}
+
+/// What an instance itself says about something that was written into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// Key of the item.
+    pub key: String,
+    /// `False`: it says that it does not work. `Unknown`: it cannot tell, or not yet. `True`: it works, and there is
+    /// something to say about it.
+    pub truth: Truth,
+    pub reason: &'static str,
+    pub message: String,
 }
 
 /// One instance of one kind of outside system.
@@ -50,6 +65,12 @@ pub trait Backend: Send + Sync + 'static {
     /// not. Idempotent: creating what is there with our mark and deleting what is gone are successes. One
     /// failed change does not stop the others.
     async fn apply(&self, plan: &Plan<Self::Item>) -> Vec<Result<Option<String>, BackendError>>;
+
+    /// What there is to say about items that are written, beyond that they are. Asked after each batch; while a doubt is
+    /// not `True`, the state is looked at again before the drift interval ends.
+    async fn doubts(&self, _: &[Self::Item]) -> Vec<Doubt> {
+        Vec::new()
+    }
 
     /// How long a verified state is believed without a look.
     fn drift_interval(&self) -> Duration;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Backend, BackendError, ErrorClass, Scope};
+use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
 use crate::api::clock::Clock;
+use crate::api::condition::Truth;
 use crate::api::portal::MadeResource;
 use crate::api::{ANNOTATION_ADOPT, HostName, PortalKey};
 use crate::http::double::lock;
@@ -53,6 +54,8 @@ pub struct Programmed {
     pub changes: Vec<String>,
     /// What would be written, in words (`Want::Observe` only).
     pub pending: Vec<String>,
+    /// What the instance itself does not confirm, or has to say.
+    pub doubts: Vec<Doubt>,
 }
 
 type Answer = Result<Programmed, BackendError>;
@@ -67,6 +70,7 @@ struct Verified {
     intent: Intent,
     resources: Vec<MadeResource>,
     certificate: Option<String>,
+    doubts: Vec<Doubt>,
     at: Timestamp,
 }
 
@@ -159,6 +163,7 @@ fn remembered(memo: &Memo, job: &Job, drift: SignedDuration, now: Timestamp) -> 
     (fresh && former.is_empty() && verified.intent == *intent).then(|| Programmed {
         resources: verified.resources.clone(),
         certificate: verified.certificate.clone(),
+        doubts: verified.doubts.clone(),
         ..Programmed::default()
     })
 }
@@ -197,12 +202,14 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
     plan.changes = changes;
     let outcomes = if plan.changes.is_empty() { Vec::new() } else { backend.apply(&plan).await };
 
-    for job in jobs {
-        let result = settle(backend, &job, &plan, &outcomes, &pending, &observed);
+    let mut results: Vec<Answer> =
+        jobs.iter().map(|job| settle(backend, job, &plan, &outcomes, &pending, &observed)).collect();
+    doubt(backend, &jobs, &mut results).await;
+    for (job, result) in jobs.into_iter().zip(results) {
         match (&job.want, &result) {
-            (Want::Present { intent, .. }, Ok(programmed)) => {
-                let Programmed { resources, certificate, .. } = programmed.clone();
-                let verified = Verified { intent: intent.clone(), resources, certificate, at: clock.now() };
+            (Want::Present { intent, .. }, Ok(done)) if done.doubts.iter().all(|doubt| doubt.truth == Truth::True) => {
+                let Programmed { resources, certificate, doubts, .. } = done.clone();
+                let verified = Verified { intent: intent.clone(), resources, certificate, doubts, at: clock.now() };
                 lock(memo).insert(job.portal.clone(), verified);
             }
             _ => {
@@ -211,6 +218,27 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
         }
         // A caller that stopped waiting asks again.
         let _ = job.answer.send(result);
+    }
+}
+
+/// Asks the instance once about everything that stands in it as wanted.
+async fn doubt<B: Backend>(backend: &B, jobs: &[Job], results: &mut [Answer]) {
+    let mut items = Vec::new();
+    for (job, result) in jobs.iter().zip(results.iter()) {
+        if let (Want::Present { intent, .. } | Want::Observe { intent, .. }, Ok(done)) = (&job.want, result)
+            && done.pending.is_empty()
+        {
+            items.extend(backend.desired(intent));
+        }
+    }
+    if items.is_empty() {
+        return;
+    }
+    for doubt in backend.doubts(&items).await {
+        let about = |done: &&mut Programmed| done.resources.iter().any(|made| made.name == doubt.key);
+        if let Some(done) = results.iter_mut().filter_map(|result| result.as_mut().ok()).find(about) {
+            done.doubts.push(doubt.clone());
+        }
     }
 }
 
@@ -240,7 +268,7 @@ fn settle<B: Backend>(
     }
     let mut ids: HashMap<String, String> = observed
         .iter()
-        .filter(|o| o.ownership == plan::Ownership::Marked(job.want.mark().clone()))
+        .filter(|o| matches!(&o.ownership, plan::Ownership::Marked(other) if other == job.want.mark()))
         .map(|o| (o.item.key().to_owned(), o.id.clone()))
         .collect();
     let mut words = Vec::new();
@@ -289,7 +317,7 @@ fn settle<B: Backend>(
         }
         _ => None,
     };
-    Ok(Programmed { resources, certificate, changes: words, pending })
+    Ok(Programmed { resources, certificate, changes: words, pending, doubts: Vec::new() })
 }
 
 fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {

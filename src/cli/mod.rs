@@ -144,9 +144,9 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Print what to put into nginx, Caddy, HAProxy or Apache for a portal, and the record to publish.
+    /// Print what to put into a proxy by hand, for a portal or for the program itself, and the record to publish.
     Snippets {
-        /// The portal's public host, `reset.example.com`.
+        /// The public host, `reset.example.com`.
         host: String,
         /// Where the proxy finds Portalkeeper.
         #[arg(long, env = "MANUAL_PROXY_ORIGIN", default_value = "127.0.0.1:5000", value_name = "HOST:PORT")]
@@ -154,9 +154,15 @@ pub enum Command {
         /// Public name that the portals' CNAMEs point to.
         #[arg(long, env = "RESET_PORTAL_CNAME_TARGET", value_name = "HOST")]
         cname_target: Option<String>,
-        /// Only this proxy: nginx, caddy, haproxy or apache.
+        /// Only this proxy: nginx, nginx-old, caddy, haproxy, apache, traefik, swag, ingress, npm or pangolin.
         #[arg(long)]
         proxy: Option<String>,
+        /// What stands before the proxy: cloudflare (a proxied record) or direct.
+        #[arg(long, default_value = "cloudflare")]
+        edge: String,
+        /// The host is that of the program itself (ADMIN_HOST) and not of a portal.
+        #[arg(long)]
+        main_app: bool,
     },
 }
 
@@ -249,8 +255,8 @@ fn execute(command: Command) -> Result<(), String> {
             Ok(())
         }
         Command::Crds { out } => app::crds::run(out.as_deref()).map_err(|error| error.to_string()),
-        Command::Snippets { host, origin, cname_target, proxy } => {
-            app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy })
+        Command::Snippets { host, origin, cname_target, proxy, edge, main_app } => {
+            app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy, edge, main_app })
                 .map(|text| print!("{text}"))
                 .map_err(|error| error.to_string())
         }

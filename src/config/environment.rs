@@ -1,8 +1,10 @@
 //! The environment variables, read and checked once. Names are those of the manual this program grew from.
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use url::Url;
 
+use super::networks;
 use super::secret::Secret;
 
 /// A variable with a wrong value, with what is allowed.
@@ -48,7 +50,7 @@ pub const VARIABLES: &[Variable] = &[
     class(
         "REVERSE_PROXY_BACKEND",
         "npm",
-        "Proxy that gets the routes: `npm`, `caddy` or `manual` (others are refused until they are built).",
+        "Proxy that gets the routes: `npm`, `caddy`, `traefik`, `ingress` or `manual` (`cloudflare_tunnel` is refused until it is built).",
     ),
     class("RESET_PORTAL_CNAME_TARGET", "", "Public host that the portals' CNAMEs point to."),
     class("CF_API_TOKEN", "", "Cloudflare API token with Zone Read and DNS Edit. Also as `CF_API_TOKEN_FILE`."),
@@ -78,6 +80,30 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "Bearer token, where something before the admin API wants one. Also as `CADDY_ADMIN_TOKEN_FILE`.",
     ),
+    class("TRAEFIK_DYNAMIC_DIR", "", "The folder that Traefik's file provider watches, as this program sees it."),
+    class("TRAEFIK_ORIGIN_URL", "", "Where Traefik finds this program, like `http://127.0.0.1:5000`."),
+    class(
+        "TRAEFIK_CERT_RESOLVER",
+        "cloudflare",
+        "Certificate resolver of Traefik's static configuration; `none` where certificates come from elsewhere.",
+    ),
+    class("TRAEFIK_ENTRYPOINTS", "websecure", "Entry points that get the routes, joined by commas."),
+    class("TRAEFIK_API_URL", "", "Traefik's API, where it can be asked what it has loaded."),
+    class(
+        "INGRESS_CLASS_NAME",
+        "the cluster's default",
+        "Class of the Ingress objects. With `manual` it means `ingress`, with records made by hand.",
+    ),
+    class("INGRESS_NAMESPACE", "the controller's own", "Namespace of the Service, where the Ingress objects are made."),
+    class("INGRESS_SERVICE_NAME", "portalkeeper", "Service that leads to the pages."),
+    class("INGRESS_SERVICE_PORT", "5000", "Its port."),
+    class("INGRESS_TLS_SECRET", "", "Secret with the certificate, in the same namespace."),
+    class(
+        "INGRESS_CLUSTER_ISSUER",
+        "",
+        "cert-manager's ClusterIssuer that makes a certificate for each portal instead.",
+    ),
+    class("INGRESS_ANNOTATIONS", "", "Annotations of the Ingress objects, `name=value` joined by commas."),
     class("MANUAL_PROXY_ORIGIN", "127.0.0.1:5000", "Where hand-made proxies find this program; shown in snippets."),
     class("RESET_SMTP_HOST", "", "Mail server that takes the mails."),
     class("RESET_SMTP_PORT", "587", "Its port; 465 is TLS from the first byte, others STARTTLS."),
@@ -92,22 +118,52 @@ pub const VARIABLES: &[Variable] = &[
     class("MAILBOX_RESET_ENABLED", "true where MX_* is set", "`false` serves pages without changing passwords."),
     process("FORCE_HTTPS", "false", "Sends visitors who came by http to https."),
     process("TRUSTED_PROXY_COUNT", "1", "Proxies in front of the program, 0 to 10: how `X-Forwarded-For` is read."),
+    process(
+        "TRUSTED_PROXY_CIDRS",
+        "",
+        "Where these proxies are: addresses and networks joined by commas, and `cloudflare` for its edge. Without it, whoever connects is believed.",
+    ),
     process("ADMIN_HOST", "", "Host of the admin pages, which no portal may have."),
 ];
 
 /// Backends that the manual names and that are not built yet.
-const NOT_YET: [&str; 3] = ["cloudflare_tunnel", "traefik", "ingress"];
+const NOT_YET: [&str; 1] = ["cloudflare_tunnel"];
+
+/// Those that are.
+const ALLOWED: &str = "npm, caddy, traefik, ingress and manual";
 
 /// Variables of those backends. Whoever sets one means the class, and hears that it cannot be had yet.
-const VARIABLES_NOT_YET: [&str; 5] =
-    ["CF_TUNNEL_ID", "CF_TUNNEL_ORIGIN", "TRAEFIK_DYNAMIC_DIR", "TRAEFIK_ORIGIN_URL", "TRAEFIK_CERT_RESOLVER"];
+const VARIABLES_NOT_YET: [&str; 2] = ["CF_TUNNEL_ID", "CF_TUNNEL_ORIGIN"];
 
 /// A proxy by the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyVariables {
     Npm(NpmVariables),
-    Caddy { admin_url: Url, origin: String, admin_token: Option<Secret> },
-    Manual { origin: String },
+    Caddy {
+        admin_url: Url,
+        origin: String,
+        admin_token: Option<Secret>,
+    },
+    Traefik {
+        dynamic_dir: String,
+        origin_url: Url,
+        /// Empty where certificates come from elsewhere.
+        cert_resolver: String,
+        entry_points: Vec<String>,
+        api_url: Option<Url>,
+    },
+    Ingress {
+        class_name: Option<String>,
+        namespace: Option<String>,
+        service: String,
+        port: u16,
+        tls_secret: Option<String>,
+        cluster_issuer: Option<String>,
+        annotations: BTreeMap<String, String>,
+    },
+    Manual {
+        origin: String,
+    },
 }
 
 /// Nginx Proxy Manager by the environment.
@@ -178,6 +234,8 @@ pub struct Environment {
     pub class: Option<ClassVariables>,
     pub force_https: bool,
     pub trusted_proxy_count: u8,
+    /// Where the trusted proxies are; empty: anywhere.
+    pub trusted_proxies: Vec<IpNet>,
     pub admin_host: Option<String>,
     /// Things worth telling that are no errors.
     pub warnings: Vec<String>,
@@ -294,12 +352,15 @@ impl Reader<'_> {
                     admin_token,
                 })
             }
+            Some("traefik") => self.traefik(),
+            Some("ingress") => Some(self.ingress()),
+            Some("manual") if self.text("INGRESS_CLASS_NAME").is_some() => Some(self.ingress()),
             Some("manual") => {
                 let origin = self.origin("MANUAL_PROXY_ORIGIN").unwrap_or_else(|| "127.0.0.1:5000".to_owned());
                 Some(ProxyVariables::Manual { origin })
             }
             Some(other) if NOT_YET.contains(&other) => {
-                let why = format!("the backend {other} is not built yet; allowed are npm, caddy and manual");
+                let why = format!("the backend {other} is not built yet; allowed are {ALLOWED}");
                 self.errors.push(ConfigError::Unusable { name: "REVERSE_PROXY_BACKEND", why });
                 None
             }
@@ -308,15 +369,22 @@ impl Reader<'_> {
                 self.invalid(
                     "REVERSE_PROXY_BACKEND",
                     &other,
-                    "allowed are npm, caddy and manual (later: cloudflare_tunnel, traefik, ingress)",
+                    format!("allowed are {ALLOWED} (later: cloudflare_tunnel)"),
                 );
                 None
             }
         };
-        let automatic = matches!(proxy, Some(ProxyVariables::Caddy { .. } | ProxyVariables::Npm(_)));
+        let automatic = matches!(
+            proxy,
+            Some(ProxyVariables::Npm(_) | ProxyVariables::Caddy { .. } | ProxyVariables::Traefik { .. })
+        );
         let account_id = self.text("CF_ACCOUNT_ID");
         let api_url = self.url("CF_API_URL");
         // In manual mode nothing is automatic, whatever else is set.
+        // Clusters often have other means to make records.
+        let record_too = backend.as_deref() == Some("ingress")
+            && (self.text("CF_API_TOKEN").is_some() || self.text("CF_API_TOKEN_FILE").is_some());
+        let automatic = automatic || record_too;
         let cloudflare = if automatic {
             match self.secret("CF_API_TOKEN") {
                 Some(api_token) => Some(CloudflareVariables { api_token, account_id, api_url }),
@@ -377,6 +445,80 @@ impl Reader<'_> {
         Some(NpmVariables { api_url, identity, secret, forward_host, forward_port, verify_tls, email, certificate })
     }
 
+    /// A variable that a backend cannot do without.
+    fn needed(&mut self, name: &'static str, why: &str) {
+        if self.text(name).is_none() {
+            self.missing::<()>(name, why);
+        }
+    }
+    /// A plain name, as entry points and resolvers have.
+    fn word(&mut self, name: &'static str, text: &str) -> Option<String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 64 && text.chars().all(plain);
+        if !fits {
+            self.invalid(name, text, "allowed are letters, digits, hyphens, underscores and dots");
+        }
+        fits.then(|| text.to_owned())
+    }
+
+    fn traefik(&mut self) -> Option<ProxyVariables> {
+        let dynamic_dir = self.text("TRAEFIK_DYNAMIC_DIR");
+        self.needed(
+            "TRAEFIK_DYNAMIC_DIR",
+            "REVERSE_PROXY_BACKEND=traefik needs the folder that Traefik's file provider watches",
+        );
+        if let Some(text) = dynamic_dir.as_ref().filter(|text| !text.starts_with('/')) {
+            self.invalid("TRAEFIK_DYNAMIC_DIR", text, "allowed is a whole path, one that begins with /");
+        }
+        let origin_url = self.url("TRAEFIK_ORIGIN_URL");
+        self.needed("TRAEFIK_ORIGIN_URL", "REVERSE_PROXY_BACKEND=traefik needs the address under which Traefik finds this program, like http://127.0.0.1:5000");
+        let cert_resolver = match self.text("TRAEFIK_CERT_RESOLVER") {
+            None => "cloudflare".to_owned(),
+            Some(none) if none == "none" => String::new(),
+            Some(text) => self.word("TRAEFIK_CERT_RESOLVER", &text).unwrap_or_default(),
+        };
+        let points = self.text("TRAEFIK_ENTRYPOINTS").unwrap_or_default();
+        let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
+        let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
+        let api_url = self.url("TRAEFIK_API_URL");
+        Some(ProxyVariables::Traefik {
+            dynamic_dir: dynamic_dir?,
+            origin_url: origin_url?,
+            cert_resolver,
+            entry_points,
+            api_url,
+        })
+    }
+
+    fn ingress(&mut self) -> ProxyVariables {
+        let mut annotations = BTreeMap::new();
+        for pair in
+            self.text("INGRESS_ANNOTATIONS").unwrap_or_default().split(',').filter(|pair| !pair.trim().is_empty())
+        {
+            match pair.split_once('=') {
+                Some((name, value)) if !name.trim().is_empty() => {
+                    annotations.insert(name.trim().to_owned(), value.trim().to_owned());
+                }
+                _ => self.invalid("INGRESS_ANNOTATIONS", pair, "allowed is name=value, joined by commas"),
+            }
+        }
+        let (tls_secret, cluster_issuer) = (self.text("INGRESS_TLS_SECRET"), self.text("INGRESS_CLUSTER_ISSUER"));
+        if tls_secret.is_some() && cluster_issuer.is_some() {
+            let why = "INGRESS_TLS_SECRET is set, too: the certificate comes from one of them".to_owned();
+            self.errors.push(ConfigError::Unusable { name: "INGRESS_CLUSTER_ISSUER", why });
+        }
+        let allowed = "allowed is a port, 1 to 65535";
+        ProxyVariables::Ingress {
+            class_name: self.text("INGRESS_CLASS_NAME"),
+            namespace: self.text("INGRESS_NAMESPACE"),
+            service: self.text("INGRESS_SERVICE_NAME").unwrap_or_else(|| "portalkeeper".to_owned()),
+            port: self.number("INGRESS_SERVICE_PORT", allowed, |port: &u16| *port > 0).unwrap_or(5000),
+            tls_secret,
+            cluster_issuer,
+            annotations,
+        }
+    }
+
     fn smtp(&mut self) -> Option<SmtpVariables> {
         let port =
             self.number("RESET_SMTP_PORT", "allowed is a port, 1 to 65535", |port: &u16| *port > 0).unwrap_or(587);
@@ -424,6 +566,13 @@ impl Environment {
         let force_https = reader.flag("FORCE_HTTPS").unwrap_or(false);
         let allowed = "allowed is a number from 0 to 10";
         let trusted_proxy_count = reader.number("TRUSTED_PROXY_COUNT", allowed, |count: &u8| *count <= 10).unwrap_or(1);
+        let networks = reader.text("TRUSTED_PROXY_CIDRS").unwrap_or_default();
+        let trusted_proxies = networks::parse(&networks).unwrap_or_else(|part| {
+            let allowed =
+                "allowed are addresses and networks like 10.0.0.0/8 and the word cloudflare, joined by commas";
+            reader.invalid("TRUSTED_PROXY_CIDRS", &part, allowed);
+            Vec::new()
+        });
         let admin_host = reader.text("ADMIN_HOST");
         let mut warnings = Vec::new();
         if reader.text("CF_ORIGIN_CA_KEY").is_some() {
@@ -440,7 +589,7 @@ impl Environment {
             warnings.push(words);
         }
         if reader.errors.is_empty() {
-            Ok(Self { class, force_https, trusted_proxy_count, admin_host, warnings })
+            Ok(Self { class, force_https, trusted_proxy_count, trusted_proxies, admin_host, warnings })
         } else {
             Err(reader.errors)
         }
@@ -560,15 +709,15 @@ mod tests {
             "NPM_API_URL is not set: REVERSE_PROXY_BACKEND=npm, which is also the default, needs NPM's admin address, like http://127.0.0.1:81"
         );
         assert_eq!(
-            wrong(&[("REVERSE_PROXY_BACKEND", "traefik")]),
+            wrong(&[("REVERSE_PROXY_BACKEND", "cloudflare_tunnel")]),
             [
-                "REVERSE_PROXY_BACKEND is set, but the backend traefik is not built yet; allowed are npm, caddy and manual"
+                "REVERSE_PROXY_BACKEND is set, but the backend cloudflare_tunnel is not built yet; allowed are npm, caddy, traefik, ingress and manual"
             ]
         );
         assert_eq!(
             wrong(&[("REVERSE_PROXY_BACKEND", "nginx")]),
             [
-                "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, caddy and manual (later: cloudflare_tunnel, traefik, ingress)"
+                "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, caddy, traefik, ingress and manual (later: cloudflare_tunnel)"
             ]
         );
         assert_eq!(
@@ -586,6 +735,12 @@ mod tests {
         assert_eq!(
             with("TRUSTED_PROXY_COUNT", "many"),
             ["TRUSTED_PROXY_COUNT=many is not valid: allowed is a number from 0 to 10"]
+        );
+        assert_eq!(
+            with("TRUSTED_PROXY_CIDRS", "10.0.0.0/8,proxy"),
+            [
+                "TRUSTED_PROXY_CIDRS=proxy is not valid: allowed are addresses and networks like 10.0.0.0/8 and the word cloudflare, joined by commas"
+            ]
         );
         assert_eq!(with("FORCE_HTTPS", "maybe"), ["FORCE_HTTPS=maybe is not valid: allowed are true and false"]);
         assert_eq!(with("RESET_SMTP_PORT", "0"), ["RESET_SMTP_PORT=0 is not valid: allowed is a port, 1 to 65535"]);
@@ -609,6 +764,59 @@ mod tests {
             ["RESET_SMTP_HOST is not set: other RESET_SMTP_ variables are set, so the mail server must be named"]
         );
         assert!(wrong(&[("CF_API_TOKEN", "secret-token-1")]).iter().all(|words| !words.contains("secret-token-1")));
+    }
+
+    #[test]
+    fn the_manuals_traefik_example_is_read() {
+        let pairs = [
+            ("REVERSE_PROXY_BACKEND", "traefik"),
+            ("TRAEFIK_DYNAMIC_DIR", "/etc/traefik/dynamic"),
+            ("TRAEFIK_ORIGIN_URL", "http://127.0.0.1:5000"),
+            ("CF_API_TOKEN", "token-1234"),
+            ("RESET_PORTAL_CNAME_TARGET", "proxy.example.com"),
+        ];
+        let with = |more: &[(&'static str, &'static str)]| read(&[&pairs[..], more].concat());
+        let class = with(&[]).unwrap().class.unwrap();
+        let ProxyVariables::Traefik { cert_resolver, entry_points, .. } = class.proxy else { panic!("traefik") };
+        assert_eq!((cert_resolver.as_str(), entry_points.len()), ("cloudflare", 0));
+        let class = with(&[("TRAEFIK_CERT_RESOLVER", "none"), ("TRAEFIK_ENTRYPOINTS", "a, b")]).unwrap().class.unwrap();
+        let ProxyVariables::Traefik { cert_resolver, entry_points, .. } = class.proxy else { panic!("traefik") };
+        assert_eq!((cert_resolver.as_str(), entry_points), ("", vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            with(&[("TRAEFIK_CERT_RESOLVER", "{{ env }}")]).unwrap_err(),
+            [
+                "TRAEFIK_CERT_RESOLVER={{ env }} is not valid: allowed are letters, digits, hyphens, underscores and dots"
+            ]
+        );
+        assert_eq!(
+            with(&[("TRAEFIK_DYNAMIC_DIR", "dynamic")]).unwrap_err(),
+            ["TRAEFIK_DYNAMIC_DIR=dynamic is not valid: allowed is a whole path, one that begins with /"]
+        );
+        assert_eq!(read(&pairs[..1]).unwrap_err().len(), 2);
+    }
+
+    #[test]
+    fn ingress_needs_nothing_and_takes_a_record_along_where_there_is_a_token() {
+        let class = |pairs: &[(&str, &str)]| read(pairs).unwrap().class.unwrap();
+        let plain = class(&[("REVERSE_PROXY_BACKEND", "ingress")]);
+        let ProxyVariables::Ingress { service, port, .. } = &plain.proxy else { panic!("ingress") };
+        assert_eq!((service.as_str(), *port, plain.cloudflare), ("portalkeeper", 5000, None));
+        let token = [("REVERSE_PROXY_BACKEND", "ingress"), ("CF_API_TOKEN", "t")];
+        assert!(read(&token).unwrap_err()[0].starts_with("RESET_PORTAL_CNAME_TARGET is not set"));
+        let by_hand = class(&[
+            ("REVERSE_PROXY_BACKEND", "manual"),
+            ("INGRESS_CLASS_NAME", "public"),
+            ("INGRESS_ANNOTATIONS", "a.example/x=1, b=2=3"),
+            ("CF_API_TOKEN", "t"),
+        ]);
+        let ProxyVariables::Ingress { class_name, annotations, .. } = &by_hand.proxy else { panic!("ingress") };
+        assert_eq!((class_name.as_deref(), annotations["b"].as_str()), (Some("public"), "2=3"));
+        assert_eq!(by_hand.cloudflare, None);
+        let wrong = [("REVERSE_PROXY_BACKEND", "ingress"), ("INGRESS_ANNOTATIONS", "x")];
+        assert_eq!(
+            read(&wrong).unwrap_err(),
+            ["INGRESS_ANNOTATIONS=x is not valid: allowed is name=value, joined by commas"]
+        );
     }
 
     #[test]

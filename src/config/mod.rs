@@ -1,6 +1,7 @@
 //! Plain values from the outside: secrets, files, the environment.
 pub mod environment;
 pub mod files;
+pub mod networks;
 pub mod secret;
 
 pub use environment::{ConfigError, Environment};

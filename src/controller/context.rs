@@ -60,7 +60,12 @@ impl Context {
         Self {
             claims: Claims::new(deps.client.clone()),
             reports: Reports::new(deps.client.clone()),
-            registry: Registry::new(Arc::clone(&deps.clock), deps.shutdown),
+            registry: Registry::new(
+                deps.client.clone(),
+                &deps.policy.controller_namespace,
+                Arc::clone(&deps.clock),
+                deps.shutdown,
+            ),
             client: deps.client,
             store: deps.store,
             directory: deps.directory,

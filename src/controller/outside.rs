@@ -32,8 +32,20 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// Nothing is known to be missing; what the instances cannot confirm is for the proof of life to decide.
     pub fn programmed(&self) -> bool {
-        self.findings.iter().all(|finding| finding.truth == Truth::True)
+        self.findings.iter().all(|finding| finding.truth != Truth::False)
+    }
+
+    /// A portal that answered through record and route proves what they themselves could not confirm.
+    pub fn prove(&mut self) {
+        for finding in self.findings.iter_mut().filter(|finding| finding.truth == Truth::Unknown) {
+            finding.truth = Truth::True;
+            finding.message = format!("{}; the proof of life came through", finding.message);
+            if finding.reason != "ForeignFileBroken" {
+                finding.reason = "Proved".to_owned();
+            }
+        }
     }
 
     /// Notes what a worker answered under the condition it belongs to.
@@ -50,6 +62,8 @@ impl Outside {
                 let finding = if !done.pending.is_empty() {
                     let message = format!("not done while writes are stopped: {}", done.pending.join("; "));
                     Finding::new(type_, Truth::False, "ChangePending", message)
+                } else if let Some(doubt) = done.doubts.iter().min_by_key(|doubt| weight(doubt.truth)) {
+                    Finding::new(type_, doubt.truth, doubt.reason, doubt.message.clone())
                 } else {
                     let names: Vec<&str> = done.resources.iter().map(|r| r.name.as_str()).collect();
                     if let Some(certificate) = &done.certificate {
@@ -76,6 +90,15 @@ impl Outside {
                 self.findings.push(finding);
             }
         }
+    }
+}
+
+/// The worst comes first.
+fn weight(truth: Truth) -> u8 {
+    match truth {
+        Truth::False => 0,
+        Truth::Unknown => 1,
+        Truth::True => 2,
     }
 }
 

@@ -122,6 +122,9 @@ impl Context {
                     .collect();
             }
         }
+        if live.truth == Truth::True {
+            outside.prove();
+        }
         let moved = self.leave_former_class(portal, &class, &valid, found).await?;
         let wait = outside.wait;
         found.pending = outside.pending;

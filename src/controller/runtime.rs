@@ -8,12 +8,15 @@ use url::Url;
 use super::classes::{ResolvedClass, fingerprint};
 use super::npm;
 use super::provider::ProviderFacts;
-use crate::api::class::PublicScheme;
+use crate::api::class::{IngressSettings, PublicScheme, TraefikLayout, TraefikSettings};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
+use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::{Caddy, CaddyOptions};
 use crate::backends::cloudflare::{self, CloudflareDns, CloudflareOptions};
+use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
 use crate::backends::npm::{Gate, Npm};
+use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
 use crate::backends::{BackendError, Worker};
 use crate::config::Secret;
 use crate::http::double::lock;
@@ -41,6 +44,9 @@ pub struct ClassRuntime {
 
 /// The classes in use, by name.
 pub struct Registry {
+    client: kube::Client,
+    /// The controller's own.
+    namespace: String,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
     classes: Mutex<HashMap<String, Arc<ClassRuntime>>>,
@@ -52,9 +58,61 @@ fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
     Finding::new(ACCEPTED, Truth::False, "ClassUnusable", format!("PortalClass {class:?} cannot be used: {error}"))
 }
 
+/// The folder's settings, each checked: nothing else may reach a file.
+fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result<TraefikOptions, String> {
+    let https = spec.public_scheme == PublicScheme::Https;
+    let word = |text: &str, field: &str| {
+        let advice = "letters, digits, hyphens, underscores and dots are allowed";
+        Word::parse(text).ok_or_else(|| format!("proxy.traefik.{field} `{text}` is no plain name: {advice}"))
+    };
+    let points: Vec<&str> = match settings.entry_points.as_slice() {
+        [] if https => vec!["websecure"],
+        [] => vec!["web"],
+        named => named.iter().map(String::as_str).collect(),
+    };
+    let resolver = Some(settings.cert_resolver.as_str()).filter(|resolver| !resolver.is_empty());
+    let address = |text: &String| Url::parse(text).map_err(|error| format!("proxy.traefik.apiUrl `{text}`: {error}"));
+    Ok(TraefikOptions {
+        dynamic_dir: settings.dynamic_dir.clone().into(),
+        layout: match settings.layout {
+            TraefikLayout::PerHost => Layout::PerHost,
+            TraefikLayout::Merged => Layout::Merged,
+        },
+        routing: Routing {
+            origin: Origin::parse(&settings.origin_url).map_err(|error| format!("proxy.traefik.originUrl {error}"))?,
+            entry_points: points.into_iter().map(|point| word(point, "entryPoints")).collect::<Result<_, _>>()?,
+            resolver: resolver.map(|resolver| word(resolver, "certResolver")).transpose()?,
+            https,
+        },
+        api_url: settings.api_url.as_ref().map(address).transpose()?,
+    })
+}
+
+fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Target {
+    let tls = match (&settings.tls_secret, &settings.issuer) {
+        (Some(secret), _) => Tls::Secret(secret.clone()),
+        (None, Some(issuer)) => Tls::Issuer { kind: issuer.kind, name: issuer.name.clone() },
+        (None, None) => Tls::None,
+    };
+    let flavour = match &settings.gateway {
+        Some(gateway) => Flavour::HttpRoute {
+            gateway: gateway.name.clone(),
+            gateway_namespace: gateway.namespace.clone(),
+            section: gateway.section_name.clone(),
+        },
+        None => {
+            let (class_name, annotations) = (settings.class_name.clone(), settings.annotations.clone());
+            Flavour::Ingress { class_name, annotations, tls }
+        }
+    };
+    let namespace = settings.namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
+    Target { namespace, service: settings.service.clone(), port: settings.port, flavour }
+}
+
 impl Registry {
-    pub fn new(clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        Self { clock, shutdown, classes: Mutex::default(), gates: Mutex::default() }
+    pub fn new(client: kube::Client, namespace: &str, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
+        let (classes, gates) = (Mutex::default(), Mutex::default());
+        Self { client, namespace: namespace.to_owned(), clock, shutdown, classes, gates }
     }
 
     /// The running class for these settings and secrets. The error says what in them cannot work.
@@ -122,7 +180,23 @@ impl Registry {
                     Ok(Worker::spawn(Caddy::new(options.clone())?, Arc::clone(&self.clock), self.shutdown.clone()))
                 })?)
             }
-            None => None,
+            None => match &class.spec.proxy.traefik {
+                Some(settings) => {
+                    let options = traefik_options(&class.spec, settings).map_err(|error| unusable(&name, error))?;
+                    Some(shared(fingerprint(&[&format!("{options:?}")]), &|| {
+                        let backend = Traefik::new(options.clone())?;
+                        Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
+                    })?)
+                }
+                None => class.spec.proxy.ingress.as_ref().map(|settings| {
+                    let target = ingress_target(settings, &self.namespace);
+                    let key = fingerprint(&[&format!("{target:?}")]);
+                    known.iter().find(|shared| shared.key == key).cloned().unwrap_or_else(|| {
+                        let backend = Ingress::new(self.client.clone(), target);
+                        Shared { key, worker: Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()) }
+                    })
+                }),
+            },
         };
         let proxy = match &class.spec.proxy.npm {
             Some(settings) => {

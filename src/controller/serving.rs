@@ -14,7 +14,7 @@ use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{Finding, LIVE, Truth};
 use crate::api::{HostName, ResetPortal};
 use crate::http::double::lock;
-use crate::reset::{Logo, ServedPortal};
+use crate::reset::{ByHand, Logo, ServedPortal};
 
 impl Context {
     pub(super) async fn logo(&self, portal: &ResetPortal) -> Result<Option<Logo>, ControllerError> {
@@ -58,6 +58,11 @@ impl Context {
             mailer: class.mailer.clone(),
             from: valid.from.clone(),
             reply_to: valid.reply_to.clone(),
+            by_hand: ByHand {
+                origin: class.class.spec.origin().to_owned(),
+                cname_target: class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok()),
+                proxied: valid.proxied,
+            },
         });
     }
 

@@ -169,7 +169,7 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
     let mut blocked = Vec::new();
     for (portal, want) in wants {
         let mark = want.mark();
-        let is_ours = |o: &&Observed<I>| o.ownership == Ownership::Marked(mark.clone());
+        let is_ours = |o: &&Observed<I>| matches!(&o.ownership, Ownership::Marked(other) if other == mark);
         match want {
             Want::Present { items, adopt, keep, .. } => {
                 for item in items {

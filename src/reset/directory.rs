@@ -43,6 +43,16 @@ pub struct ServedPortal {
     /// Sender of its mails.
     pub from: MailAddress,
     pub reply_to: Option<MailAddress>,
+    pub by_hand: ByHand,
+}
+
+/// What somebody needs to know who makes record and route by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByHand {
+    /// Where the proxy finds the pages, as the class says it.
+    pub origin: String,
+    pub cname_target: Option<HostName>,
+    pub proxied: bool,
 }
 
 impl ServedPortal {

@@ -7,5 +7,5 @@ pub mod live;
 mod mails;
 pub mod service;
 
-pub use directory::{Directory, Logo, ServedPortal};
+pub use directory::{ByHand, Directory, Logo, ServedPortal};
 pub use service::{ConfirmOutcome, ResetService};

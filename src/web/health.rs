@@ -13,15 +13,23 @@ use crate::telemetry::metrics;
 #[derive(Clone)]
 pub struct HealthPages {
     ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    snippets: Snippets,
 }
 
+/// Answers with the snippets for a host, and only for the proxy if one is named: `None` where the host is not served,
+/// an error where the proxy is not known.
+type Snippets = Arc<dyn Fn(&str, Option<&str>) -> Option<Result<String, String>> + Send + Sync>;
+
 impl HealthPages {
-    /// `ready` says whether requests can be served, or why not.
-    pub fn new(ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self { ready: Arc::new(ready) }
+    /// `ready` says whether requests can be served, or why not; `snippets` what to put into a proxy by hand.
+    pub fn new(
+        ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+        snippets: impl Fn(&str, Option<&str>) -> Option<Result<String, String>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { ready: Arc::new(ready), snippets: Arc::new(snippets) }
     }
 
-    fn answer(&self, path: &str) -> (StatusCode, &'static str, String) {
+    fn answer(&self, path: &str, query: &str) -> (StatusCode, &'static str, String) {
         let text = "text/plain; charset=utf-8";
         match path {
             "/healthz" | "/livez" => (StatusCode::OK, text, "ok\n".to_owned()),
@@ -30,7 +38,20 @@ impl HealthPages {
                 Err(why) => (StatusCode::SERVICE_UNAVAILABLE, text, format!("not ready: {why}\n")),
             },
             "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::text()),
-            _ => (StatusCode::NOT_FOUND, text, "here are /healthz, /readyz and /metrics\n".to_owned()),
+            _ if path.starts_with("/snippets/") => {
+                let host = path.trim_start_matches("/snippets/");
+                let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+                let proxy = pairs.find(|(name, _)| name == "proxy").map(|(_, proxy)| proxy.into_owned());
+                match (self.snippets)(host, proxy.as_deref()) {
+                    Some(Ok(snippets)) => (StatusCode::OK, text, snippets),
+                    Some(Err(why)) => (StatusCode::BAD_REQUEST, text, format!("{why}\n")),
+                    None => (StatusCode::NOT_FOUND, text, "no portal is served at this host\n".to_owned()),
+                }
+            }
+            _ => {
+                let words = "here are /healthz, /readyz, /metrics and /snippets/HOST\n";
+                (StatusCode::NOT_FOUND, text, words.to_owned())
+            }
         }
     }
 
@@ -40,7 +61,7 @@ impl HealthPages {
     ) -> impl tower::Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
     {
         tower::service_fn(move |request: Request<Incoming>| {
-            let (status, kind, body) = self.answer(request.uri().path());
+            let (status, kind, body) = self.answer(request.uri().path(), request.uri().query().unwrap_or_default());
             let mut response = Response::new(Full::new(Bytes::from(body)));
             *response.status_mut() = status;
             response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));

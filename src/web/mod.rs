@@ -10,6 +10,7 @@ mod service;
 
 use std::sync::Arc;
 
+pub use client::Trust;
 pub use health::HealthPages;
 pub use service::service;
 
@@ -21,8 +22,8 @@ use crate::reset::{Directory, ResetService};
 pub struct WebOptions {
     /// Requests that came by http, as the proxy says, are sent to https.
     pub force_https: bool,
-    /// Proxies in front of the program that each add one entry to `X-Forwarded-For`.
-    pub trusted_proxy_count: u8,
+    /// Whose forwarding headers are believed.
+    pub trust: Trust,
 }
 
 /// What the pages are made of.

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use warp::Filter;
 
 use super::routes::{Visit, reply, routes};
-use super::{Site, client, host};
+use super::{Site, host};
 use crate::http::serve::{BodyError, PeerAddr, read_body};
 use crate::reset::live;
 
@@ -75,9 +75,10 @@ where
     let Some(portal) = site.directory.lookup(&host) else {
         return plain(StatusCode::MISDIRECTED_REQUEST, "This host is not served here.\n");
     };
+    let peer = parts.extensions.get::<PeerAddr>().map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
     let secure = portal.url.starts_with("https://");
     let proof = parts.uri.path() == live::PATH;
-    if site.options.force_https && secure && !proof && !client::came_by_https(&parts.headers) {
+    if site.options.force_https && secure && !proof && !site.options.trust.came_by_https(&parts.headers, peer) {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut response = plain(StatusCode::PERMANENT_REDIRECT, "This page is served over https.\n");
         if let Ok(to) = HeaderValue::from_str(&format!("{}{path}", portal.url)) {
@@ -95,8 +96,7 @@ where
     } else {
         Bytes::new()
     };
-    let peer = parts.extensions.get::<PeerAddr>().map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
-    let client = client::address(&parts.headers, peer, site.options.trusted_proxy_count);
+    let client = site.options.trust.address(&parts.headers, peer);
     parts.extensions.insert(Visit { portal, host, client });
     if parts.method == Method::HEAD {
         parts.method = Method::GET;
