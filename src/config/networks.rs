@@ -1,7 +1,7 @@
 //! Networks by which trusted proxies are told.
 use ipnet::IpNet;
 
-/// Where Cloudflare's edge connects from, as published at https://www.cloudflare.com/ips/.
+/// Where Cloudflare's edge connects from, as published at <https://www.cloudflare.com/ips/>.
 pub const CLOUDFLARE: [&str; 22] = [
     "173.245.48.0/20",
     "103.21.244.0/22",
