@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use portalkeeper::api::{PortalClaim, PortalClass, ResetPortal};
 use portalkeeper::backends::caddy::double::CaddyDouble;
-use portalkeeper::backends::cloudflare::double::CloudflareDouble;
+use portalkeeper::backends::cloudflare_api::double::CloudflareDouble;
 use portalkeeper::http::double::RunningDouble;
 use serde_json::{Value, json};
 

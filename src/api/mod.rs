@@ -9,6 +9,7 @@ pub mod condition;
 pub mod names;
 pub mod origin;
 pub mod portal;
+pub mod proxy;
 
 pub use claim::{PortalClaim, PortalClaimSpec};
 pub use class::{PortalClass, PortalClassSpec};

@@ -1,9 +1,11 @@
 //! From the environment's plain values to a class.
 use crate::api::class::{
-    CaddySettings, CloudflareSettings, ExistingCertificate, IngressSettings, IssuerKind, IssuerRef,
-    LetsEncryptSettings, MailboxSettings, ManualSettings, MxrouteSettings, NpmCertificate, NpmSettings,
-    PortalClassSpec, ProbeSettings, ProxySettings, ResetSettings, SmtpEncryption, SmtpSettings, TraefikLayout,
-    TraefikSettings,
+    CloudflareSettings, MailboxSettings, MxrouteSettings, PortalClassSpec, ProbeSettings, ResetSettings,
+    SmtpEncryption, SmtpSettings,
+};
+use crate::api::proxy::{
+    CaddySettings, ExistingCertificate, IngressSettings, IssuerKind, IssuerRef, LetsEncryptSettings, ManualSettings,
+    NpmCertificate, NpmSettings, ProxySettings, TraefikLayout, TraefikSettings,
 };
 use crate::api::{HostName, MailAddress};
 use crate::config::environment::{ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};

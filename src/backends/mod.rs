@@ -4,6 +4,7 @@
 //! plan's changes. It never decides: [`crate::plan`] does. One [`Worker`] per instance makes every write.
 pub mod caddy;
 pub mod cloudflare;
+pub mod cloudflare_api;
 pub mod conformance;
 pub mod error;
 pub mod ingress;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
-use crate::api::class::NpmSettings;
+use crate::api::proxy::NpmSettings;
 use crate::backends::BackendError;
-use crate::backends::cloudflare::DEFAULT_API_URL;
+use crate::backends::cloudflare_api::DEFAULT_API_URL;
 use crate::backends::npm::certificate::{Choice, LetsEncrypt, Source};
 use crate::backends::npm::{Forward, Gate, NpmOptions, Pace};
 use crate::backends::origin_ca::{CloudflareOriginCa, OriginCa};

@@ -8,12 +8,14 @@ use url::Url;
 use super::classes::{ResolvedClass, fingerprint};
 use super::npm;
 use super::provider::ProviderFacts;
-use crate::api::class::{IngressSettings, PublicScheme, TraefikLayout, TraefikSettings};
+use crate::api::class::PublicScheme;
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
+use crate::api::proxy::{IngressSettings, TraefikLayout, TraefikSettings};
 use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::{Caddy, CaddyOptions};
-use crate::backends::cloudflare::{self, CloudflareDns, CloudflareOptions};
+use crate::backends::cloudflare::{CloudflareDns, CloudflareOptions};
+use crate::backends::cloudflare_api;
 use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
 use crate::backends::npm::{Gate, Npm};
 use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
@@ -144,7 +146,7 @@ impl Registry {
         };
         let dns = match (&class.spec.cloudflare, &class.secrets.cf_api_token) {
             (Some(settings), Some(token)) => {
-                let api_url = settings.api_url.as_deref().unwrap_or(cloudflare::DEFAULT_API_URL);
+                let api_url = settings.api_url.as_deref().unwrap_or(cloudflare_api::DEFAULT_API_URL);
                 let account_id = settings.account_id.clone();
                 let key =
                     fingerprint(&["cloudflare", api_url, token.expose(), account_id.as_deref().unwrap_or_default()]);

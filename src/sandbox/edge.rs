@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 
 use crate::backends::caddy::double::CaddyDouble;
-use crate::backends::cloudflare::double::CloudflareDouble;
+use crate::backends::cloudflare_api::double::CloudflareDouble;
 use crate::http::serve::{Limits, read_body, serve};
 use crate::http::shutdown::Shutdown;
 use crate::http::{Client, ClientOptions};

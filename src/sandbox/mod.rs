@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::api::names::NameError;
 use crate::backends::caddy::double::CaddyDouble;
-use crate::backends::cloudflare::double::CloudflareDouble;
+use crate::backends::cloudflare_api::double::CloudflareDouble;
 use crate::http::double::{CallLog, Double, DoubleRequest, DoubleResponse, Faults, Mounted, serve_doubles};
 use crate::http::shutdown::Shutdown;
 use crate::mail::sink::Sink;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::SandboxError;
 use crate::backends::caddy::double::CaddyDouble;
-use crate::backends::cloudflare::double::CloudflareDouble;
+use crate::backends::cloudflare_api::double::CloudflareDouble;
 use crate::http::double::Double;
 use crate::http::shutdown::Shutdown;
 use crate::mail::sink::Sink;

@@ -1,6 +1,4 @@
 //! Cloudflare DNS: the CNAMEs of the portals, known as ours by their comment.
-mod client;
-pub mod double;
 mod item;
 pub mod zones;
 
@@ -11,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use url::Url;
 
-use self::client::Api;
 pub use self::item::Record;
 use self::zones::{Zone, usable, zone_of};
+use super::cloudflare_api::Api;
 use super::{Backend, BackendError, ErrorClass, Scope};
 use crate::api::HostName;
 use crate::config::Secret;
@@ -21,8 +19,6 @@ use crate::http::double::lock;
 use crate::http::path_segment;
 use crate::plan::{Change, Intent, Observed, Ownership, Plan};
 
-/// Cloudflare's own API.
-pub const DEFAULT_API_URL: &str = "https://api.cloudflare.com/client/v4";
 /// From this many wanted names on, a zone's records are listed instead of asked for one by one.
 const LIST_FROM: usize = 3;
 

@@ -1,0 +1,307 @@
+//! The proxies of a `PortalClass`: exactly one of them gets the routes.
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::class::{SecretKeyRef, thirty, yes};
+
+/// Exactly one proxy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "[has(self.npm), has(self.caddy), has(self.traefik), has(self.ingress), has(self.manual)].filter(one, one).size() == 1",
+    "exactly one proxy is needed: npm, caddy, traefik, ingress or manual"
+))]
+pub struct ProxySettings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub npm: Option<NpmSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caddy: Option<CaddySettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traefik: Option<TraefikSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual: Option<ManualSettings>,
+}
+
+/// Caddy by its admin API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CaddySettings {
+    /// Admin address, `http://127.0.0.1:2019`.
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub admin_url: String,
+    /// Where Caddy finds the pages, `127.0.0.1:5000`.
+    #[schemars(length(min = 1, max = 260))]
+    pub origin: String,
+    /// Bearer token for an admin endpoint that wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_token_secret_ref: Option<SecretKeyRef>,
+    /// Listen address of the server that gets the routes; without it, the one that listens on `:443`,
+    /// or else the only one there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub listen: Option<String>,
+}
+
+/// Nginx Proxy Manager, 2.12 and newer, by its API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NpmSettings {
+    /// Address of the admin pages, `http://127.0.0.1:81`.
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub api_url: String,
+    /// Login of a user without second factor that may manage proxy hosts and certificates. Absent only in the class
+    /// `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_secret_ref: Option<SecretKeyRef>,
+    /// Password of that user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
+    /// Name or address under which NPM finds the pages.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])$"))]
+    pub forward_host: String,
+    #[serde(default = "pages_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub forward_port: u16,
+    /// How NPM speaks to the pages.
+    #[serde(default)]
+    pub forward_scheme: ForwardScheme,
+    /// Sends visitors who came by http to https, where there is a certificate.
+    #[serde(default = "yes")]
+    pub force_https: bool,
+    /// `false` takes any certificate of NPM's own API.
+    #[serde(default = "yes")]
+    pub verify_tls: bool,
+    /// Where the hosts' certificates come from; Let's Encrypt where nothing is said.
+    #[serde(default)]
+    pub certificate: NpmCertificate,
+}
+
+fn pages_port() -> u16 {
+    5000
+}
+
+/// Scheme of the way from the proxy to the pages.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardScheme {
+    #[default]
+    Http,
+    Https,
+}
+
+impl ForwardScheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// At most one source of certificates.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("(has(self.letsEncrypt) ? 1 : 0) + (has(self.originCa) ? 1 : 0) + (has(self.existing) ? 1 : 0) + (has(self.none) ? 1 : 0) <= 1", "at most one of letsEncrypt, originCa, existing and none"))]
+pub struct NpmCertificate {
+    /// NPM orders one per host, by a DNS challenge at Cloudflare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lets_encrypt: Option<LetsEncryptSettings>,
+    /// One per host of Cloudflare's Origin CA, which only Cloudflare's edge trusts; made with the class's Cloudflare
+    /// token, which needs Zone, SSL and Certificates, Edit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_ca: Option<OriginCaSettings>,
+    /// One that is in NPM already, such as a wildcard; it is never changed or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingCertificate>,
+    /// Plain http: TLS ends before NPM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<NoCertificate>,
+}
+
+impl NpmCertificate {
+    /// Whether NPM orders at Let's Encrypt, which it also does where nothing is said.
+    pub fn orders(&self) -> bool {
+        self.origin_ca.is_none() && self.existing.is_none() && self.none.is_none()
+    }
+}
+
+/// Let's Encrypt through NPM.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LetsEncryptSettings {
+    /// Contact address for NPM 2.12, which later versions take from their own user. Without it, NPM's login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 320))]
+    pub email: Option<String>,
+    /// Cloudflare token with DNS Edit for the challenge, which NPM keeps for renewals. Without it, the class's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_token_secret_ref: Option<SecretKeyRef>,
+    /// How long NPM lets the challenge's record spread, in seconds.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 0, max = 600))]
+    pub propagation_seconds: u32,
+}
+
+impl Default for LetsEncryptSettings {
+    fn default() -> Self {
+        Self { email: None, dns_token_secret_ref: None, propagation_seconds: thirty() }
+    }
+}
+
+/// Cloudflare's Origin CA.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct OriginCaSettings {}
+
+/// No certificate.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct NoCertificate {}
+
+/// A certificate of NPM by its id, or by its name where only one has it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.id) != has(self.name)", "give either id or name"))]
+pub struct ExistingCertificate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub id: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub name: Option<String>,
+}
+
+/// Traefik by its file provider: files in the folder that it watches.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TraefikSettings {
+    /// The watched folder (`providers.file.directory`), as this program sees it.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"^/"))]
+    pub dynamic_dir: String,
+    /// Where Traefik finds the pages, `http://127.0.0.1:5000`.
+    #[schemars(length(min = 1, max = 300))]
+    pub origin_url: String,
+    /// Certificate resolver of Traefik's static configuration; empty where certificates come from elsewhere.
+    #[serde(default = "cloudflare_resolver")]
+    #[schemars(length(max = 64), regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"))]
+    pub cert_resolver: String,
+    /// Entry points that get the routes; default `websecure`, or `web` for http.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub entry_points: Vec<String>,
+    #[serde(default)]
+    pub layout: TraefikLayout,
+    /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    pub api_url: Option<String>,
+}
+
+fn cloudflare_resolver() -> String {
+    "cloudflare".to_owned()
+}
+
+/// How portals are spread over files.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraefikLayout {
+    /// A file for each portal host: right up to a few hundred.
+    #[default]
+    PerHost,
+    /// One file for all portals.
+    Merged,
+}
+
+/// An Ingress per portal, in the namespace of the Service that leads to the pages.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!(has(self.tlsSecret) && has(self.issuer))", "tlsSecret and issuer exclude each other"))]
+#[x_kube(validation = (
+    "!has(self.gateway) || !(has(self.className) || has(self.tlsSecret) || has(self.issuer) || has(self.annotations))",
+    "with gateway, the gateway sees to class, TLS and annotations"
+))]
+pub struct IngressSettings {
+    /// Namespace of the Service and of what is made; without it, the controller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    #[serde(default = "own_service")]
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+    #[serde(default = "own_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// `ingressClassName`; without it, the cluster's default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Secret with the certificate, in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub tls_secret: Option<String>,
+    /// Issuer of cert-manager that makes a Secret for each portal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<IssuerRef>,
+    /// Makes `HTTPRoute`s for this Gateway instead, where the cluster has the Gateway API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayRef>,
+}
+
+fn own_service() -> String {
+    "portalkeeper".to_owned()
+}
+fn own_port() -> u16 {
+    5000
+}
+
+/// An issuer of cert-manager.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[serde(default)]
+    pub kind: IssuerKind,
+}
+
+/// Kinds of cert-manager's issuers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IssuerKind {
+    #[default]
+    ClusterIssuer,
+    Issuer,
+}
+
+/// A Gateway.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Without it, the namespace of the routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// One listener of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
+}
+
+/// Routes made by hand.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ManualSettings {
+    /// Origin that the snippets name, `127.0.0.1:5000`.
+    #[serde(default = "default_origin")]
+    #[schemars(length(min = 1, max = 260))]
+    pub origin: String,
+}
+
+fn default_origin() -> String {
+    "127.0.0.1:5000".to_owned()
+}

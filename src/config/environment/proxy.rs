@@ -1,0 +1,158 @@
+//! The proxies by the environment.
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use super::ConfigError;
+use super::reader::Reader;
+use crate::config::secret::Secret;
+
+/// A proxy by the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyVariables {
+    Npm(NpmVariables),
+    Caddy {
+        admin_url: Url,
+        origin: String,
+        admin_token: Option<Secret>,
+    },
+    Traefik {
+        dynamic_dir: String,
+        origin_url: Url,
+        /// Empty where certificates come from elsewhere.
+        cert_resolver: String,
+        entry_points: Vec<String>,
+        api_url: Option<Url>,
+    },
+    Ingress {
+        class_name: Option<String>,
+        namespace: Option<String>,
+        service: String,
+        port: u16,
+        tls_secret: Option<String>,
+        cluster_issuer: Option<String>,
+        annotations: BTreeMap<String, String>,
+    },
+    Manual {
+        origin: String,
+    },
+}
+
+/// Nginx Proxy Manager by the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NpmVariables {
+    pub api_url: Url,
+    pub identity: Secret,
+    pub secret: Secret,
+    pub forward_host: String,
+    pub forward_port: u16,
+    pub verify_tls: bool,
+    pub email: Option<String>,
+    pub certificate: NpmCertificateVariable,
+}
+
+/// What `NPM_CERTIFICATE` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NpmCertificateVariable {
+    LetsEncrypt,
+    OriginCa,
+    None,
+    Id(u32),
+    Name(String),
+}
+
+impl Reader<'_> {
+    pub fn npm(&mut self) -> Option<NpmVariables> {
+        const WHY: &str = "REVERSE_PROXY_BACKEND=npm, which is also the default, needs";
+        let api_url = self.url("NPM_API_URL");
+        let identity = self.text("NPM_IDENTITY").map(Secret::new);
+        let secret = self.secret("NPM_SECRET");
+        let forward_host = self.text("NPM_FORWARD_HOST");
+        for (there, name, what) in [
+            (self.text("NPM_API_URL").is_some(), "NPM_API_URL", "NPM's admin address, like http://127.0.0.1:81"),
+            (identity.is_some(), "NPM_IDENTITY", "the login of an NPM user"),
+            (secret.is_some(), "NPM_SECRET", "the password of that user"),
+            (forward_host.is_some(), "NPM_FORWARD_HOST", "the address under which NPM finds this program"),
+        ] {
+            if !there {
+                self.missing::<()>(name, format!("{WHY} {what}"));
+            }
+        }
+        let port = self.number("NPM_FORWARD_PORT", "allowed is a port, 1 to 65535", |port: &u16| *port > 0);
+        let verify_tls = self.flag("NPM_TLS_VERIFY").unwrap_or(true);
+        let email = self.text("NPM_LETSENCRYPT_EMAIL");
+        let origin_ca = self.text("CF_ORIGIN_CA_KEY").is_some();
+        let certificate = match self.text("NPM_CERTIFICATE") {
+            None if origin_ca => NpmCertificateVariable::OriginCa,
+            None => NpmCertificateVariable::LetsEncrypt,
+            Some(text) => match (text.as_str(), text.parse()) {
+                ("letsencrypt", _) => NpmCertificateVariable::LetsEncrypt,
+                ("origin_ca", _) => NpmCertificateVariable::OriginCa,
+                ("none", _) => NpmCertificateVariable::None,
+                (_, Ok(id)) if id > 0 => NpmCertificateVariable::Id(id),
+                _ => NpmCertificateVariable::Name(text),
+            },
+        };
+        let forward_port = port.unwrap_or(5000);
+        let (api_url, identity, secret, forward_host) = (api_url?, identity?, secret?, forward_host?);
+        Some(NpmVariables { api_url, identity, secret, forward_host, forward_port, verify_tls, email, certificate })
+    }
+
+    pub fn traefik(&mut self) -> Option<ProxyVariables> {
+        let dynamic_dir = self.text("TRAEFIK_DYNAMIC_DIR");
+        self.needed(
+            "TRAEFIK_DYNAMIC_DIR",
+            "REVERSE_PROXY_BACKEND=traefik needs the folder that Traefik's file provider watches",
+        );
+        if let Some(text) = dynamic_dir.as_ref().filter(|text| !text.starts_with('/')) {
+            self.invalid("TRAEFIK_DYNAMIC_DIR", text, "allowed is a whole path, one that begins with /");
+        }
+        let origin_url = self.url("TRAEFIK_ORIGIN_URL");
+        self.needed("TRAEFIK_ORIGIN_URL", "REVERSE_PROXY_BACKEND=traefik needs the address under which Traefik finds this program, like http://127.0.0.1:5000");
+        let cert_resolver = match self.text("TRAEFIK_CERT_RESOLVER") {
+            None => "cloudflare".to_owned(),
+            Some(none) if none == "none" => String::new(),
+            Some(text) => self.word("TRAEFIK_CERT_RESOLVER", &text).unwrap_or_default(),
+        };
+        let points = self.text("TRAEFIK_ENTRYPOINTS").unwrap_or_default();
+        let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
+        let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
+        let api_url = self.url("TRAEFIK_API_URL");
+        Some(ProxyVariables::Traefik {
+            dynamic_dir: dynamic_dir?,
+            origin_url: origin_url?,
+            cert_resolver,
+            entry_points,
+            api_url,
+        })
+    }
+
+    pub fn ingress(&mut self) -> ProxyVariables {
+        let mut annotations = BTreeMap::new();
+        for pair in
+            self.text("INGRESS_ANNOTATIONS").unwrap_or_default().split(',').filter(|pair| !pair.trim().is_empty())
+        {
+            match pair.split_once('=') {
+                Some((name, value)) if !name.trim().is_empty() => {
+                    annotations.insert(name.trim().to_owned(), value.trim().to_owned());
+                }
+                _ => self.invalid("INGRESS_ANNOTATIONS", pair, "allowed is name=value, joined by commas"),
+            }
+        }
+        let (tls_secret, cluster_issuer) = (self.text("INGRESS_TLS_SECRET"), self.text("INGRESS_CLUSTER_ISSUER"));
+        if tls_secret.is_some() && cluster_issuer.is_some() {
+            let why = "INGRESS_TLS_SECRET is set, too: the certificate comes from one of them".to_owned();
+            self.errors.push(ConfigError::Unusable { name: "INGRESS_CLUSTER_ISSUER", why });
+        }
+        let allowed = "allowed is a port, 1 to 65535";
+        ProxyVariables::Ingress {
+            class_name: self.text("INGRESS_CLASS_NAME"),
+            namespace: self.text("INGRESS_NAMESPACE"),
+            service: self.text("INGRESS_SERVICE_NAME").unwrap_or_else(|| "portalkeeper".to_owned()),
+            port: self.number("INGRESS_SERVICE_PORT", allowed, |port: &u16| *port > 0).unwrap_or(5000),
+            tls_secret,
+            cluster_issuer,
+            annotations,
+        }
+    }
+}

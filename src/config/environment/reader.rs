@@ -1,0 +1,105 @@
+//! Reads single variables and notes what is wrong with them.
+use url::Url;
+
+use super::ConfigError;
+use crate::config::secret::Secret;
+
+pub(super) struct Reader<'a> {
+    pub lookup: &'a dyn Fn(&str) -> Option<String>,
+    pub errors: Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    /// A set, non-empty text without blanks around it.
+    pub fn text(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+    pub fn invalid(&mut self, name: &'static str, shown: &str, allowed: impl Into<String>) {
+        let shown = shown.chars().filter(|c| !c.is_control()).take(80).collect();
+        self.errors.push(ConfigError::Invalid { name, shown, allowed: allowed.into() });
+    }
+    pub fn missing<T: Default>(&mut self, name: &'static str, why: impl Into<String>) -> T {
+        self.errors.push(ConfigError::Missing { name, why: why.into() });
+        T::default()
+    }
+    pub fn flag(&mut self, name: &'static str) -> Option<bool> {
+        let text = self.text(name)?;
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => {
+                self.invalid(name, &text, "allowed are true and false");
+                None
+            }
+        }
+    }
+    pub fn number<T: std::str::FromStr>(
+        &mut self,
+        name: &'static str,
+        allowed: &str,
+        fits: impl Fn(&T) -> bool,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        let number = text.parse().ok().filter(|number| fits(number));
+        if number.is_none() {
+            self.invalid(name, &text, allowed);
+        }
+        number
+    }
+    pub fn url(&mut self, name: &'static str) -> Option<Url> {
+        let text = self.text(name)?;
+        let url = Url::parse(&text).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.host_str().is_some());
+        if url.is_none() {
+            self.invalid(name, &text, "allowed is an address that begins with http:// or https://");
+        }
+        url
+    }
+    /// `host:port`; a scheme before it is cut off, as the manual's program does.
+    pub fn origin(&mut self, name: &'static str) -> Option<String> {
+        let text = self.text(name)?;
+        let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest).trim_end_matches('/');
+        let port = bare.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        match port {
+            Some((host, 1..)) if !host.is_empty() && !host.contains(['/', '@', ' ']) => Some(bare.to_owned()),
+            _ => {
+                self.invalid(name, &text, "allowed is a host with a port, like 127.0.0.1:5000");
+                None
+            }
+        }
+    }
+    /// The variable itself, or the content of the file that `NAME_FILE` names.
+    pub fn secret(&mut self, name: &'static str) -> Option<Secret> {
+        if let Some(text) = self.text(name) {
+            return Some(Secret::new(text));
+        }
+        let path = self.text(&format!("{name}_FILE"))?;
+        match std::fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim())),
+            Ok(_) => {
+                self.errors.push(ConfigError::Unusable { name, why: format!("the file {path} is empty") });
+                None
+            }
+            Err(error) => {
+                self.errors
+                    .push(ConfigError::Unusable { name, why: format!("the file {path} cannot be read: {error}") });
+                None
+            }
+        }
+    }
+
+    /// A variable that a backend cannot do without.
+    pub fn needed(&mut self, name: &'static str, why: &str) {
+        if self.text(name).is_none() {
+            self.missing::<()>(name, why);
+        }
+    }
+    /// A plain name, as entry points and resolvers have.
+    pub fn word(&mut self, name: &'static str, text: &str) -> Option<String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 64 && text.chars().all(plain);
+        if !fits {
+            self.invalid(name, text, "allowed are letters, digits, hyphens, underscores and dots");
+        }
+        fits.then(|| text.to_owned())
+    }
+}
