@@ -9,6 +9,7 @@ mod backends;
 mod backup;
 mod browser;
 mod caddy;
+mod cloudflare;
 mod commands;
 mod controller;
 mod crash;

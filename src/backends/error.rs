@@ -1,6 +1,8 @@
 //! Why a backend could not do what was asked.
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::http::HttpError;
 
 /// What a caller should make of a failure.
@@ -29,11 +31,22 @@ pub struct BackendError {
     pub reason: &'static str,
     pub message: String,
     pub retry_after: Option<Duration>,
+    /// Where it stands among those that wait for the same limit.
+    pub place: Option<Place>,
+}
+
+/// A place in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The first is 1.
+    pub position: usize,
+    /// When its turn is expected to come.
+    pub expected: Timestamp,
 }
 
 impl BackendError {
     pub fn new(class: ErrorClass, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class, reason, message: message.into(), retry_after: None }
+        Self { class, reason, message: message.into(), retry_after: None, place: None }
     }
     pub fn reason(&self) -> &'static str {
         self.reason

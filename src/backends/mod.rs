@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::api::HostName;
 use crate::api::condition::Truth;
-use crate::plan::{Intent, Item, Mark, Observed, Plan};
+use crate::api::{HostName, PortalKey};
+use crate::plan::{Intent, Item, Mark, Observed, Plan, Urgency};
 
-pub use error::{BackendError, ErrorClass};
-pub use worker::{Programmed, Want, Worker};
+pub use error::{BackendError, ErrorClass, Place};
+pub use worker::{Held, Known, Programmed, Want, Worker};
 
 /// What an observation must be complete for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +33,17 @@ pub struct Scope {
     pub hosts: Vec<HostName>,
     /// The marks of the portals concerned; a system that can tell reports their things at other names, too.
     pub marks: Vec<Mark>,
+    /// What the look is for, where reads are counted.
+    pub urgency: Urgency,
+}
+
+/// Who waits for a limit of an outside system, and where each stands.
+pub trait Queue: Send + Sync {
+    /// The portal's work was refused for the limit. It keeps its place if it has one.
+    fn enter(&self, portal: &PortalKey, urgency: Urgency);
+    /// The portal's work got through, or is not wanted any more.
+    fn leave(&self, portal: &PortalKey);
+    fn place(&self, portal: &PortalKey) -> Option<Place>;
 }
 
 /// What an instance itself says about something that was written into it.
@@ -72,6 +83,31 @@ pub trait Backend: Send + Sync + 'static {
     async fn doubts(&self, _: &[Self::Item]) -> Vec<Doubt> {
         Vec::new()
     }
+
+    /// What a host's wants are worked on with: one after the other within a lane, lanes beside each other. `None` where
+    /// that must be found out by [`Backend::discover`] first.
+    fn lane(&self, _: &HostName) -> Option<String> {
+        Some(String::new())
+    }
+
+    /// Finds out the lanes of hosts, and for each host why it has none.
+    async fn discover(&self, hosts: &[HostName], _: Urgency) -> Vec<Option<BackendError>> {
+        hosts.iter().map(|_| None).collect()
+    }
+
+    /// Reads are scarce here: what was verified before a restart is believed for the rest of the drift interval, what was
+    /// never made is made without a look, and refusals are not tried again at once.
+    fn spares_reads(&self) -> bool {
+        false
+    }
+
+    /// The limit that calls wait for.
+    fn queue(&self) -> Option<&dyn Queue> {
+        None
+    }
+
+    /// What is remembered about a host may be wrong.
+    fn forget(&self, _: &HostName) {}
 
     /// How long a verified state is believed without a look.
     fn drift_interval(&self) -> Duration;

@@ -14,8 +14,8 @@ use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::api::proxy::{IngressSettings, TraefikLayout, TraefikSettings};
 use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::{Caddy, CaddyOptions};
-use crate::backends::cloudflare::{CloudflareDns, CloudflareOptions};
-use crate::backends::cloudflare_api;
+use crate::backends::cloudflare::{CloudflareDns, CloudflareOptions, DRIFT_INTERVAL};
+use crate::backends::cloudflare_api::{self, Budget};
 use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
 use crate::backends::npm::{Gate, Npm};
 use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
@@ -54,6 +54,8 @@ pub struct Registry {
     classes: Mutex<HashMap<String, Arc<ClassRuntime>>>,
     /// One per Nginx Proxy Manager, by its address: two workers of one instance take turns.
     gates: Mutex<HashMap<String, Gate>>,
+    /// One per Cloudflare token: everything that calls with it shares its rate limit.
+    budgets: Mutex<HashMap<String, Arc<Budget>>>,
 }
 
 fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
@@ -113,8 +115,8 @@ fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Target {
 
 impl Registry {
     pub fn new(client: kube::Client, namespace: &str, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        let (classes, gates) = (Mutex::default(), Mutex::default());
-        Self { client, namespace: namespace.to_owned(), clock, shutdown, classes, gates }
+        let (classes, gates, budgets) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { client, namespace: namespace.to_owned(), clock, shutdown, classes, gates, budgets }
     }
 
     /// The running class for these settings and secrets. The error says what in them cannot work.
@@ -131,6 +133,11 @@ impl Registry {
         let made = Arc::new(self.make(class, &known)?);
         classes.insert(name, Arc::clone(&made));
         Ok(made)
+    }
+
+    fn budget(&self, api_url: &str, token: &Secret) -> Arc<Budget> {
+        let key = fingerprint(&[api_url, token.expose()]);
+        Arc::clone(lock(&self.budgets).entry(key).or_insert_with(|| Budget::new(Arc::clone(&self.clock))))
     }
 
     fn make(&self, class: ResolvedClass, known: &[Shared]) -> Result<ClassRuntime, Finding> {
@@ -150,10 +157,15 @@ impl Registry {
                 let account_id = settings.account_id.clone();
                 let key =
                     fingerprint(&["cloudflare", api_url, token.expose(), account_id.as_deref().unwrap_or_default()]);
-                let options =
-                    CloudflareOptions { api_url: url(api_url, "cloudflare.apiUrl")?, token: token.clone(), account_id };
+                let budget = self.budget(api_url, token);
+                let options = CloudflareOptions {
+                    api_url: url(api_url, "cloudflare.apiUrl")?,
+                    token: token.clone(),
+                    account_id,
+                    drift_interval: DRIFT_INTERVAL,
+                };
                 Some(shared(key, &|| {
-                    let backend = CloudflareDns::new(options.clone())?;
+                    let backend = CloudflareDns::new(options.clone(), Arc::clone(&budget))?;
                     Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
                 })?)
             }

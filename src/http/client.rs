@@ -291,6 +291,14 @@ pub struct Response {
 }
 
 impl Response {
+    #[cfg(test)]
+    pub(crate) fn for_test(status: u16, headers: &[(&str, &str)]) -> Self {
+        let pair = |(name, value): &(&str, &str)| Some((name.parse().ok()?, value.parse().ok()?));
+        let headers: HeaderMap =
+            headers.iter().filter_map(pair).collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect();
+        Self { status, headers, body: Bytes::new(), system: "test", address: String::new() }
+    }
+
     /// Errors: [`HttpError::NotJson`].
     pub fn json(&self) -> Result<Value, HttpError> {
         serde_json::from_slice(&self.body).map_err(|_| HttpError::NotJson {

@@ -12,6 +12,7 @@
 use std::fmt::Debug;
 
 use super::mark::{Mark, Ownership};
+use super::urgency::Urgency;
 use crate::api::{HostName, PortalKey};
 
 /// One thing in an outside system, in the form in which it is read back.
@@ -154,11 +155,21 @@ pub struct Blocked {
 pub struct Plan<I> {
     pub changes: Vec<Change<I>>,
     pub blocked: Vec<Blocked>,
+    /// Of what is neither a deletion nor a creation.
+    pub urgency: Urgency,
 }
 
 impl<I> Plan<I> {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.blocked.is_empty()
+    }
+
+    /// What a change is for.
+    pub fn urgency_of(&self, change: &Change<I>) -> Urgency {
+        match change {
+            Change::Delete { .. } | Change::Release { .. } | Change::Adopt { .. } => Urgency::Edit,
+            Change::Create { .. } | Change::Update { .. } => self.urgency,
+        }
     }
 }
 
@@ -241,5 +252,5 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
         }
     }
     changes.extend(late);
-    Plan { changes, blocked }
+    Plan { changes, blocked, urgency: Urgency::default() }
 }

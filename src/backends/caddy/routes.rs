@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn other_peoples_routes_keep_value_and_order() {
         let theirs = vec![json!({"match": [{"host": ["www.acme.example"]}], "handle": []}), json!({"handle": []})];
-        let plan = Plan { changes: Vec::new(), blocked: Vec::new() };
+        let plan = Plan { changes: Vec::new(), blocked: Vec::new(), urgency: Default::default() };
         assert_eq!(apply(&theirs, &plan).0, theirs);
         assert_eq!(observe(&theirs).len(), 1, "a catch-all names no host");
     }

@@ -1,26 +1,39 @@
 //! Cloudflare DNS: the CNAMEs of the portals, known as ours by their comment.
+//!
+//! Calls are scarce (a token has 1,200 in five minutes), so a portal that never had a record is given one without a look,
+//! several changes in a zone go out as one batch, and what was verified is believed for a day.
+mod apply;
 mod item;
 pub mod zones;
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use url::Url;
 
 pub use self::item::Record;
-use self::zones::{Zone, usable, zone_of};
-use super::cloudflare_api::Api;
-use super::{Backend, BackendError, ErrorClass, Scope};
+use self::zones::{Zone, Zones, not_found};
+use super::cloudflare_api::{Api, Budget};
+use super::{Backend, BackendError, Doubt, ErrorClass, Queue, Scope};
 use crate::api::HostName;
+use crate::api::condition::Truth;
 use crate::config::Secret;
 use crate::http::double::lock;
 use crate::http::path_segment;
-use crate::plan::{Change, Intent, Observed, Ownership, Plan};
+use crate::plan::{Intent, Observed, Ownership, Plan, Urgency};
 
 /// From this many wanted names on, a zone's records are listed instead of asked for one by one.
 const LIST_FROM: usize = 3;
+/// Records asked for per page; Cloudflare may give fewer.
+const RECORDS_PER_PAGE: usize = 5000;
+/// How long a zone's list serves further looks for drift.
+const SNAPSHOT: SignedDuration = SignedDuration::from_mins(10);
+/// How long the numbers of a full zone are shown without being read again.
+const USAGE: SignedDuration = SignedDuration::from_mins(10);
 
 /// One account.
 #[derive(Debug, Clone)]
@@ -30,146 +43,100 @@ pub struct CloudflareOptions {
     pub token: Secret,
     /// Only zones of this account.
     pub account_id: Option<String>,
+    /// How long a verified record is believed.
+    pub drift_interval: Duration,
+}
+
+/// A day: the rolling sweep looks at every zone once in it.
+pub const DRIFT_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+struct Snapshot {
+    at: Timestamp,
+    records: Vec<Observed<Record>>,
+}
+
+/// What is remembered of a zone.
+#[derive(Default)]
+struct ZoneMemory {
+    snapshot: Option<Snapshot>,
+    /// The last observation came from the snapshot: look again before writing.
+    stale: bool,
+    /// Records that it may and does hold, and when that was read.
+    usage: Option<(Timestamp, u64, u64)>,
 }
 
 /// The DNS records that one token reaches.
 pub struct CloudflareDns {
     api: Api,
     account: Option<String>,
-    zones: Mutex<Vec<Zone>>,
+    drift_interval: Duration,
+    zones: Zones,
+    memory: Mutex<HashMap<String, ZoneMemory>>,
 }
 
 impl CloudflareDns {
-    /// Errors: an address or a token that cannot be used at all.
-    pub fn new(options: CloudflareOptions) -> Result<Self, BackendError> {
-        let api = Api::new(options.api_url, options.token)?;
-        Ok(Self { api, account: options.account_id, zones: Mutex::default() })
+    /// `budget` is the one of this token. Errors: an address or a token that cannot be used at all.
+    pub fn new(options: CloudflareOptions, budget: Arc<Budget>) -> Result<Self, BackendError> {
+        let api = Api::new(options.api_url, options.token, budget)?.of_account(options.account_id.as_deref());
+        let (account, drift_interval) = (options.account_id, options.drift_interval);
+        Ok(Self { api, account, drift_interval, zones: Zones::default(), memory: Mutex::default() })
     }
 
-    async fn refresh_zones(&self) -> Result<Vec<Zone>, BackendError> {
-        let listed = self.api.zones(self.account.as_deref()).await?;
-        let zones: Vec<Zone> = listed.iter().filter_map(Zone::parse).collect();
-        *lock(&self.zones) = zones.clone();
-        Ok(zones)
+    fn records_api(&self, urgency: Urgency) -> Api {
+        self.api.at(urgency).needing("Zone · DNS · Edit")
     }
 
-    /// The cached list, read anew where a host has no active zone in it.
-    async fn zones_for(&self, hosts: &[HostName]) -> Result<Vec<Zone>, BackendError> {
-        let zones = lock(&self.zones).clone();
-        let known = |host: &HostName| zone_of(&zones, host).is_some_and(|zone| zone.status == "active" && !zone.paused);
-        if hosts.iter().all(known) { Ok(zones) } else { self.refresh_zones().await }
-    }
-
-    fn zone_id(&self, name: &str) -> Result<String, BackendError> {
-        let zones = lock(&self.zones);
+    fn zone(&self, name: &str) -> Result<Zone, BackendError> {
         let host = HostName::parse(name)
             .map_err(|error| BackendError::new(ErrorClass::Permanent, "RecordInvalid", error.to_string()))?;
-        Ok(usable(&zones, &host, false)?.id.clone())
-    }
-
-    async fn at_name(&self, zone: &str, name: &str) -> Result<Vec<Observed<Record>>, BackendError> {
-        let listed = self.api.records(zone, &[("name", name)]).await?;
-        parse_all(&listed)
-    }
-
-    /// Reads one record again by id, right before it is changed.
-    async fn still_marked(
-        &self,
-        zone: &str,
-        id: &str,
-        mark: &crate::plan::Mark,
-        item: &Record,
-    ) -> Result<bool, BackendError> {
-        let path = format!("/zones/{}/dns_records/{}", path_segment(zone), path_segment(id));
-        match self.api.read(self.api.http().get(&path)).await {
-            Ok(envelope) => {
-                let now = Record::parse(&envelope["result"]).ok_or_else(odd_record)?;
-                let ours = now.ownership == Ownership::Marked(mark.clone()) && now.item.name == item.name;
-                if ours {
-                    return Ok(true);
-                }
-                Err(BackendError::new(
-                    ErrorClass::Conflict,
-                    "ForeignRecord",
-                    format!("the record at {} no longer carries our mark, so it is left alone", item.name),
-                ))
-            }
-            Err(error) if error.reason == "RecordGone" => Ok(false),
-            Err(error) => Err(error),
+        let zone = self.zones.of(name).ok_or_else(|| not_found(&host))?;
+        match zone.unusable() {
+            Some(error) => Err(error),
+            None => Ok(zone),
         }
     }
 
-    async fn create(
+    async fn list(&self, api: &Api, zone: &str, query: &[(&str, &str)]) -> Result<Vec<Observed<Record>>, BackendError> {
+        let listed = api.list(&format!("/zones/{}/dns_records", path_segment(zone)), query, RECORDS_PER_PAGE).await?;
+        listed.iter().map(|value| Record::parse(value).ok_or_else(odd_record)).collect()
+    }
+
+    async fn observe_zone(
         &self,
+        scope: &Scope,
         zone: &str,
-        item: &Record,
-        mark: &crate::plan::Mark,
-    ) -> Result<Option<String>, BackendError> {
-        let path = format!("/zones/{}/dns_records", path_segment(zone));
-        let refused = match self.api.write(self.api.http().post(&path).json(&item.body(mark))).await {
-            Ok(envelope) => return Ok(envelope["result"]["id"].as_str().map(str::to_owned)),
-            Err(error) => error,
+        hosts: &[&HostName],
+    ) -> Result<Vec<Observed<Record>>, BackendError> {
+        let api = self.records_api(scope.urgency);
+        let sweeping = scope.urgency == Urgency::Drift && self.zones.hosts(zone) >= LIST_FROM;
+        let fresh = |snapshot: &Snapshot| self.api.budget().now().duration_since(snapshot.at) < SNAPSHOT;
+        let mut listed = None;
+        if sweeping {
+            let memory = lock(&self.memory);
+            let snapshot = memory.get(zone).and_then(|memory| memory.snapshot.as_ref()).filter(|s| fresh(s));
+            listed = snapshot.map(|snapshot| snapshot.records.clone());
+        }
+        let stale = listed.is_some();
+        if listed.is_none() && (sweeping || hosts.len() >= LIST_FROM) {
+            let records = self.list(&api, zone, &[]).await?;
+            if sweeping {
+                let snapshot = Snapshot { at: self.api.budget().now(), records: records.clone() };
+                lock(&self.memory).entry(zone.to_owned()).or_default().snapshot = Some(snapshot);
+            }
+            listed = Some(records);
+        }
+        lock(&self.memory).entry(zone.to_owned()).or_default().stale = stale;
+        let at_names = |o: &Observed<Record>| o.item.blocks() && hosts.iter().any(|host| host.as_str() == o.item.name);
+        let Some(listed) = listed else {
+            let mut found = Vec::new();
+            for host in hosts {
+                let at_name = self.list(&api, zone, &[("name", host.as_str())]).await?;
+                found.extend(at_name.into_iter().filter(|o| o.item.blocks() && o.item.name == host.as_str()));
+            }
+            return Ok(found);
         };
-        if !matches!(refused.class, ErrorClass::Conflict | ErrorClass::OutcomeUnknown) {
-            return Err(refused);
-        }
-        // Somebody, perhaps an earlier try of ours, was first: one look decides.
-        let there = self.at_name(zone, &item.name).await?;
-        if let Some(ours) = there.iter().find(|o| o.ownership == Ownership::Marked(mark.clone()) && o.item == *item) {
-            return Ok(Some(ours.id.clone()));
-        }
-        match there.iter().find(|o| o.item.blocks()) {
-            Some(other) => Err(BackendError::new(
-                ErrorClass::Conflict,
-                "ForeignRecord",
-                format!(
-                    "{} is taken by something that is not ours: {}",
-                    item.name,
-                    crate::plan::Item::describe(&other.item)
-                ),
-            )),
-            None => Err(refused),
-        }
-    }
-
-    async fn change(&self, change: &Change<Record>) -> Result<Option<String>, BackendError> {
-        let record = |zone: &str, id: &str| format!("/zones/{}/dns_records/{}", path_segment(zone), path_segment(id));
-        match change {
-            Change::Create { mark, item, .. } => self.create(&self.zone_id(&item.name)?, item, mark).await,
-            Change::Update { mark, id, from, to, .. } => {
-                let zone = self.zone_id(&to.name)?;
-                if !self.still_marked(&zone, id, mark, from).await? {
-                    return self.create(&zone, to, mark).await;
-                }
-                let request = self.api.http().patch(&record(&zone, id)).json(&to.body(mark)).repeat_safe();
-                self.api.write(request).await.map(|_| Some(id.clone()))
-            }
-            Change::Adopt { mark, id, to, .. } => {
-                let zone = self.zone_id(&to.name)?;
-                let request = self.api.http().patch(&record(&zone, id)).json(&to.body(mark)).repeat_safe();
-                self.api.write(request).await.map(|_| Some(id.clone()))
-            }
-            Change::Delete { mark, id, item, .. } => {
-                let zone = self.zone_id(&item.name)?;
-                if !self.still_marked(&zone, id, mark, item).await? {
-                    return Ok(None);
-                }
-                match self.api.write(self.api.http().delete(&record(&zone, id)).repeat_safe()).await {
-                    Ok(_) => Ok(None),
-                    Err(error) if error.reason == "RecordGone" => Ok(None),
-                    Err(error) => Err(error),
-                }
-            }
-            Change::Release { mark, id, item, .. } => {
-                let zone = self.zone_id(&item.name)?;
-                if !self.still_marked(&zone, id, mark, item).await? {
-                    return Ok(None);
-                }
-                let body = serde_json::json!({"comment": ""});
-                let request = self.api.http().patch(&record(&zone, id)).json(&body).repeat_safe();
-                self.api.write(request).await.map(|_| None)
-            }
-        }
+        let ours = |o: &Observed<Record>| matches!(&o.ownership, Ownership::Marked(mark) if scope.marks.contains(mark));
+        Ok(listed.into_iter().filter(|o| ours(o) || at_names(o)).collect())
     }
 }
 
@@ -177,8 +144,9 @@ fn odd_record() -> BackendError {
     BackendError::new(ErrorClass::Unavailable, "OddAnswer", "cloudflare sent a record without id, name or type")
 }
 
-fn parse_all(listed: &[serde_json::Value]) -> Result<Vec<Observed<Record>>, BackendError> {
-    listed.iter().map(|value| Record::parse(value).ok_or_else(odd_record)).collect()
+/// The id of a record in an answer.
+fn id_of(value: &Value) -> Option<String> {
+    value["id"].as_str().map(str::to_owned)
 }
 
 #[async_trait]
@@ -194,26 +162,24 @@ impl Backend for CloudflareDns {
     }
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Record>>, BackendError> {
-        let zones = self.zones_for(&scope.hosts).await?;
-        let mut by_zone: BTreeMap<&str, Vec<&HostName>> = BTreeMap::new();
+        let unknown: Vec<HostName> = scope.hosts.iter().filter(|host| self.lane(host).is_none()).cloned().collect();
+        if !unknown.is_empty() {
+            self.discover(&unknown, scope.urgency).await;
+        }
+        let mut by_zone: BTreeMap<String, Vec<&HostName>> = BTreeMap::new();
         for host in &scope.hosts {
-            by_zone.entry(&usable(&zones, host, false)?.id).or_default().push(host);
+            by_zone.entry(self.zone(host.as_str())?.id).or_default().push(host);
         }
         let mut found = Vec::new();
         for (zone, hosts) in by_zone {
-            if hosts.len() >= LIST_FROM {
-                let listed = parse_all(&self.api.records(zone, &[]).await?)?;
-                let ours = |o: &Observed<Record>| matches!(&o.ownership, Ownership::Marked(mark) if scope.marks.contains(mark));
-                found.extend(
-                    listed.into_iter().filter(|o| {
-                        ours(o) || (o.item.blocks() && hosts.iter().any(|host| host.as_str() == o.item.name))
-                    }),
-                );
-                continue;
-            }
-            for host in hosts {
-                let listed = self.at_name(zone, host.as_str()).await?;
-                found.extend(listed.into_iter().filter(|o| o.item.blocks() && o.item.name == host.as_str()));
+            match self.observe_zone(scope, &zone, &hosts).await {
+                Ok(records) => found.extend(records),
+                Err(error) => {
+                    if error.reason == "ZoneNotFound" {
+                        hosts.iter().for_each(|host| self.zones.forget(host.as_str()));
+                    }
+                    return Err(error);
+                }
             }
         }
         // A host named twice in the scope is one host.
@@ -223,27 +189,50 @@ impl Backend for CloudflareDns {
     }
 
     async fn apply(&self, plan: &Plan<Record>) -> Vec<Result<Option<String>, BackendError>> {
-        let mut outcomes = Vec::with_capacity(plan.changes.len());
-        let mut stopped: Option<BackendError> = None;
-        for change in &plan.changes {
-            // A throttled or refused token is refused for every other record as well: not one call more.
-            if let Some(error) = &stopped {
-                outcomes.push(Err(error.clone()));
-                continue;
+        apply::apply(self, plan).await
+    }
+
+    async fn doubts(&self, items: &[Record]) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        for item in items.iter().filter(|item| item.proxied) {
+            let Some(zone) = self.zones.of(&item.name) else { continue };
+            if let Some(error) = zone.unproxied() {
+                let (reason, message) = (error.reason, error.message);
+                doubts.push(Doubt { key: item.name.clone(), truth: Truth::False, reason, message });
+            } else if let Some(message) = zone.too_deep(&item.name) {
+                let (truth, reason) = (Truth::True, "BeyondUniversalSSL");
+                doubts.push(Doubt { key: item.name.clone(), truth, reason, message });
             }
-            let outcome = self.change(change).await;
-            if let Err(error) = &outcome
-                && matches!(error.class, ErrorClass::Throttled)
-            {
-                stopped = Some(error.clone());
-            }
-            outcomes.push(outcome);
         }
-        outcomes
+        doubts
+    }
+
+    fn lane(&self, host: &HostName) -> Option<String> {
+        self.zones.of(host.as_str()).filter(Zone::serves).map(|zone| zone.id)
+    }
+
+    async fn discover(&self, hosts: &[HostName], urgency: Urgency) -> Vec<Option<BackendError>> {
+        self.zones.discover(&self.api.at(urgency), self.account.as_deref(), hosts).await
+    }
+
+    fn spares_reads(&self) -> bool {
+        true
+    }
+
+    fn queue(&self) -> Option<&dyn Queue> {
+        Some(self.api.budget().as_ref())
+    }
+
+    fn forget(&self, host: &HostName) {
+        // Its zone may not be the longest any more: a child zone may have been made.
+        if let Some(zone) = self.zones.of(host.as_str()) {
+            lock(&self.memory).remove(&zone.id);
+        }
+        self.zones.forget(host.as_str());
     }
 
     fn drift_interval(&self) -> Duration {
-        Duration::from_secs(24 * 60 * 60)
+        self.drift_interval
     }
 
     fn conflict_reason(&self) -> &'static str {

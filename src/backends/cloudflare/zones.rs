@@ -1,8 +1,16 @@
-//! Which zone a host belongs to: longest suffix over a cached list.
+//! Which zone a host belongs to: the longest suffix that the account has, over a cached list.
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
 use serde_json::Value;
 
 use crate::api::HostName;
+use crate::backends::cloudflare_api::Api;
 use crate::backends::{BackendError, ErrorClass};
+use crate::http::double::lock;
+
+/// Most zones a page of the zone list may hold.
+const PER_PAGE: usize = 50;
 
 /// A zone as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,49 +19,217 @@ pub struct Zone {
     pub name: String,
     pub status: String,
     pub paused: bool,
+    /// `full`, `partial`, `secondary` or `internal`.
+    pub kind: String,
+    /// Operations that a batch may hold.
+    pub batch: usize,
 }
 
 impl Zone {
-    /// Reads an API zone.
+    /// Reads an API zone; `None` where a field that every zone has is missing.
     pub fn parse(value: &Value) -> Option<Self> {
+        // Free zones take 200, others 3,500; an unknown plan is taken for the smallest.
+        let paid = matches!(value["plan"]["legacy_id"].as_str(), Some("pro" | "business" | "enterprise"));
         Some(Self {
             id: value["id"].as_str()?.to_owned(),
             name: value["name"].as_str()?.to_ascii_lowercase(),
             status: value["status"].as_str()?.to_owned(),
             paused: value["paused"].as_bool().unwrap_or(false),
+            kind: value["type"].as_str().unwrap_or("full").to_owned(),
+            batch: if paid { 3500 } else { 200 },
+        })
+    }
+
+    /// Why no record can be made in the zone.
+    pub fn unusable(&self) -> Option<BackendError> {
+        let (reason, what) = match (self.status.as_str(), self.kind.as_str()) {
+            ("active", "secondary") => (
+                "ZoneSecondary",
+                "is a secondary zone, which copies its records from elsewhere; make the record at its primary"
+                    .to_owned(),
+            ),
+            ("active", _) => return None,
+            ("initializing" | "pending", _) => {
+                ("ZonePending", format!("is {}, not active; finish its set-up at the registrar first", self.status))
+            }
+            (status, _) => {
+                ("ZoneMoved", format!("is {status}; the domain is served elsewhere, or was taken out of the account"))
+            }
+        };
+        Some(self.error(reason, &what))
+    }
+
+    /// Nothing is in the way, as far as is known.
+    pub fn serves(&self) -> bool {
+        self.unusable().is_none() && !self.paused
+    }
+
+    /// Why nothing in the zone is proxied.
+    pub fn unproxied(&self) -> Option<BackendError> {
+        let what = "is paused, so nothing in it is proxied; resume it in the dashboard";
+        self.paused.then(|| self.error("ZonePaused", what))
+    }
+
+    fn error(&self, reason: &'static str, what: &str) -> BackendError {
+        BackendError::new(ErrorClass::Permanent, reason, format!("the Cloudflare zone {} {what}", self.name))
+    }
+
+    /// What to do where the host lies too deep for the certificate that every zone has: it covers the zone and one label.
+    pub fn too_deep(&self, host: &str) -> Option<String> {
+        let below = host.strip_suffix(&self.name)?.trim_end_matches('.');
+        let labels = below.split('.').filter(|label| !label.is_empty()).count();
+        (labels > 1).then(|| {
+            format!(
+                "{host} lies {labels} labels below the zone {}, and Universal SSL covers one: browsers get a certificate error unless the zone has Total TLS or an advanced certificate (Advanced Certificate Manager); or choose a host with one label",
+                self.name
+            )
         })
     }
 }
 
-/// The zone of the longest name that is the host's or a parent's; among equals, an active one. `None`
-/// where the token sees no such zone.
-pub fn zone_of<'a>(zones: &'a [Zone], host: &HostName) -> Option<&'a Zone> {
-    let covers = |zone: &&Zone| {
-        host.as_str().strip_suffix(&zone.name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    zones.iter().filter(covers).max_by_key(|zone| (zone.name.len(), zone.status == "active"))
+#[derive(Default)]
+struct Book {
+    zones: HashMap<String, Zone>,
+    /// The whole list was read.
+    complete: bool,
+    /// Hosts that were asked for, by zone id.
+    hosts: HashMap<String, HashSet<String>>,
+    /// Zones, by id, in which hosts were before they were forgotten.
+    former: HashMap<String, String>,
 }
 
-/// The zone, if records in it can be served.
-pub fn usable<'a>(zones: &'a [Zone], host: &HostName, proxied: bool) -> Result<&'a Zone, BackendError> {
-    let zone = zone_of(zones, host).ok_or_else(|| {
-        BackendError::new(
-            ErrorClass::Permanent,
-            "ZoneNotFound",
-            format!("no Cloudflare zone that the token can see holds {host}; add the domain to the account, or widen the token"),
-        )
-    })?;
-    let refuse = |what: String| {
-        let message = format!("the Cloudflare zone {} {what}", zone.name);
-        Err(BackendError::new(ErrorClass::Permanent, "ZoneNotActive", message))
-    };
-    if zone.status != "active" {
-        return refuse(format!("is {}, not active; finish its set-up at the registrar first", zone.status));
+/// The zones that are known.
+#[derive(Default)]
+pub struct Zones(Mutex<Book>);
+
+/// The host and its parents down to two labels, the longest first.
+fn suffixes(host: &str) -> impl Iterator<Item = &str> {
+    let starts = std::iter::once(0).chain(host.match_indices('.').map(|(at, _)| at + 1));
+    starts.map(|at| &host[at..]).filter(|suffix| suffix.contains('.'))
+}
+
+impl Book {
+    fn of(&self, host: &str) -> Option<&Zone> {
+        suffixes(host).find_map(|name| self.zones.get(name))
     }
-    if zone.paused && proxied {
-        return refuse("is paused, so nothing in it is proxied; resume it in the dashboard".to_owned());
+
+    fn add(&mut self, zone: Zone) {
+        // Of two accounts' zones of one name, the active one is meant.
+        match self.zones.get(&zone.name) {
+            Some(known) if known.status == "active" && zone.status != "active" && known.id != zone.id => {}
+            _ => {
+                self.zones.insert(zone.name.clone(), zone);
+            }
+        }
     }
-    Ok(zone)
+}
+
+impl Zones {
+    /// The known zone of a host.
+    pub fn of(&self, host: &str) -> Option<Zone> {
+        let mut book = lock(&self.0);
+        let zone = book.of(host)?.clone();
+        book.hosts.entry(zone.id.clone()).or_default().insert(host.to_owned());
+        Some(zone)
+    }
+
+    /// How many hosts of a zone were asked for.
+    pub fn hosts(&self, zone: &str) -> usize {
+        lock(&self.0).hosts.get(zone).map_or(0, HashSet::len)
+    }
+
+    /// Forgets a zone that cannot be found any more, or whose place another may have taken.
+    pub fn forget(&self, host: &str) {
+        let mut book = lock(&self.0);
+        if let Some(zone) = book.of(host).cloned() {
+            book.zones.remove(&zone.name);
+            book.former.insert(host.to_owned(), zone.id);
+        }
+    }
+
+    /// Another zone than this, in which the host was before. Told once.
+    pub fn left(&self, host: &str, zone: &str) -> Option<String> {
+        lock(&self.0).former.remove(host).filter(|former| former != zone)
+    }
+
+    /// Finds the zones of hosts that are not known, or not known to be usable: by one list, or name by name where that is
+    /// cheaper. Tells for each why it has no usable zone.
+    pub async fn discover(&self, api: &Api, account: Option<&str>, hosts: &[HostName]) -> Vec<Option<BackendError>> {
+        let filter: Vec<(&str, &str)> = account.iter().map(|id| ("account.id", *id)).collect();
+        let unknown = |host: &&HostName| lock(&self.0).of(host.as_str()).is_none_or(|zone| !zone.serves());
+        let mut failed = None;
+        if !lock(&self.0).complete && hosts.iter().any(|host| unknown(&host)) {
+            match self.begin_list(api, &filter, hosts.len()).await {
+                Ok(()) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        let mut answers = Vec::with_capacity(hosts.len());
+        for host in hosts {
+            if unknown(&host)
+                && failed.is_none()
+                && let Err(error) = self.ask(api, &filter, host).await
+            {
+                if error.class == ErrorClass::Permanent {
+                    answers.push(Some(error));
+                    continue;
+                }
+                failed = Some(error);
+            }
+            let known = lock(&self.0).of(host.as_str()).cloned();
+            answers.push(match (known, &failed) {
+                (Some(zone), _) if zone.unusable().is_none() => None,
+                (_, Some(error)) => Some(error.clone()),
+                (Some(zone), None) => zone.unusable(),
+                (None, None) => Some(not_found(host)),
+            });
+        }
+        answers
+    }
+
+    /// Reads the first page, and the others where they are fewer than the names that would be asked for.
+    async fn begin_list(&self, api: &Api, filter: &[(&str, &str)], hosts: usize) -> Result<(), BackendError> {
+        let first = api.page("/zones", filter, 1, PER_PAGE).await?;
+        let pages = first.total.div_ceil(PER_PAGE);
+        let mut complete = first.items.len() == first.total;
+        // A host costs two look-ups as a rule: its own name and its parent.
+        let listed = if complete || hosts.saturating_mul(2) <= pages {
+            first.items
+        } else {
+            complete = true;
+            api.rest("/zones", filter, PER_PAGE, first).await?
+        };
+        let mut book = lock(&self.0);
+        book.complete = complete;
+        listed.iter().filter_map(Zone::parse).for_each(|zone| book.add(zone));
+        Ok(())
+    }
+
+    /// Asks for the zone of one host, the longest name first.
+    async fn ask(&self, api: &Api, filter: &[(&str, &str)], host: &HostName) -> Result<(), BackendError> {
+        for name in suffixes(host.as_str()) {
+            let query: Vec<(&str, &str)> = filter.iter().copied().chain([("name", name)]).collect();
+            let found = api.page("/zones", &query, 1, PER_PAGE).await?;
+            let zones: Vec<Zone> =
+                found.items.iter().filter_map(Zone::parse).filter(|zone| zone.name == name).collect();
+            if !zones.is_empty() {
+                let mut book = lock(&self.0);
+                book.zones.remove(name);
+                zones.into_iter().for_each(|zone| book.add(zone));
+                return Ok(());
+            }
+            // It was there once: the name is free for a shorter one.
+            lock(&self.0).zones.remove(name);
+        }
+        Ok(())
+    }
+}
+
+pub fn not_found(host: &HostName) -> BackendError {
+    let message = format!(
+        "no Cloudflare zone that the token can see holds {host}; add the domain to the account, or widen the token"
+    );
+    BackendError::new(ErrorClass::Permanent, "ZoneNotFound", message)
 }
 
 #[cfg(test)]
@@ -61,28 +237,70 @@ mod tests {
     use super::*;
 
     fn zone(name: &str, status: &str) -> Zone {
-        Zone { id: name.to_owned(), name: name.to_owned(), status: status.to_owned(), paused: false }
+        let value = serde_json::json!({"id": format!("{name} {status}"), "name": name, "status": status});
+        Zone::parse(&value).unwrap()
+    }
+
+    fn book(zones: &[Zone]) -> Book {
+        let mut book = Book::default();
+        zones.iter().cloned().for_each(|zone| book.add(zone));
+        book
     }
 
     #[test]
     fn the_longest_suffix_on_a_label_border_wins() {
-        let zones =
-            [zone("customer.co.uk", "active"), zone("mail.customer.co.uk", "active"), zone("tomer.co.uk", "active")];
-        let found = |host: &str| zone_of(&zones, &HostName::parse(host).unwrap()).map(|z| z.name.clone());
+        let book = book(&[
+            zone("customer.co.uk", "active"),
+            zone("mail.customer.co.uk", "active"),
+            zone("tomer.co.uk", "active"),
+        ]);
+        let found = |host: &str| book.of(host).map(|zone| zone.name.clone());
         assert_eq!(found("reset.customer.co.uk").as_deref(), Some("customer.co.uk"));
         assert_eq!(found("reset.mail.customer.co.uk").as_deref(), Some("mail.customer.co.uk"));
+        assert_eq!(found("customer.co.uk").as_deref(), Some("customer.co.uk"));
         assert_eq!(found("reset.other.co.uk"), None);
+        assert_eq!(
+            suffixes("reset.customer.co.uk").collect::<Vec<_>>(),
+            ["reset.customer.co.uk", "customer.co.uk", "co.uk"]
+        );
+    }
+
+    #[test]
+    fn of_two_zones_of_one_name_the_active_one_is_meant() {
+        for order in [["active", "pending"], ["pending", "active"]] {
+            let book = book(&order.map(|status| zone("acme.example", status)));
+            assert_eq!(book.of("reset.acme.example").unwrap().status, "active");
+        }
     }
 
     #[test]
     fn a_zone_that_cannot_serve_is_named_with_its_state() {
-        let host = HostName::parse("reset.acme.example").unwrap();
-        let error = usable(&[zone("acme.example", "pending")], &host, true).unwrap_err();
-        assert_eq!(error.reason, "ZoneNotActive");
+        let words = |status| zone("acme.example", status).unusable().map(|error| (error.reason, error.message));
+        assert_eq!(words("active"), None);
         assert_eq!(
-            error.message,
-            "the Cloudflare zone acme.example is pending, not active; finish its set-up at the registrar first"
+            words("pending").unwrap(),
+            (
+                "ZonePending",
+                "the Cloudflare zone acme.example is pending, not active; finish its set-up at the registrar first"
+                    .to_owned()
+            )
         );
-        assert_eq!(usable(&[], &host, true).unwrap_err().reason, "ZoneNotFound");
+        assert_eq!(words("moved").unwrap().0, "ZoneMoved");
+        assert_eq!(words("deleted").unwrap().0, "ZoneMoved");
+        let secondary = Zone { kind: "secondary".to_owned(), ..zone("acme.example", "active") };
+        assert_eq!(secondary.unusable().unwrap().reason, "ZoneSecondary");
+        let paused = Zone { paused: true, ..zone("acme.example", "active") };
+        assert_eq!((paused.unusable(), paused.unproxied().unwrap().reason), (None, "ZonePaused"));
+    }
+
+    #[test]
+    fn a_host_below_universal_ssl_is_told_what_to_do() {
+        let zone = zone("acme.example", "active");
+        assert_eq!(zone.too_deep("reset.acme.example"), None);
+        assert_eq!(zone.too_deep("acme.example"), None);
+        let words = zone.too_deep("reset.mail.acme.example").unwrap();
+        assert!(
+            words.contains("2 labels below the zone acme.example") && words.contains("Advanced Certificate Manager")
+        );
     }
 }

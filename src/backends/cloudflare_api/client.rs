@@ -1,99 +1,150 @@
-//! Cloudflare's v4 API: envelope, errors, paging.
+//! The client: envelope, errors, paging. Every call asks the token's budget first.
 use serde_json::Value;
 
+use super::budget::Budget;
+use super::refusal::refusal;
 use crate::backends::{BackendError, ErrorClass};
-use crate::config::{Secret, redact};
-use crate::http::{Client, ClientOptions, HttpError, Request, Response};
+use crate::config::Secret;
+use crate::http::{Client, ClientOptions, HttpError, Request, Response, path_segment};
+use crate::plan::Urgency;
 
-/// Most zones a page of the zone list may hold.
-const ZONES_PER_PAGE: usize = 50;
-/// Records asked for per page; Cloudflare may give fewer.
-const RECORDS_PER_PAGE: usize = 5000;
 /// Bound on pages of one listing.
 const MAX_PAGES: usize = 1000;
 
-/// One account's API with its token.
+/// One account's API with its token. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     client: Client,
     token: Secret,
+    budget: std::sync::Arc<Budget>,
+    urgency: Urgency,
+    account: Option<String>,
+    /// Permission of the token that the calls need, in the dashboard's words.
+    needs: &'static str,
+}
+
+/// A part of a listing.
+pub struct Page {
+    pub items: Vec<Value>,
+    /// How many there are in all.
+    pub total: usize,
 }
 
 impl Api {
-    /// Errors: a base that is no address, a token that no header can carry.
-    pub fn new(base: url::Url, token: Secret) -> Result<Self, BackendError> {
+    /// `base` with its `/client/v4`; `budget` is the one of this token. Errors: a base that is no address, a token that no
+    /// header can carry.
+    pub fn new(base: url::Url, token: Secret, budget: std::sync::Arc<Budget>) -> Result<Self, BackendError> {
         let mut options = ClientOptions::new("cloudflare", base);
         options.max_body = 16 << 20;
         options.headers = vec![("authorization", Secret::new(format!("Bearer {}", token.expose())))];
-        Ok(Self { client: Client::new(options)?, token })
+        let needs = "Zone · Zone · Read";
+        Ok(Self { client: Client::new(options)?, token, budget, urgency: Urgency::default(), account: None, needs })
+    }
+
+    /// The same API, for a token that may belong to this account.
+    #[must_use]
+    pub fn of_account(&self, id: Option<&str>) -> Self {
+        Self { account: id.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The same API for calls of this urgency.
+    #[must_use]
+    pub fn at(&self, urgency: Urgency) -> Self {
+        Self { urgency, ..self.clone() }
+    }
+
+    /// The same API for calls that need this permission, which messages name.
+    #[must_use]
+    pub fn needing(&self, permission: &'static str) -> Self {
+        Self { needs: permission, ..self.clone() }
     }
 
     pub fn http(&self) -> &Client {
         &self.client
     }
 
+    pub fn budget(&self) -> &std::sync::Arc<Budget> {
+        &self.budget
+    }
+
     /// Sends a read and gives the envelope.
     pub async fn read(&self, request: Request) -> Result<Value, BackendError> {
+        let permit = self.budget.permit(self.urgency)?;
         let response = request.send().await.map_err(BackendError::from)?;
-        self.envelope(&response)
+        permit.answered(&response);
+        self.envelope(&response).await
     }
 
     /// Sends a write and gives the envelope.
     pub async fn write(&self, request: Request) -> Result<Value, BackendError> {
+        let permit = self.budget.permit(self.urgency)?;
         let response = request.send().await.map_err(BackendError::of_write)?;
-        self.envelope(&response).map_err(|mut error| {
-            // A gateway's 5xx says nothing about what happened behind it.
-            if error.class == ErrorClass::Unavailable {
+        permit.answered(&response);
+        self.envelope(&response).await.map_err(|mut error| {
+            // A gateway's 5xx says nothing about what happened behind it; a refusal with an unknown code is a refusal.
+            if error.class == ErrorClass::Unavailable && error.reason != "UnknownRefusal" {
                 error.class = ErrorClass::OutcomeUnknown;
             }
             error
         })
     }
 
+    /// One page of a listing, the first being 1.
+    pub async fn page(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        page: usize,
+        per_page: usize,
+    ) -> Result<Page, BackendError> {
+        let (number, size) = (page.to_string(), per_page.to_string());
+        let request =
+            self.client.get(path).query(query).query(&[("page", number.as_str()), ("per_page", size.as_str())]);
+        let envelope = self.read(request).await?;
+        let items = envelope["result"].as_array().ok_or_else(|| odd(path, "holds no list"))?.clone();
+        let total =
+            envelope["result_info"]["total_count"].as_u64().ok_or_else(|| odd(path, "does not say how long it is"))?;
+        Ok(Page { items, total: usize::try_from(total).unwrap_or(usize::MAX) })
+    }
+
     /// Every page of a listing; one failed or inconsistent page and the listing does not count.
     pub async fn list(&self, path: &str, query: &[(&str, &str)], per_page: usize) -> Result<Vec<Value>, BackendError> {
-        let mut all = Vec::new();
-        for page in 1..=MAX_PAGES {
-            let (page_text, size) = (page.to_string(), per_page.to_string());
-            let request =
-                self.client.get(path).query(query).query(&[("page", page_text.as_str()), ("per_page", size.as_str())]);
-            let envelope = self.read(request).await?;
-            let odd = |what: &str| {
-                BackendError::new(ErrorClass::Unavailable, "OddAnswer", format!("cloudflare's list at {path} {what}"))
-            };
-            let items = envelope["result"].as_array().ok_or_else(|| odd("holds no list"))?;
-            all.extend(items.iter().cloned());
-            let info = &envelope["result_info"];
-            let total = info["total_count"].as_u64().ok_or_else(|| odd("does not say how long it is"))?;
-            let total = usize::try_from(total).unwrap_or(usize::MAX);
-            match all.len() {
-                count if count == total => return Ok(all),
-                count if count > total => return Err(odd("changed while it was read")),
-                _ if items.is_empty() => return Err(odd("ended before its stated length")),
-                _ => {}
+        let first = self.page(path, query, 1, per_page).await?;
+        self.rest(path, query, per_page, first).await
+    }
+
+    /// The whole of a listing whose first page has been read already.
+    pub async fn rest(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        per_page: usize,
+        first: Page,
+    ) -> Result<Vec<Value>, BackendError> {
+        let Page { items: mut all, total } = first;
+        for number in 2..=MAX_PAGES {
+            if all.len() == total {
+                return Ok(all);
             }
+            let page = self.page(path, query, number, per_page).await?;
+            // A thing that comes or goes between two pages moves others across the border unseen.
+            if page.total != total || all.len() + page.items.len() > total {
+                return Err(odd(path, "changed while it was read"));
+            }
+            if page.items.is_empty() {
+                return Err(odd(path, "ended before its stated length"));
+            }
+            all.extend(page.items);
         }
-        Err(BackendError::new(ErrorClass::Unavailable, "OddAnswer", format!("cloudflare's list at {path} has no end")))
+        Err(odd(path, "has no end"))
     }
 
-    pub async fn zones(&self, account: Option<&str>) -> Result<Vec<Value>, BackendError> {
-        let filter: Vec<_> = account.iter().map(|id| ("account.id", *id)).collect();
-        self.list("/zones", &filter, ZONES_PER_PAGE).await
-    }
-
-    pub async fn records(&self, zone: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, BackendError> {
-        self.list(&format!("/zones/{}/dns_records", crate::http::path_segment(zone)), query, RECORDS_PER_PAGE).await
-    }
-
-    fn envelope(&self, response: &Response) -> Result<Value, BackendError> {
+    async fn envelope(&self, response: &Response) -> Result<Value, BackendError> {
         let status = response.status;
         if status == 429 {
-            let mut error = BackendError::new(
-                ErrorClass::Throttled,
-                "RateLimited",
-                "cloudflare asks to wait: the token's rate limit is used up",
-            );
-            error.retry_after = response.retry_after();
+            let message = "cloudflare asks to wait: the rate limit of the API token is used up";
+            let mut error = BackendError::new(ErrorClass::Throttled, "RateLimited", message);
+            error.retry_after = self.budget.wait();
             return Err(error);
         }
         let body = match response.json() {
@@ -106,41 +157,46 @@ impl Api {
         if (200..300).contains(&status) && body["success"] == true {
             return Ok(body);
         }
-        Err(self.refusal(status, &body))
+        let mut error = refusal(status, &body, self.needs, &self.token);
+        if error.class == ErrorClass::Credential {
+            self.blame(&mut error).await;
+        }
+        Err(error)
     }
 
-    fn refusal(&self, status: u16, body: &Value) -> BackendError {
-        let errors = body["errors"].as_array().cloned().unwrap_or_default();
-        let code = errors.first().and_then(|error| error["code"].as_i64()).unwrap_or(0);
-        let mut words: Vec<String> = Vec::new();
-        for error in &errors {
-            words.extend(error["message"].as_str().map(str::to_owned));
-            let chain = error["error_chain"].as_array().into_iter().flatten();
-            words.extend(chain.filter_map(|link| link["message"].as_str().map(str::to_owned)));
+    /// Cloudflare uses one code for a token that is gone and for one that may not do this. A call that every valid token may
+    /// make tells which it is, once for all that wait.
+    async fn blame(&self, error: &mut BackendError) {
+        // Tokens that belong to an account are asked for elsewhere.
+        let account = self.account.as_ref().map(|id| format!("/accounts/{}/tokens/verify", path_segment(id)));
+        for path in std::iter::once("/user/tokens/verify".to_owned()).chain(account) {
+            let Ok(permit) = self.budget.permit(Urgency::Edit) else { return };
+            let Ok(response) = self.client.get(&path).send().await else { return };
+            let body = response.json().unwrap_or_default();
+            match (response.status, body["result"]["status"].as_str()) {
+                (200, Some("active")) => {
+                    permit.answered(&response);
+                    error.reason = "PermissionMissing";
+                    let advice = format!("; the API token is valid, but it lacks the permission {}", self.needs);
+                    error.message.push_str(&advice);
+                    return;
+                }
+                (200, Some(status)) => {
+                    error.message.push_str(&format!("; the API token is {status}"));
+                    error.retry_after = Some(self.budget.refuse(error));
+                    return;
+                }
+                _ => permit.answered(&response),
+            }
         }
-        let words = if words.is_empty() { format!("status {status}") } else { words.join(": ") };
-        let chained = |wanted: i64| {
-            errors.iter().any(|e| e["error_chain"].as_array().into_iter().flatten().any(|l| l["code"] == wanted))
-        };
-        let (class, reason, advice) = match code {
-            81044 => (ErrorClass::Permanent, "RecordGone", ""),
-            81053 | 81054 | 81057 | 81058 => (ErrorClass::Conflict, "RecordExists", ""),
-            81045 => (ErrorClass::Permanent, "RecordQuotaExceeded", "; remove records or use a larger plan"),
-            6003 if chained(6111) => {
-                (ErrorClass::Credential, "TokenRefused", "; the token has blanks, quotes or a line break in it")
-            }
-            10000 | 9109 | 6003 => {
-                (ErrorClass::Credential, "TokenRefused", "; the API token needs Zone Read and DNS Edit for this zone")
-            }
-            7000 | 7003 => (ErrorClass::Permanent, "ZoneNotFound", ""),
-            1004 => (ErrorClass::Permanent, "RecordInvalid", ""),
-            _ if status == 401 || status == 403 => {
-                (ErrorClass::Credential, "TokenRefused", "; the API token needs Zone Read and DNS Edit for this zone")
-            }
-            _ if status >= 500 => (ErrorClass::Unavailable, "Unavailable", ""),
-            _ => (ErrorClass::Unavailable, "UnknownRefusal", ""),
-        };
-        let message = redact(&format!("cloudflare refused ({code}): {words}{advice}"), &[&self.token]);
-        BackendError::new(class, reason, message)
+        let advice = format!("; the API token is not valid any more, or lacks the permission {}", self.needs);
+        error.message.push_str(&advice);
+        if !self.budget.works() {
+            error.retry_after = Some(self.budget.refuse(error));
+        }
     }
+}
+
+fn odd(path: &str, what: &str) -> BackendError {
+    BackendError::new(ErrorClass::Unavailable, "OddAnswer", format!("cloudflare's list at {path} {what}"))
 }

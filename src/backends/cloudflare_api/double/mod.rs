@@ -27,6 +27,8 @@ struct Token {
     zones: Option<Vec<String>>,
     /// What it may not do: `dns`, `tunnel`, `certificates`, `audit`.
     denied: Vec<String>,
+    /// Belongs to an account, not to a user.
+    account_owned: bool,
 }
 
 #[derive(Debug, Default)]
@@ -95,8 +97,15 @@ impl CloudflareDouble {
 
     /// From now on only the accepted tokens are taken.
     pub fn accept_token(&self, token: &str) {
-        let token = Token { value: token.to_owned(), zones: None, denied: Vec::new() };
+        let token = Token { value: token.to_owned(), zones: None, denied: Vec::new(), account_owned: false };
         lock(&self.state).tokens.get_or_insert_default().push(token);
+    }
+
+    /// An accepted token belongs to the account from now on.
+    pub fn own_by_account(&self, token: &str) {
+        for known in lock(&self.state).tokens.iter_mut().flatten().filter(|known| known.value == token) {
+            known.account_owned = true;
+        }
     }
 
     /// Refuses every token that was accepted so far.
@@ -170,7 +179,7 @@ impl State {
             return Err(fail_chained(6003, "Invalid request headers", 6111, "Invalid format for Authorization header"));
         }
         match &self.tokens {
-            None => Ok(Token { value: token.to_owned(), zones: None, denied: Vec::new() }),
+            None => Ok(Token { value: token.to_owned(), zones: None, denied: Vec::new(), account_owned: false }),
             Some(known) => known.iter().find(|known| known.value == token).cloned().ok_or_else(denied),
         }
     }
@@ -184,7 +193,8 @@ impl State {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let may = |permission: &str| !token.denied.iter().any(|denied| denied == permission);
         match (request.method.as_str(), parts.as_slice()) {
-            ("GET", ["user", "tokens", "verify"]) => {
+            ("GET", ["user", "tokens", "verify"]) if token.account_owned => fail(401, 1000, "Invalid API Token"),
+            ("GET", ["user", "tokens", "verify"] | ["accounts", _, "tokens", "verify"]) => {
                 ok(json!({"id": "70ce0000000000000000000000000001", "status": "active"}))
             }
             ("GET", ["zones"]) => self.list_zones(request, token),

@@ -190,7 +190,9 @@ impl State {
             return Some(fail_chained(1004, "DNS Validation Error", 9021, words));
         }
         let addressed = |kind: &Value| matches!(kind.as_str(), Some("A" | "AAAA" | "CNAME"));
-        let others = self.records.iter().filter(|r| r["id"] != record["id"] && r["name"] == record["name"]);
+        let beside =
+            |r: &&Value| r["id"] != record["id"] && r["name"] == record["name"] && r["zone_id"] == record["zone_id"];
+        let others = self.records.iter().filter(beside);
         for other in others {
             let same = ["type", "content"].iter().all(|field| other[*field] == record[*field]);
             if same {

@@ -1,0 +1,338 @@
+//! One batch of one lane: look, plan, write, and tell everybody what came of it.
+use std::collections::{HashMap, HashSet};
+
+use super::memo::digest;
+use super::repairs::Verdict;
+use super::{Answer, Job, Known, Programmed, Shared, Want};
+use crate::api::portal::MadeResource;
+use crate::api::{ANNOTATION_ADOPT, HostName, PortalKey};
+use crate::backends::{Backend, BackendError, ErrorClass, Scope};
+use crate::http::double::lock;
+use crate::plan::{self, Blocked, Change, Item, Plan, Urgency};
+
+/// Finds out the lanes of these; who has none gets the reason.
+pub(super) async fn discover<B: Backend>(shared: &Shared<B>, jobs: Vec<Job>) -> Vec<Job> {
+    let hosts: Vec<HostName> = jobs.iter().filter_map(|job| job.want.hosts().into_iter().next()).collect();
+    let urgency = most_urgent(shared, &jobs);
+    let refused = shared.backend.discover(&hosts, urgency).await;
+    let mut found = Vec::new();
+    let mut answers = Vec::new();
+    for (job, refused) in jobs.into_iter().zip(refused) {
+        match refused {
+            // Where there is no place, nothing was made by a portal that never made anything. For others a place that is
+            // not seen any more is no proof that nothing is left there.
+            Some(error)
+                if error.class == ErrorClass::Permanent
+                    && job.want.intent().is_none()
+                    && job.known == Known::NeverMade =>
+            {
+                answers.push((job, Ok(Programmed::default())));
+            }
+            Some(error) => answers.push((job, Err(error))),
+            None => found.push(job),
+        }
+    }
+    conclude(shared, answers);
+    found
+}
+
+fn most_urgent<B: Backend>(shared: &Shared<B>, jobs: &[Job]) -> Urgency {
+    let memo = lock(&shared.memo);
+    jobs.iter().map(|job| memo.urgency(&job.portal, &job.want)).min().unwrap_or_default()
+}
+
+/// Works on everything of a lane.
+pub(super) async fn work<B: Backend>(shared: &Shared<B>, jobs: Vec<Job>) {
+    let mut due: Vec<Job> = Vec::new();
+    let mut later = Vec::new();
+    let mut portals = HashSet::new();
+    for job in jobs {
+        let now = shared.clock.now();
+        // Asked again here: an earlier batch may have brought the answer since.
+        let answer = lock(&shared.memo).answer(&job, now);
+        if let Some(answer) = answer {
+            let _ = job.answer.send(answer);
+        } else if portals.insert(job.portal.clone()) {
+            due.push(job);
+        } else {
+            // Two wants of one portal never share a plan; the later one sees what the earlier one made.
+            later.push(job);
+        }
+    }
+    process(shared, due).await;
+    for job in later {
+        process(shared, vec![job]).await;
+    }
+}
+
+async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
+    if jobs.is_empty() {
+        return;
+    }
+    {
+        let memo = lock(&shared.memo);
+        jobs.sort_by_key(|job| memo.urgency(&job.portal, &job.want));
+    }
+    // What was never made is made without a look where the system itself refuses a second one.
+    let unseen = |job: &Job| {
+        let Want::Present { intent, former } = &job.want else { return false };
+        shared.backend.spares_reads() && job.known == Known::NeverMade && former.is_empty() && !intent.adopt
+    };
+    let looked: Vec<&Job> = jobs.iter().filter(|job| !unseen(job)).collect();
+    let scope = Scope {
+        hosts: looked.iter().flat_map(|job| job.want.hosts()).collect(),
+        marks: looked.iter().map(|job| job.want.mark().clone()).collect(),
+        urgency: most_urgent(shared, &jobs),
+    };
+    let observed = if looked.is_empty() { Ok(Vec::new()) } else { shared.backend.observe(&scope).await };
+    let observed = match observed {
+        Ok(observed) => observed,
+        // One bad name must not hold the others: ask for each by itself, unless the instance is down for all.
+        Err(error) if jobs.len() > 1 && matches!(error.class, ErrorClass::Permanent | ErrorClass::Conflict) => {
+            for job in jobs {
+                Box::pin(process(shared, vec![job])).await;
+            }
+            return;
+        }
+        Err(error) => {
+            conclude(shared, jobs.into_iter().map(|job| (job, Err(error.clone()))).collect());
+            return;
+        }
+    };
+    let wants: Vec<_> = jobs.iter().map(|job| (job.portal.clone(), item_want(&shared.backend, &job.want))).collect();
+    let mut plan = plan::plan(&wants, &observed);
+    plan.urgency = scope.urgency;
+    let looks_only: HashSet<PortalKey> =
+        jobs.iter().filter(|job| matches!(job.want, Want::Observe { .. })).map(|job| job.portal.clone()).collect();
+    let (pending, changes) = plan.changes.into_iter().partition(|change| looks_only.contains(change.portal()));
+    let pending: Vec<Change<B::Item>> = pending;
+    plan.changes = changes;
+    let held_back = judge(shared, &jobs, &mut plan);
+    let outcomes = if plan.changes.is_empty() { Vec::new() } else { shared.backend.apply(&plan).await };
+
+    let bench =
+        Bench { backend: &shared.backend, plan: &plan, outcomes: &outcomes, pending: &pending, observed: &observed };
+    let mut answers: Vec<(Job, Answer)> = Vec::new();
+    let mut again = Vec::new();
+    for job in jobs {
+        let answer = match held_back.get(&job.portal) {
+            Some(error) => Err(error.clone()),
+            None => bench.settle(&job),
+        };
+        let planned = !plan.blocked.iter().any(|blocked| blocked.portal == job.portal);
+        let surprised =
+            matches!(&answer, Err(error) if matches!(error.class, ErrorClass::Conflict | ErrorClass::OutcomeUnknown));
+        if planned && surprised && shared.backend.spares_reads() && !job.retried && !held_back.contains_key(&job.portal)
+        {
+            // Something is there after all, perhaps of an earlier try of ours: now a look decides.
+            again.push(Job { known: Known::Nothing, retried: true, ..job });
+        } else {
+            answers.push((job, answer));
+        }
+    }
+    doubt(&shared.backend, &mut answers).await;
+    let repaired: HashSet<PortalKey> = {
+        let memo = lock(&shared.memo);
+        let drifted = |job: &Job| memo.urgency(&job.portal, &job.want) == Urgency::Drift;
+        answers.iter().filter(|(job, _)| drifted(job)).map(|(job, _)| job.portal.clone()).collect()
+    };
+    let now = shared.clock.now();
+    for (job, answer) in &mut answers {
+        if let (Ok(done), Want::Present { intent, .. }) = (answer, &job.want) {
+            done.repaired = !done.changes.is_empty() && repaired.contains(&job.portal);
+            done.verified = Some((digest(&shared.backend, intent), now));
+        }
+    }
+    conclude(shared, answers);
+    if !again.is_empty() {
+        Box::pin(process(shared, again)).await;
+    }
+}
+
+/// Takes repairs out of the plan that must wait, and tells why they do.
+fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>) -> HashMap<PortalKey, BackendError> {
+    let now = shared.clock.now();
+    let memo = lock(&shared.memo);
+    let mut repairs = lock(&shared.repairs);
+    let mut wanted = Vec::new();
+    for job in jobs {
+        let changes: Vec<_> = plan.changes.iter().filter(|change| *change.portal() == job.portal).collect();
+        match memo.urgency(&job.portal, &job.want) {
+            Urgency::Edit => repairs.forget(&job.portal),
+            Urgency::Drift if !changes.is_empty() => {
+                let words: Vec<String> = changes.iter().map(|change| change.describe()).collect();
+                let overwrites = changes.iter().any(|change| !matches!(change, Change::Create { .. }));
+                wanted.push((job.portal.clone(), words.join("; "), overwrites));
+            }
+            _ if changes.is_empty() => repairs.fine(&job.portal),
+            _ => {}
+        }
+    }
+    let instance = shared.backend.instance();
+    let verdicts = repairs.judge(&instance, &wanted, memo.owned(), now);
+    let mut held_back = HashMap::new();
+    for (portal, words, _) in &wanted {
+        let mut error = match verdicts.get(portal) {
+            Some(Verdict::Contested { times, next }) => {
+                let message = format!(
+                    "somebody else keeps changing this in {instance}: it was put right {times} times within an hour and needs again: {words}; the next time is {}",
+                    next.strftime("%H:%M:%S UTC")
+                );
+                let mut error = BackendError::new(ErrorClass::Conflict, "Contested", message);
+                error.retry_after = std::time::Duration::try_from(next.duration_since(now)).ok();
+                error
+            }
+            Some(Verdict::Held(case)) => {
+                let message = format!(
+                    "held, because {} of {} things in {instance} were changed by somebody else: {words}; to put them right, annotate the PortalClass with portalkeeper.dev/approve-plan={}",
+                    case.changing, case.owned, case.id
+                );
+                BackendError::new(ErrorClass::Permanent, "ChangesHeld", message)
+            }
+            _ => continue,
+        };
+        error.message.truncate(error.message.floor_char_boundary(2000));
+        held_back.insert(portal.clone(), error);
+    }
+    plan.changes.retain(|change| !held_back.contains_key(change.portal()));
+    held_back
+}
+
+/// Remembers the answers, sees to the queue, and sends them.
+fn conclude<B: Backend>(shared: &Shared<B>, answers: Vec<(Job, Answer)>) {
+    let now = shared.clock.now();
+    let queue = shared.backend.queue();
+    if let Some(queue) = queue {
+        let memo = lock(&shared.memo);
+        for (job, answer) in &answers {
+            match answer {
+                Err(error) if error.class == ErrorClass::Throttled => {
+                    queue.enter(&job.portal, memo.urgency(&job.portal, &job.want));
+                }
+                _ => queue.leave(&job.portal),
+            }
+        }
+    }
+    for (job, mut answer) in answers {
+        lock(&shared.memo).note(&shared.backend, &job.portal, &job.want, &answer, now);
+        if let (Err(error), Some(queue)) = (&mut answer, queue) {
+            error.place = queue.place(&job.portal);
+        }
+        // A caller that stopped waiting asks again.
+        let _ = job.answer.send(answer);
+    }
+}
+
+/// Asks the instance once about everything that stands in it as wanted.
+async fn doubt<B: Backend>(backend: &B, answers: &mut [(Job, Answer)]) {
+    let mut items = Vec::new();
+    for (job, answer) in answers.iter() {
+        if let (Some(intent), Ok(done)) = (job.want.intent(), answer)
+            && done.pending.is_empty()
+        {
+            items.extend(backend.desired(intent));
+        }
+    }
+    if items.is_empty() {
+        return;
+    }
+    for doubt in backend.doubts(&items).await {
+        let about = |done: &&mut Programmed| done.resources.iter().any(|made| made.name == doubt.key);
+        if let Some(done) = answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()).find(about) {
+            done.doubts.push(doubt.clone());
+        }
+    }
+}
+
+fn item_want<B: Backend>(backend: &B, want: &Want) -> plan::Want<B::Item> {
+    match want {
+        Want::Present { intent, .. } | Want::Observe { intent, .. } => plan::Want::Present {
+            mark: intent.mark.clone(),
+            items: backend.desired(intent),
+            adopt: intent.adopt,
+            keep: intent.keep.clone(),
+        },
+        Want::Absent { mark, .. } => plan::Want::Absent { mark: mark.clone() },
+        Want::Released { mark, .. } => plan::Want::Released { mark: mark.clone() },
+    }
+}
+
+/// What a batch came to, before it is told apart by portal.
+struct Bench<'a, B: Backend> {
+    backend: &'a B,
+    plan: &'a Plan<B::Item>,
+    outcomes: &'a [Result<Option<String>, BackendError>],
+    pending: &'a [Change<B::Item>],
+    observed: &'a [plan::Observed<B::Item>],
+}
+
+impl<B: Backend> Bench<'_, B> {
+    fn settle(&self, job: &Job) -> Answer {
+        if let Some(blocked) = self.plan.blocked.iter().find(|blocked| blocked.portal == job.portal) {
+            return Err(conflict(self.backend.conflict_reason(), blocked));
+        }
+        let mut ids: HashMap<String, String> = self
+            .observed
+            .iter()
+            .filter(|o| matches!(&o.ownership, plan::Ownership::Marked(other) if other == job.want.mark()))
+            .map(|o| (o.item.key().to_owned(), o.id.clone()))
+            .collect();
+        let mut words = Vec::new();
+        let own = |(_, change): &(usize, &Change<B::Item>)| *change.portal() == job.portal;
+        for (index, change) in self.plan.changes.iter().enumerate().filter(own) {
+            match self.outcomes.get(index) {
+                Some(Ok(id)) => {
+                    words.push(change.describe());
+                    let (Change::Create { item, .. }
+                    | Change::Update { to: item, .. }
+                    | Change::Adopt { to: item, .. }) = change
+                    else {
+                        continue;
+                    };
+                    if let Some(id) = id {
+                        ids.insert(item.key().to_owned(), id.clone());
+                    }
+                }
+                Some(Err(error)) => return Err(error.clone()),
+                None => {
+                    let message = format!("{} gave no outcome for: {}", self.backend.instance(), change.describe());
+                    return Err(BackendError::new(ErrorClass::OutcomeUnknown, "NoOutcome", message));
+                }
+            }
+        }
+        let resources = match job.want.intent() {
+            Some(intent) => self
+                .backend
+                .desired(intent)
+                .iter()
+                .filter(|item| ids.contains_key(item.key()) || matches!(job.want, Want::Present { .. }))
+                .map(|item| MadeResource {
+                    system: self.backend.instance(),
+                    name: item.key().to_owned(),
+                    id: ids.get(item.key()).cloned(),
+                })
+                .collect(),
+            None => Vec::new(),
+        };
+        let own = |change: &&Change<B::Item>| *change.portal() == job.portal;
+        let pending: Vec<String> = self.pending.iter().filter(own).map(Change::describe).collect();
+        let certificate = job
+            .want
+            .intent()
+            .filter(|_| pending.is_empty())
+            .and_then(|intent| self.backend.desired(intent).iter().find_map(Item::certificate));
+        Ok(Programmed { resources, certificate, changes: words, pending, ..Programmed::default() })
+    }
+}
+
+fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {
+    let Blocked { key, by, marked, .. } = blocked;
+    let message = if *marked {
+        format!("{key} is held by another portal or another installation of Portalkeeper: {by}")
+    } else {
+        format!(
+            "{key} is taken by something that is not ours: {by}; remove it, or set the annotation {ANNOTATION_ADOPT}=true to take it over"
+        )
+    };
+    BackendError::new(ErrorClass::Conflict, reason, message)
+}

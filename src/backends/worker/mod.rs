@@ -1,0 +1,281 @@
+//! The one writer of an instance: collects what is due, then observes once, plans once and applies once per lane.
+mod batch;
+mod memo;
+mod repairs;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+pub use self::memo::Known;
+use self::memo::Memo;
+pub use self::repairs::Held;
+use self::repairs::Repairs;
+use super::{Backend, BackendError, Doubt, ErrorClass};
+use crate::api::clock::Clock;
+use crate::api::portal::MadeResource;
+use crate::api::{HostName, PortalKey};
+use crate::http::double::lock;
+use crate::http::shutdown::Shutdown;
+use crate::plan::{Intent, Mark};
+
+/// What a portal wants of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Want {
+    /// Record or route as intended, and nothing else of this portal. `former` are names it had before.
+    Present { intent: Intent, former: Vec<HostName> },
+    /// Nothing of this portal, at any of the names it has or had.
+    Absent { mark: Mark, hosts: Vec<HostName> },
+    /// Everything of this portal stays, without the mark.
+    Released { mark: Mark, hosts: Vec<HostName> },
+    /// Like `Present`, but only looks: the changes come back in words.
+    Observe { intent: Intent, former: Vec<HostName> },
+}
+
+impl Want {
+    fn mark(&self) -> &Mark {
+        match self {
+            Self::Present { intent, .. } | Self::Observe { intent, .. } => &intent.mark,
+            Self::Absent { mark, .. } | Self::Released { mark, .. } => mark,
+        }
+    }
+    fn hosts(&self) -> Vec<HostName> {
+        match self {
+            Self::Present { intent, former } | Self::Observe { intent, former } => {
+                std::iter::once(&intent.host).chain(former).cloned().collect()
+            }
+            Self::Absent { hosts, .. } | Self::Released { hosts, .. } => hosts.clone(),
+        }
+    }
+    fn intent(&self) -> Option<&Intent> {
+        match self {
+            Self::Present { intent, .. } | Self::Observe { intent, .. } => Some(intent),
+            Self::Absent { .. } | Self::Released { .. } => None,
+        }
+    }
+}
+
+/// What stands outside now, as proved by a read or by the answer to a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Programmed {
+    pub resources: Vec<MadeResource>,
+    /// The certificate that they answer with, in words, where the system sees to certificates.
+    pub certificate: Option<String>,
+    /// What was written now, in words.
+    pub changes: Vec<String>,
+    /// What was written puts right what somebody else had changed.
+    pub repaired: bool,
+    /// What would be written, in words (`Want::Observe` only).
+    pub pending: Vec<String>,
+    /// What the instance itself does not confirm, or has to say.
+    pub doubts: Vec<Doubt>,
+    /// What was verified and when, for [`Known::Verified`] after a restart.
+    pub verified: Option<(String, jiff::Timestamp)>,
+}
+
+type Answer = Result<Programmed, BackendError>;
+
+struct Job {
+    portal: PortalKey,
+    want: Want,
+    known: Known,
+    /// A write of it came out otherwise than the look before had promised, and it was looked at again.
+    retried: bool,
+    /// Its lane was found out.
+    found: bool,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What the tasks of one instance share.
+struct Shared<B> {
+    backend: B,
+    memo: Arc<Mutex<Memo>>,
+    repairs: Arc<Mutex<Repairs>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Handle of an instance's worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    instance: String,
+    jobs: mpsc::Sender<Job>,
+    memo: Arc<Mutex<Memo>>,
+    repairs: Arc<Mutex<Repairs>>,
+    forget: Arc<dyn Fn(&HostName) + Send + Sync>,
+}
+
+/// Wants that may wait; more are held back at [`Worker::submit`].
+const QUEUE: usize = 4096;
+/// Wants that are taken from the queue at once.
+const BATCH: usize = 4096;
+/// A burst is over when nothing comes for this long; a batch is begun after the longest wait in any case.
+const SETTLE: Duration = Duration::from_millis(10);
+const LONGEST_SETTLE: Duration = Duration::from_secs(2);
+/// Lanes that are worked on at the same time.
+const LANES: usize = 8;
+
+impl Worker {
+    /// Starts the worker of an instance; it ends with `shutdown` or with its last handle.
+    pub fn spawn<B: Backend>(backend: B, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let instance = backend.instance();
+        let (memo, repairs) = (Arc::<Mutex<Memo>>::default(), Arc::<Mutex<Repairs>>::default());
+        let shared = Arc::new(Shared { backend, memo: Arc::clone(&memo), repairs: Arc::clone(&repairs), clock });
+        let forgetting = Arc::clone(&shared);
+        let forget = Arc::new(move |host: &HostName| forgetting.backend.forget(host));
+        tokio::spawn(run(shared, queue, shutdown));
+        Self { instance, jobs, memo, repairs, forget }
+    }
+
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Brings the instance to what the portal wants. Unchanged wants that were verified within the drift
+    /// interval are answered without a call.
+    pub async fn submit(&self, portal: PortalKey, want: Want) -> Answer {
+        self.submit_known(portal, want, Known::Nothing).await
+    }
+
+    /// Like [`Worker::submit`], with what the caller remembers of earlier answers.
+    pub async fn submit_known(&self, portal: PortalKey, want: Want, known: Known) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || BackendError::new(ErrorClass::Unavailable, "ShuttingDown", "the program is shutting down");
+        self.jobs
+            .send(Job { portal, want, known, retried: false, found: false, answer })
+            .await
+            .map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Makes the next want of this portal look again.
+    pub fn forget(&self, portal: &PortalKey) {
+        if let Some(host) = lock(&self.memo).forget(portal) {
+            (self.forget)(&host);
+        }
+    }
+
+    /// Makes the next wants of the portals at these names look again, and tells whose they are.
+    pub fn forget_names(&self, concerned: &dyn Fn(&HostName) -> bool) -> Vec<PortalKey> {
+        lock(&self.memo).forget_names(concerned)
+    }
+
+    /// Repairs that are held because there are too many at once.
+    pub fn held(&self) -> Option<Held> {
+        lock(&self.repairs).held()
+    }
+
+    /// Lets the held repairs of this id go ahead.
+    pub fn approve(&self, id: &str) {
+        lock(&self.repairs).approve(id);
+    }
+}
+
+/// What a task of the worker came to.
+enum Step {
+    /// The lane is free again.
+    Done(String),
+    /// The lanes of these are known now.
+    Found(Vec<Job>),
+}
+
+/// The lane of what must be found out first. No host has this name.
+const UNKNOWN: &str = "?";
+
+async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>, shutdown: Shutdown) {
+    let mut waiting: HashMap<String, Vec<Job>> = HashMap::new();
+    let mut busy: HashSet<String> = HashSet::new();
+    let mut tasks: JoinSet<Step> = JoinSet::new();
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            count = queue.recv_many(&mut batch, BATCH) => {
+                if count == 0 {
+                    break;
+                }
+                settle(&mut queue, &mut batch).await;
+            }
+            Some(step) = tasks.join_next(), if !tasks.is_empty() => match step {
+                Ok(Step::Done(lane)) => { busy.remove(&lane); }
+                Ok(Step::Found(jobs)) => {
+                    busy.remove(UNKNOWN);
+                    batch.extend(jobs.into_iter().map(|job| Job { found: true, ..job }));
+                }
+                // A panic of a backend must not stop the instance: the callers see that no answer came.
+                Err(_) => busy.clear(),
+            },
+            () = shutdown.wait() => break,
+        }
+        for job in batch.drain(..) {
+            let now = shared.clock.now();
+            let mut memo = lock(&shared.memo);
+            if shared.backend.spares_reads() {
+                memo.believe(&shared.backend, &job, now);
+            }
+            match memo.answer(&job, now) {
+                Some(answer) => {
+                    let _ = job.answer.send(answer);
+                }
+                None => waiting.entry(lane(&shared.backend, &job)).or_default().push(job),
+            }
+        }
+        for lane in free(&shared, &waiting, &busy).into_iter().take(LANES.saturating_sub(busy.len())) {
+            let Some(jobs) = waiting.remove(&lane) else { continue };
+            busy.insert(lane.clone());
+            let shared = Arc::clone(&shared);
+            tasks.spawn(async move {
+                if lane == UNKNOWN {
+                    return Step::Found(batch::discover(&shared, jobs).await);
+                }
+                batch::work(&shared, jobs).await;
+                Step::Done(lane)
+            });
+        }
+    }
+    // Work that was begun is finished even when shutdown begins: a write is never abandoned half-way.
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Collects what comes with a burst, so that it becomes one batch.
+async fn settle(queue: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
+    let latest = tokio::time::Instant::now() + LONGEST_SETTLE;
+    while batch.len() < BATCH {
+        let until = latest.min(tokio::time::Instant::now() + SETTLE);
+        match tokio::time::timeout_at(until, queue.recv()).await {
+            Ok(Some(job)) => batch.push(job),
+            _ => return,
+        }
+    }
+}
+
+fn lane<B: Backend>(backend: &B, job: &Job) -> String {
+    // The name that it has now decides; names from before may stand in other lanes, which is safe where lanes matter.
+    let hosts = job.want.hosts();
+    match hosts.first() {
+        Some(host) => match backend.lane(host) {
+            Some(lane) => lane,
+            None if job.found => String::new(),
+            None => UNKNOWN.to_owned(),
+        },
+        None => String::new(),
+    }
+}
+
+/// Lanes that can be worked on, in the order of those that wait in them.
+fn free<B: Backend>(shared: &Shared<B>, waiting: &HashMap<String, Vec<Job>>, busy: &HashSet<String>) -> Vec<String> {
+    let memo = lock(&shared.memo);
+    let place = |job: &Job| {
+        let place = shared.backend.queue().and_then(|queue| queue.place(&job.portal));
+        (memo.urgency(&job.portal, &job.want), place.map_or(usize::MAX, |place| place.position))
+    };
+    let mut free: Vec<_> = waiting
+        .iter()
+        .filter(|(lane, _)| !busy.contains(*lane))
+        .map(|(lane, jobs)| (jobs.iter().map(&place).min(), lane.clone()))
+        .collect();
+    free.sort();
+    free.into_iter().map(|(_, lane)| lane).collect()
+}

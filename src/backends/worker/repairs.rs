@@ -1,0 +1,213 @@
+//! Repairs of what others changed: counted, slowed down where somebody keeps changing it back, and held where there are too
+//! many at once.
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::api::PortalKey;
+use crate::plan::fuse;
+
+/// How long a repair counts.
+const WINDOW: SignedDuration = SignedDuration::from_hours(1);
+/// Repairs of one portal within the window that are made at once.
+const FREE: usize = 3;
+/// First and longest wait before another repair of the same portal.
+const WAIT: (SignedDuration, SignedDuration) = (SignedDuration::from_mins(1), SignedDuration::from_mins(30));
+
+/// Repairs that wait for approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Names this very case.
+    pub id: String,
+    pub owned: usize,
+    pub changing: usize,
+    /// The first of them in words.
+    pub words: Vec<String>,
+}
+
+#[derive(Default)]
+pub(super) struct Repairs {
+    of: HashMap<PortalKey, VecDeque<Timestamp>>,
+    /// Updates and deletions of late, for the fuse.
+    recent: VecDeque<Timestamp>,
+    held: Option<Held>,
+    /// Portals of that case.
+    waiting: HashSet<PortalKey>,
+    approved: Option<String>,
+}
+
+/// Whether a repair may be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Go,
+    /// Somebody keeps changing it back; the next repair is due then.
+    Contested {
+        times: usize,
+        next: Timestamp,
+    },
+    /// Too many at once.
+    Held(Held),
+}
+
+impl Repairs {
+    /// Judges repairs that one look found, each with its portal, its words and whether it overwrites or deletes something.
+    pub fn judge(
+        &mut self,
+        instance: &str,
+        wanted: &[(PortalKey, String, bool)],
+        owned: usize,
+        now: Timestamp,
+    ) -> HashMap<PortalKey, Verdict> {
+        let old = |at: &Timestamp| now.duration_since(*at) >= WINDOW;
+        while self.recent.front().is_some_and(old) {
+            self.recent.pop_front();
+        }
+        let destructive = wanted.iter().filter(|(.., overwrites)| *overwrites).count();
+        let changing = self.recent.len() + destructive;
+        let approved = self.held.as_ref().is_some_and(|case| self.approved.as_ref() == Some(&case.id));
+        let mut held = None;
+        if !approved && destructive > 0 && fuse::blows(owned, changing) {
+            let case = self.held.take().unwrap_or_else(|| {
+                let hash = Sha256::digest(format!("{instance} {now}").as_bytes());
+                let id = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+                Held { id, owned, changing, words: Vec::new() }
+            });
+            let concerned = || wanted.iter().filter(|(.., overwrites)| *overwrites);
+            self.waiting.extend(concerned().map(|(portal, ..)| portal.clone()));
+            let words = concerned().map(|(_, words, _)| words.clone()).take(5).collect();
+            let case = Held { owned, changing: changing.max(self.waiting.len()), words, id: case.id };
+            held = Some(case.clone());
+            self.held = Some(case);
+        }
+        let mut verdicts = HashMap::new();
+        for (portal, _, overwrites) in wanted {
+            let verdict = match &held {
+                Some(case) if *overwrites => Verdict::Held(case.clone()),
+                _ => self.contest(portal, now),
+            };
+            if verdict == Verdict::Go && *overwrites && !approved {
+                self.recent.push_back(now);
+            }
+            verdicts.insert(portal.clone(), verdict);
+        }
+        verdicts
+    }
+
+    fn contest(&mut self, portal: &PortalKey, now: Timestamp) -> Verdict {
+        let times = self.of.entry(portal.clone()).or_default();
+        while times.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+            times.pop_front();
+        }
+        if times.len() >= FREE
+            && let Some(last) = times.back()
+        {
+            let doubled = u32::try_from(times.len() - FREE).unwrap_or(u32::MAX);
+            let wait = WAIT.0.saturating_mul(1_i32.checked_shl(doubled).unwrap_or(i32::MAX)).min(WAIT.1);
+            let next = last.checked_add(wait).unwrap_or(now);
+            if now < next {
+                return Verdict::Contested { times: times.len(), next };
+            }
+        }
+        times.push_back(now);
+        Verdict::Go
+    }
+
+    /// A portal was edited or removed: what happened before is past.
+    pub fn forget(&mut self, portal: &PortalKey) {
+        self.of.remove(portal);
+        self.fine(portal);
+    }
+
+    /// All is right with a portal. When that is so with all that were held, the case is closed, and its approval with it.
+    pub fn fine(&mut self, portal: &PortalKey) {
+        self.waiting.remove(portal);
+        if self.waiting.is_empty() {
+            (self.held, self.approved) = (None, None);
+        }
+    }
+
+    pub fn held(&self) -> Option<Held> {
+        self.held.clone()
+    }
+
+    pub fn approve(&mut self, id: &str) {
+        if self.held.as_ref().is_some_and(|held| held.id == id) {
+            self.approved = Some(id.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(index: usize) -> PortalKey {
+        PortalKey { namespace: "n".to_owned(), name: format!("p{index}") }
+    }
+
+    fn wanted(range: std::ops::Range<usize>, overwrites: bool) -> Vec<(PortalKey, String, bool)> {
+        range.map(|index| (key(index), format!("update {index}"), overwrites)).collect()
+    }
+
+    #[test]
+    fn a_fight_over_one_record_is_slowed_down_to_about_ten_writes_an_hour() {
+        let mut repairs = Repairs::default();
+        let mut made = 0;
+        let mut contested = 0;
+        for second in (0..3600).step_by(5) {
+            let now = Timestamp::from_second(second).unwrap();
+            match &repairs.judge("i", &wanted(0..1, false), 100, now)[&key(0)] {
+                Verdict::Go => made += 1,
+                Verdict::Contested { next, .. } => {
+                    assert!(*next > now);
+                    contested += 1;
+                }
+                Verdict::Held(_) => panic!("one is not many"),
+            }
+        }
+        assert_eq!((made, made + contested), (8, 720));
+        repairs.forget(&key(0));
+        let later = Timestamp::from_second(3600).unwrap();
+        assert_eq!(repairs.judge("i", &wanted(0..1, false), 100, later)[&key(0)], Verdict::Go);
+    }
+
+    #[test]
+    fn too_many_changes_by_others_are_held_until_that_very_case_is_approved() {
+        let mut repairs = Repairs::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let verdicts = repairs.judge("i", &wanted(0..4, true), 10, now);
+        let Verdict::Held(case) = &verdicts[&key(0)] else { panic!("{verdicts:?}") };
+        assert_eq!((case.owned, case.changing, case.words.len()), (10, 4, 4));
+        assert!(verdicts.values().all(|verdict| matches!(verdict, Verdict::Held(_))));
+        // what is missing is made anew: that destroys nothing
+        assert_eq!(repairs.judge("i", &wanted(0..10, false), 10, now)[&key(0)], Verdict::Go);
+        repairs.approve("another");
+        assert!(matches!(repairs.judge("i", &wanted(0..4, true), 10, now)[&key(0)], Verdict::Held(_)));
+        repairs.approve(&case.id);
+        assert_eq!(repairs.judge("i", &wanted(0..2, true), 10, now)[&key(0)], Verdict::Go);
+        assert_eq!(repairs.judge("i", &wanted(2..4, true), 10, now)[&key(2)], Verdict::Go, "all of the case");
+        (0..4).for_each(|index| repairs.fine(&key(index)));
+        assert_eq!(repairs.held(), None);
+        let later = Timestamp::from_second(1).unwrap();
+        let next = repairs.judge("i", &wanted(4..8, true), 10, later);
+        let Verdict::Held(next) = &next[&key(4)] else { panic!("an approval is for one case: {next:?}") };
+        assert_ne!(next.id, case.id);
+    }
+
+    #[test]
+    fn a_trickle_is_many_changes_too() {
+        let mut repairs = Repairs::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for index in 0..3 {
+            let verdicts = repairs.judge("i", &wanted(index..index + 1, true), 10, at(index as i64));
+            assert_eq!(verdicts[&key(index)], Verdict::Go);
+        }
+        assert!(matches!(repairs.judge("i", &wanted(3..4, true), 10, at(4))[&key(3)], Verdict::Held(_)));
+        assert_eq!(
+            repairs.judge("i", &wanted(3..4, true), 10, at(3700))[&key(3)],
+            Verdict::Go,
+            "an hour later it is one"
+        );
+    }
+}

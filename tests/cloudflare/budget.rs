@@ -1,0 +1,84 @@
+//! The budget of a token, from the account's side.
+use portalkeeper::backends::{ErrorClass, Known};
+
+use super::{Scene, TOKEN, burst, intent};
+
+/// Own use stops before the limit: the last tenth is kept, and nothing is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_portals_than_a_window_has_requests_wait_with_a_place_and_a_time() {
+    let scene = Scene::empty().await;
+    scene.double.set_quota(100);
+    for index in 0..150 {
+        scene.double.add_zone(&format!("customer{index:03}.example"));
+    }
+    let portals = || (0..150).map(|index| intent(&format!("reset.customer{index:03}.example"))).collect::<Vec<_>>();
+    let results = burst(&scene.worker, portals(), &Known::NeverMade).await;
+    let late: Vec<_> =
+        portals().into_iter().zip(&results).filter(|(_, result)| result.is_err()).map(|(portal, _)| portal).collect();
+    let waiting: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    assert!(waiting.iter().all(|error| error.class == ErrorClass::Throttled && error.reason == "RateBudgetSpent"));
+    let mut places: Vec<usize> = waiting.iter().map(|error| error.place.expect("a place").position).collect();
+    places.sort_unstable();
+    assert_eq!(places, (1..=waiting.len()).collect::<Vec<_>>(), "each has a place of its own");
+    let calls = scene.calls();
+    assert!((85..=90).contains(&calls.len()), "{}", calls.len());
+    assert!(calls.iter().all(|call| call.status == 200));
+    // a deletion still gets through
+    let made = scene.ours().first().cloned().expect("some were made");
+    scene.absent(&made).await.expect("deleted");
+    // while they wait, asking again costs nothing
+    scene.running.log.clear();
+    for result in burst(&scene.worker, late.clone(), &Known::NeverMade).await {
+        let error = result.expect_err("waits");
+        assert!(error.retry_after.is_some_and(|wait| wait.as_secs() <= 300), "{error:?}");
+    }
+    assert_eq!(scene.calls(), []);
+    // when the window is over, then all are made
+    scene.pass(301);
+    for result in burst(&scene.worker, late, &Known::NeverMade).await {
+        let error = result.err();
+        assert!(error.is_none(), "{error:?}");
+    }
+    assert_eq!(scene.ours().len(), 149);
+    assert_eq!(scene.double.calls_while_blocked(TOKEN), 0);
+}
+
+/// Somebody else uses the limit up: one call learns of it, and one tries when it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_by_others_costs_one_call_and_a_try() {
+    let scene = Scene::given().await;
+    scene.want("warm.acme.example").await.expect("made");
+    scene.double.block(TOKEN);
+    scene.running.log.clear();
+    let portals = || (0..40).map(|index| intent(&format!("r{index}.acme.example"))).collect::<Vec<_>>();
+    for minute in 0..5 {
+        for result in burst(&scene.worker, portals(), &Known::NeverMade).await {
+            let error = result.expect_err("blocked");
+            assert_eq!(error.reason, "RateLimited", "minute {minute}");
+            assert!(error.message.contains("rate limit"), "{error}");
+        }
+        scene.pass(60);
+    }
+    assert_eq!(scene.double.calls_while_blocked(TOKEN), 1);
+    scene.pass(1);
+    for result in burst(&scene.worker, portals(), &Known::NeverMade).await {
+        result.expect("made");
+    }
+    assert_eq!(scene.new_calls().len(), 2, "the refused one, and one batch");
+}
+
+/// Looks for drift leave half of the budget alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_after_things_waits_when_the_budget_is_half_spent() {
+    let scene = Scene::given().await;
+    scene.want("reset.acme.example").await.expect("made");
+    scene.pass(25 * 3600);
+    scene.double.set_quota(10);
+    for index in 0..6 {
+        scene.make(&format!("r{index}.globex.example")).await.expect("made");
+    }
+    let error = scene.refused("reset.acme.example").await;
+    assert_eq!((error.class, error.reason), (ErrorClass::Throttled, "RateBudgetSpent"));
+    assert!(error.message.contains("checks wait"), "{error}");
+    scene.make("more.globex.example").await.expect("what is new goes first");
+}

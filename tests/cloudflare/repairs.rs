@@ -1,0 +1,94 @@
+//! What others changed is put right, counted, slowed down and, where it is too much, held.
+use portalkeeper::backends::{ErrorClass, Known};
+use serde_json::json;
+
+use super::{Scene, burst, intent, key};
+
+#[tokio::test]
+async fn a_changed_record_is_put_right_and_told() {
+    let scene = Scene::given().await;
+    scene.want("reset.acme.example").await.expect("made");
+    scene.double.edit("reset.acme.example", "content", json!("attacker.example"));
+    scene.want("reset.acme.example").await.expect("believed until the next look");
+    scene.pass(25 * 3600);
+    let done = scene.want("reset.acme.example").await.expect("put right");
+    assert!(done.repaired);
+    assert_eq!(
+        done.changes,
+        [
+            "update reset.acme.example from CNAME record to attacker.example, proxied to CNAME record to edge.example.net, proxied"
+        ]
+    );
+    scene.double.remove("reset.acme.example");
+    scene.pass(25 * 3600);
+    let done = scene.want("reset.acme.example").await.expect("put right");
+    assert!(done.repaired && done.changes.len() == 1);
+    let done = scene.want("reset.acme.example").await.expect("as it was");
+    assert!(!done.repaired && done.changes.is_empty());
+}
+
+/// F21, I4: another actor reverts the record every five seconds for an hour.
+#[tokio::test]
+async fn f21_a_fight_over_a_record_costs_about_ten_writes_an_hour() {
+    let scene = Scene::given().await;
+    scene.want("reset.acme.example").await.expect("made");
+    scene.running.log.clear();
+    let mut told = None;
+    for _ in 0..720 {
+        scene.double.edit("reset.acme.example", "content", json!("theirs.example"));
+        scene.pass(5);
+        scene.worker.forget(&key("reset.acme.example"));
+        if let Err(error) = scene.want("reset.acme.example").await {
+            told = Some(error);
+        }
+    }
+    let told = told.expect("the fight is told");
+    assert_eq!((told.class, told.reason), (ErrorClass::Conflict, "Contested"));
+    assert!(told.message.contains("CNAME record to theirs.example"), "{told}");
+    let writes = scene.running.log.writes().len();
+    assert!((5..=12).contains(&writes), "{writes} writes");
+    // when it stops, then there is calm
+    scene.pass(3601);
+    scene.want("reset.acme.example").await.expect("put right");
+    scene.running.log.clear();
+    scene.want("reset.acme.example").await.expect("as it was");
+    assert_eq!(scene.calls(), []);
+}
+
+/// F22: somebody changed most of a zone. Nothing is overwritten before it is approved.
+#[tokio::test]
+async fn f22_many_changes_by_others_are_held_until_they_are_approved() {
+    let scene = Scene::given().await;
+    let portals = || (0..20).map(|index| intent(&format!("r{index:02}.acme.example"))).collect::<Vec<_>>();
+    for result in burst(&scene.worker, portals(), &Known::NeverMade).await {
+        result.expect("made");
+    }
+    for index in 0..10 {
+        scene.double.edit(&format!("r{index:02}.acme.example"), "content", json!("maintenance.example"));
+    }
+    scene.pass(25 * 3600);
+    scene.running.log.clear();
+    let results = burst(&scene.worker, portals(), &Known::Nothing).await;
+    let (fine, held): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!((fine.len(), held.len()), (10, 10));
+    let case = scene.worker.held().expect("held");
+    assert_eq!((case.owned, case.changing), (20, 10));
+    for error in held.into_iter().filter_map(Result::err) {
+        assert_eq!(error.reason, "ChangesHeld");
+        assert!(error.message.contains(&format!("portalkeeper.dev/approve-plan={}", case.id)), "{error}");
+    }
+    assert_eq!(scene.running.log.writes(), []);
+    // an explicit deletion is never held
+    scene.absent("r00.acme.example").await.expect("deleted");
+    assert_eq!(scene.running.log.writes().len(), 1);
+    // when this very case is approved, then it is put right, and the case is closed
+    scene.worker.approve("something else");
+    scene.pass(601);
+    assert!(burst(&scene.worker, portals().split_off(1), &Known::Nothing).await.iter().any(Result::is_err));
+    scene.worker.approve(&case.id);
+    scene.pass(601);
+    for result in burst(&scene.worker, portals().split_off(1), &Known::Nothing).await {
+        result.expect("put right");
+    }
+    assert!(scene.double.records().iter().all(|record| record["content"] != "maintenance.example"));
+}
