@@ -277,7 +277,7 @@ async fn wrong_settings_have_messages_that_say_what_to_do() {
     let message = world.until_condition("globex", "DNSProgrammed", "False", "TokenRefused").await;
     assert_eq!(
         message,
-        "cloudflare refused (10000): Authentication error; the API token needs Zone Read and DNS Edit for this zone"
+        "cloudflare refused (10000): Authentication error; the API token is not valid any more, or lacks the permission Zone · DNS · Edit"
     );
     // which the class of the other portal does not suffer from in other ways
     let ready = world.until_condition("globex", "Ready", "False", "TokenRefused").await;
