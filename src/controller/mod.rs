@@ -10,13 +10,15 @@ mod logo;
 mod npm;
 mod outside;
 mod plan;
-mod probe;
+pub mod probe;
 mod provider;
 mod reconcile;
 mod remove;
 mod run;
 mod runtime;
+mod schedule;
 mod serving;
+pub mod sighting;
 mod status;
 pub mod validate;
 

@@ -36,6 +36,7 @@ impl Context {
         let summary = ready(&found.findings, switches);
         metrics::reconciled(&summary.reason);
         let truth = summary.truth;
+        let only_live = found.findings.iter().all(|f| (f.truth == Truth::True) != (f.type_ == LIVE));
         found.findings.push(summary);
         self.reports.report(portal, found, self.clock.now()).await?;
         Ok(match wait {
@@ -44,6 +45,10 @@ impl Context {
                 lock(&self.memory).entry(key).or_default().failures = 0;
                 self.timing.resync
             }
+            // Where only the proof is missing, the next probe says when.
+            None if only_live => self
+                .until_probe(&key)
+                .map_or(self.timing.resync, |wait| wait.clamp(self.timing.first_retry, self.timing.resync)),
             None => self.backoff(&key),
         })
     }
@@ -103,9 +108,9 @@ impl Context {
         let keep: &[HostName] = if probing { &former } else { &[] };
         let gone: &[HostName] = if probing { &[] } else { &former };
         let mut outside = program(&class, &valid, self.store.installation(), keep, gone).await;
-        found.changes.append(&mut outside.changes);
         let now = self.clock.now();
         let mut live = self.live(&class, &valid, &outside, !former.is_empty()).await;
+        found.changes.append(&mut outside.changes);
         let mut kept: Vec<MadeResource> = Vec::new();
         if !former.is_empty() && valid.mode == Mode::Full {
             if !probing || live.truth == Truth::True {
@@ -152,7 +157,9 @@ impl Context {
             }
         }
         found.last_proof = match live.truth {
-            Truth::True => lock(&self.memory).get(&key).and_then(|memory| memory.proof.as_ref().map(|proof| proof.at)),
+            Truth::True => {
+                lock(&self.memory).get(&key).and_then(|memory| memory.probed.as_ref().map(|probed| probed.at))
+            }
             _ => before.last_proof.as_deref().and_then(|text| text.parse().ok()),
         };
         found.findings.push(live);

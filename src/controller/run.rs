@@ -20,6 +20,7 @@ use super::error::{ControllerError, is_code};
 use super::validate::Policy;
 use crate::api::clock::Clock;
 use crate::api::{PortalClaim, PortalClass, PortalKey, ResetPortal};
+use crate::http::Names;
 use crate::http::double::lock;
 use crate::http::shutdown::Shutdown;
 use crate::reset::Directory;
@@ -32,6 +33,8 @@ pub struct Timing {
     pub resync: Duration,
     /// Age up to which a proof of life is believed.
     pub probe_every: Duration,
+    /// Longest wait between probes of a portal that does not answer; the first is `first_retry`.
+    pub longest_probe_wait: Duration,
     /// First and longest wait after a failure.
     pub first_retry: Duration,
     pub longest_retry: Duration,
@@ -44,6 +47,7 @@ impl Default for Timing {
         Self {
             resync: Duration::from_secs(60),
             probe_every: Duration::from_secs(300),
+            longest_probe_wait: Duration::from_secs(300),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(60),
             class_report: Duration::from_secs(10),
@@ -105,6 +109,8 @@ pub struct Deps {
     pub environment: Option<EnvironmentClass>,
     pub policy: Policy,
     pub timing: Timing,
+    /// Where public hosts may be asked.
+    pub names: Arc<dyn Names>,
     pub readiness: Readiness,
     pub shutdown: Shutdown,
 }
