@@ -269,6 +269,10 @@ fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Sen
 }
 
 async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector::Store<ResetPortal>) {
+    // Until the first list is whole, the store knows of no portal: that is not the same as there being none.
+    if portals.wait_until_ready().await.is_err() {
+        return;
+    }
     loop {
         if context.first_looks.pending() {
             // A portal that was deleted before its first look never gets one.
