@@ -30,6 +30,10 @@ pub fn quick() -> Timing {
         longest_probe_wait: Duration::from_millis(200),
         first_retry: Duration::from_millis(50),
         longest_retry: Duration::from_millis(200),
+        move_proof: Duration::from_secs(1),
+        move_settle: Duration::ZERO,
+        move_patience: Duration::from_secs(1),
+        move_again: Duration::from_hours(1),
         class_report: Duration::from_millis(200),
     }
 }

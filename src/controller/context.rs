@@ -1,5 +1,5 @@
 //! What every look works with, and what is remembered between looks.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,6 +63,10 @@ pub struct Context {
     pub(super) registry: Registry,
     pub(super) first_looks: FirstLooks,
     pub(super) memory: Mutex<HashMap<PortalKey, Memory>>,
+    /// Settings that are in their class's status, by class and digest.
+    pub(super) kept_settings: tokio::sync::Mutex<HashSet<(String, String)>>,
+    /// Kept settings that no portal needed at the last report, by class.
+    pub(super) unused_settings: Mutex<HashMap<String, HashSet<String>>>,
 }
 
 impl Context {
@@ -86,6 +90,8 @@ impl Context {
             names: deps.names,
             turns: Turns::default(),
             memory: Mutex::default(),
+            kept_settings: Default::default(),
+            unused_settings: Mutex::default(),
             first_looks: FirstLooks::default(),
         }
     }

@@ -85,9 +85,17 @@ impl Context {
                 observed_generation: Some(generation),
                 conditions: conditions(&old.conditions, &[finding], generation, self.clock.now()),
                 portals: counts.remove(&name).unwrap_or_default(),
+                settings: old.settings.clone(),
             };
-            if new == old {
+            let unneeded = self.unneeded_settings(&class, &portals.state());
+            if new == old && unneeded.is_empty() {
                 continue;
+            }
+            if !unneeded.is_empty() {
+                self.kept_settings
+                    .lock()
+                    .await
+                    .retain(|(class, digest)| *class != name || !unneeded.contains_key(digest));
             }
             // Truths that no portal has any more are patched away.
             let mut portals = json!(new.portals);
@@ -96,6 +104,7 @@ impl Context {
             }
             let patch = json!({"status": {
                 "observedGeneration": new.observed_generation, "conditions": new.conditions, "portals": portals,
+                "settings": unneeded,
             }});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {

@@ -38,6 +38,14 @@ pub struct Timing {
     /// First and longest wait after a failure.
     pub first_retry: Duration,
     pub longest_retry: Duration,
+    /// Longest wait for a new route's proof before the record is changed.
+    pub move_proof: Duration,
+    /// How long a proof does not count after a record was changed.
+    pub move_settle: Duration,
+    /// After that, the longest wait for a proof before the record is changed back.
+    pub move_patience: Duration,
+    /// Until a move that was rolled back is tried again.
+    pub move_again: Duration,
     /// Between reports on the classes.
     pub class_report: Duration,
 }
@@ -50,6 +58,10 @@ impl Default for Timing {
             longest_probe_wait: Duration::from_secs(300),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(60),
+            move_proof: Duration::from_mins(2),
+            move_settle: Duration::from_secs(30),
+            move_patience: Duration::from_mins(5),
+            move_again: Duration::from_hours(6),
             class_report: Duration::from_secs(10),
         }
     }

@@ -21,6 +21,17 @@ use crate::api::{HostName, PortalKey, ResetPortal};
 use crate::http::double::lock;
 use crate::reset::{ByHand, Logo, ServedPortal};
 
+/// How new a proof must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fresh {
+    /// At most as old as the probing interval.
+    Recent,
+    /// Asked for now, unless the last one failed a moment ago.
+    Now,
+    /// Not from before this time.
+    After(Timestamp),
+}
+
 impl Context {
     pub(super) async fn logo(&self, portal: &ResetPortal) -> Result<Option<Logo>, ControllerError> {
         let Some(reference) = &portal.spec.branding.logo else { return Ok(None) };
@@ -77,7 +88,7 @@ impl Context {
         class: &ClassRuntime,
         valid: &ValidPortal,
         outside: &Outside,
-        fresh_only: bool,
+        fresh: Fresh,
     ) -> Finding {
         let spec = &class.class.spec;
         if !spec.probe.enabled {
@@ -94,7 +105,14 @@ impl Context {
             .get(&valid.key)
             .and_then(|memory| memory.probed.clone())
             .filter(|last| last.fingerprint == print && outside.changes.is_empty());
-        let due = |last: &Probed| now >= last.next || now < last.at || (fresh_only && last.outcome.is_ok());
+        let due = |last: &Probed| {
+            let asked_for = match fresh {
+                Fresh::Recent => false,
+                Fresh::Now => last.outcome.is_ok(),
+                Fresh::After(time) => last.at < time && now >= time,
+            };
+            asked_for || now >= last.next || now < last.at
+        };
         let probed = match last {
             Some(last) if !due(&last) => last,
             last => {
@@ -150,6 +168,11 @@ impl Context {
         let probed = Probed { fingerprint, at, next: next.unwrap_or(Timestamp::MAX), outcome, failures };
         lock(&self.memory).entry(valid.key.clone()).or_default().probed = Some(probed.clone());
         probed
+    }
+
+    /// When the portal was last asked for its proof.
+    pub(super) fn probed_at(&self, key: &PortalKey) -> Option<Timestamp> {
+        lock(&self.memory).get(key)?.probed.as_ref().map(|probed| probed.at)
     }
 
     /// How long until the portal is asked for its proof again.
