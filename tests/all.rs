@@ -28,6 +28,7 @@ mod npm;
 mod parity;
 mod parsers;
 mod peers;
+mod probe;
 mod process;
 mod reset;
 mod serve;

@@ -328,9 +328,9 @@ async fn a_page_without_proof_is_not_ready() {
     let edge = json!({"spec": {"probe": {"address": format!("127.0.0.1:{}", crate::peers::free_port())}}});
     let classes: Api<PortalClass> = Api::all(world.client.clone());
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&edge)).await.unwrap();
-    let message = world.until_condition("acme", "Live", "False", "Unreachable").await;
+    let message = world.until_condition("acme", "Live", "False", "ConnectionRefused").await;
     assert!(message.starts_with(&format!("http://{} does not answer: ", world.authority(HOST))), "{message}");
-    world.until_condition("acme", "Ready", "False", "Unreachable").await;
+    world.until_condition("acme", "Ready", "False", "ConnectionRefused").await;
     // and without probing it is unknown
     let off = json!({"spec": {"probe": {"enabled": false}}});
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&off)).await.unwrap();

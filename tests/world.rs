@@ -13,6 +13,7 @@ use portalkeeper::app::data::DataDirectory;
 use portalkeeper::app::{install, sandbox};
 use portalkeeper::controller::{EnvironmentClass, Policy, Timing};
 use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
+use portalkeeper::http::{Names, PublicNames};
 use portalkeeper::sandbox::Simulators;
 use portalkeeper::web::{Trust, WebOptions};
 use serde_json::{Value, json};
@@ -26,8 +27,13 @@ pub fn quick() -> Timing {
     Timing {
         resync: Duration::from_secs(30),
         probe_every: Duration::from_secs(60),
+        longest_probe_wait: Duration::from_millis(200),
         first_retry: Duration::from_millis(50),
         longest_retry: Duration::from_millis(200),
+        move_proof: Duration::from_secs(1),
+        move_settle: Duration::ZERO,
+        move_patience: Duration::from_secs(1),
+        move_again: Duration::from_hours(1),
         class_report: Duration::from_millis(200),
     }
 }
@@ -44,6 +50,8 @@ pub struct World {
     environment: Option<EnvironmentClass>,
     /// How the daemon's pages are reached, from its next start on.
     pub web: WebOptions,
+    /// What public names lead to where a class pins no address.
+    pub names: Arc<dyn Names>,
     _stop: ShutdownHandle,
 }
 
@@ -97,6 +105,7 @@ impl World {
             daemon: None,
             environment,
             web: WebOptions { force_https: false, trust: Trust::default() },
+            names: Arc::new(PublicNames),
             _stop: stop,
         }
     }
@@ -114,6 +123,7 @@ impl World {
             policy: Policy { controller_namespace: "portalkeeper".into(), open_grants: true, admin_host: None },
             web: self.web.clone(),
             timing: quick(),
+            names: self.names.clone(),
             shutdown: shutdown.clone(),
         })
         .await

@@ -250,6 +250,10 @@ pub struct PortalClassStatus {
     /// Portals that use the class, by their Ready truth.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub portals: BTreeMap<String, i64>,
+    /// Settings under which portals of the class were made, as JSON by their digest: what is needed to remove
+    /// something from a proxy that the class no longer names. Secrets are named, not held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 impl PortalClassSpec {

@@ -9,6 +9,8 @@ pub const ROUTE_PROGRAMMED: &str = "RouteProgrammed";
 pub const CERTIFICATE_ISSUED: &str = "CertificateIssued";
 pub const SENDER_VERIFIED: &str = "SenderVerified";
 pub const PROVIDER_READY: &str = "ProviderReady";
+/// Present while a portal moves to another proxy, and after a move that left something undone.
+pub const MOVED: &str = "Moved";
 pub const LIVE: &str = "Live";
 pub const READY: &str = "Ready";
 

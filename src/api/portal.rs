@@ -200,6 +200,63 @@ pub struct ResetPortalStatus {
     /// Time of the last answered proof of life (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_proof: Option<String>,
+    /// Where the portal is made and where its record leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// The move to another place, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Move>,
+    /// Former places in which something of the portal may still stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<Leaving>,
+    /// What may remain in former places for good, because they cannot be used any more. Somebody has to look there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<MadeResource>,
+}
+
+/// A class with the settings that it had.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    pub class_name: String,
+    /// Digest of the class's DNS account, proxy and CNAME target; the class's status has what it stands for.
+    #[serde(default)]
+    pub settings: String,
+}
+
+/// A move from the portal's place to another one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Move {
+    pub to: Place,
+    pub stage: MoveStage,
+    /// Begin of the stage (RFC 3339).
+    pub since: String,
+    /// Generation of the spec that is moved.
+    pub generation: i64,
+    /// What was not as hoped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// How far a move has come.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveStage {
+    /// The new route is made and proved; the record still leads to the old one.
+    Proving,
+    /// The record leads to the new one, which is to prove itself through the public host.
+    Flipped,
+    /// It did not, and the record leads to the old one again.
+    RolledBack,
+}
+
+/// A place that the portal has left.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Leaving {
+    pub place: Place,
+    /// RFC 3339.
+    pub since: String,
 }
 
 /// One thing made outside.

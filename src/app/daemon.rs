@@ -14,6 +14,7 @@ use crate::config::{ConfigError, Environment};
 use crate::controller::{Controller, ControllerError, Deps, EnvironmentClass, Policy, Readiness, Timing};
 use crate::http::serve::{Limits, serve};
 use crate::http::shutdown::{Shutdown, ShutdownHandle};
+use crate::http::{Names, PublicNames};
 use crate::reset::{Directory, ResetService};
 use crate::sandbox::SandboxError;
 use crate::store::{Store, StoreError};
@@ -160,6 +161,8 @@ pub struct DaemonParts {
     pub policy: Policy,
     pub web: WebOptions,
     pub timing: Timing,
+    /// Where public hosts may be asked.
+    pub names: Arc<dyn Names>,
     pub shutdown: Shutdown,
 }
 
@@ -174,7 +177,7 @@ pub struct Daemon {
 
 impl Daemon {
     pub async fn start(parts: DaemonParts) -> Result<Self, AppError> {
-        let DaemonParts { client, data, pages, health, environment, policy, web, timing, shutdown } = parts;
+        let DaemonParts { client, data, pages, health, environment, policy, web, timing, names, shutdown } = parts;
         let store = Store::open(&data.join("portalkeeper.db")).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (directory, readiness) = (Directory::default(), Readiness::default());
@@ -203,6 +206,7 @@ impl Daemon {
             environment,
             policy,
             timing,
+            names,
             readiness: readiness.clone(),
             shutdown,
         });
@@ -278,6 +282,7 @@ pub async fn run(options: RunOptions) -> Result<(), AppError> {
         policy,
         web: web_options(&environment),
         timing: Timing::default(),
+        names: Arc::new(PublicNames),
         shutdown: shutdown.clone(),
     })
     .await?;

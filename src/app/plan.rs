@@ -7,6 +7,7 @@ use super::daemon::{AppError, environment, policy};
 use super::data::existing_store;
 use crate::api::clock::SystemClock;
 use crate::controller::{ControllerError, Deps, PortalPlan, Readiness, Timing, plan};
+use crate::http::PublicNames;
 use crate::http::shutdown::Shutdown;
 use crate::reset::Directory;
 use crate::store::Store;
@@ -38,6 +39,7 @@ pub async fn text(options: PlanOptions) -> Result<(String, usize), AppError> {
         environment: environment.class.as_ref().map(super::environment::class),
         policy,
         timing: Timing::default(),
+        names: Arc::new(PublicNames),
         readiness: Readiness::default(),
         shutdown,
     })

@@ -1,6 +1,7 @@
 //! `portalkeeper sandbox`: standalone with everything outside simulated, and two portals to look at.
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::install;
 use super::standalone::{NAMESPACE, embed};
 use crate::api::{MailAddress, PortalClass, ResetPortal};
 use crate::controller::{Policy, Timing};
+use crate::http::PublicNames;
 use crate::http::shutdown::Shutdown;
 use crate::sandbox::{CLOUDFLARE_TOKEN, CNAME_TARGET, MAILBOXES, MXROUTE_KEY, Simulators};
 use crate::store::{Recovery, Store};
@@ -76,6 +78,7 @@ pub async fn sandbox(options: SandboxOptions) -> Result<(), AppError> {
         policy,
         web: WebOptions { force_https: false, trust: Trust::default() },
         timing: Timing::default(),
+        names: Arc::new(PublicNames),
         shutdown: shutdown.clone(),
     })
     .await?;

@@ -11,6 +11,7 @@ use super::install;
 use crate::api::clock::SystemClock;
 use crate::apiserver::{Access, ApiServer, GivenCertificate};
 use crate::controller::Timing;
+use crate::http::PublicNames;
 use crate::http::shutdown::Shutdown;
 
 /// The controller's own namespace in the embedded API.
@@ -82,6 +83,7 @@ pub async fn standalone(options: StandaloneOptions) -> Result<(), AppError> {
         policy,
         web: web_options(&environment),
         timing: Timing::default(),
+        names: Arc::new(PublicNames),
         shutdown: shutdown.clone(),
     })
     .await?;

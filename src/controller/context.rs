@@ -1,5 +1,5 @@
 //! What every look works with, and what is remembered between looks.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,28 +13,36 @@ use super::classes::{EnvironmentClass, ResolvedClass, choose, resolve};
 use super::error::ControllerError;
 use super::run::{FirstLooks, Timing};
 use super::runtime::{ClassRuntime, Registry};
+use super::schedule::Turns;
+use super::sighting::Sighting;
 use super::status::Reports;
 use super::validate::Policy;
 use crate::api::clock::Clock;
 use crate::api::condition::Finding;
 use crate::api::{PortalClass, PortalKey};
+use crate::http::Names;
 use crate::http::double::lock;
 use crate::reset::Directory;
 use crate::store::Store;
 
-/// What one portal's proof of life was about, and when it was given.
+/// What one portal's last probe was about, and what came of it.
 #[derive(Clone, PartialEq)]
-pub(super) struct Proof {
-    pub url: String,
+pub(super) struct Probed {
+    /// Of address, class, object and generation.
     pub fingerprint: String,
     pub at: Timestamp,
+    /// When it is asked again.
+    pub next: Timestamp,
+    pub outcome: Result<(), Sighting>,
+    /// Failed probes in a row.
+    pub failures: u32,
 }
 
 /// What is remembered of a portal between looks.
 #[derive(Default, Clone)]
 pub(super) struct Memory {
     pub failures: u32,
-    pub proof: Option<Proof>,
+    pub probed: Option<Probed>,
     /// Generation at which a disabled portal's things were seen to be gone.
     pub cleared: Option<i64>,
 }
@@ -48,11 +56,17 @@ pub struct Context {
     pub environment: Option<EnvironmentClass>,
     pub policy: Policy,
     pub timing: Timing,
+    pub names: Arc<dyn Names>,
+    pub(super) turns: Turns,
     pub(super) claims: Claims,
     pub(super) reports: Reports,
     pub(super) registry: Registry,
     pub(super) first_looks: FirstLooks,
     pub(super) memory: Mutex<HashMap<PortalKey, Memory>>,
+    /// Settings that are in their class's status, by class and digest.
+    pub(super) kept_settings: tokio::sync::Mutex<HashSet<(String, String)>>,
+    /// Kept settings that no portal needed at the last report, by class.
+    pub(super) unused_settings: Mutex<HashMap<String, HashSet<String>>>,
 }
 
 impl Context {
@@ -73,7 +87,11 @@ impl Context {
             environment: deps.environment,
             policy: deps.policy,
             timing: deps.timing,
+            names: deps.names,
+            turns: Turns::default(),
             memory: Mutex::default(),
+            kept_settings: Default::default(),
+            unused_settings: Mutex::default(),
             first_looks: FirstLooks::default(),
         }
     }

@@ -6,6 +6,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::Store as Reflected;
 use serde_json::json;
 
+use super::classes::EnvironmentClass;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
 use crate::api::class::PortalClassStatus;
@@ -13,15 +14,29 @@ use crate::api::condition::{Finding, READY, Truth, conditions};
 use crate::api::{ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, ResetPortal};
 use crate::telemetry::metrics;
 
+/// Tries of putting the class `environment` right while others write it.
+const TRIES: usize = 5;
+
 impl Context {
     /// Makes the class `environment` where there is no class at all, and undoes edits of it.
     pub(super) async fn keep_environment_class(&self) -> Result<(), ControllerError> {
         let Some(environment) = &self.environment else { return Ok(()) };
+        for _ in 0..TRIES {
+            match self.keep_environment_once(environment).await {
+                // Somebody wrote in between: another replica the same, or the class's status, which wakes nobody.
+                Err(error) if is_code(&error, 409) => {}
+                done => return Ok(done?),
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_environment_once(&self, environment: &EnvironmentClass) -> Result<(), kube::Error> {
         let api: Api<PortalClass> = Api::all(self.client.clone());
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let classes = api.list(&ListParams::default()).await?.items;
-        let done = match classes.iter().find(|class| class.name_any() == ENVIRONMENT_CLASS) {
-            Some(found) if found.spec == environment.spec => return Ok(()),
+        match classes.iter().find(|class| class.name_any() == ENVIRONMENT_CLASS) {
+            Some(found) if found.spec == environment.spec => Ok(()),
             Some(found) => {
                 let mut class = found.clone();
                 class.spec = environment.spec.clone();
@@ -36,12 +51,7 @@ impl Context {
                 );
                 api.create(&params, &class).await.map(|_| ())
             }
-            None => return Ok(()),
-        };
-        match done {
-            // Another replica was faster; the change wakes us again.
-            Err(error) if is_code(&error, 409) => Ok(()),
-            done => Ok(done?),
+            None => Ok(()),
         }
     }
 
@@ -75,9 +85,17 @@ impl Context {
                 observed_generation: Some(generation),
                 conditions: conditions(&old.conditions, &[finding], generation, self.clock.now()),
                 portals: counts.remove(&name).unwrap_or_default(),
+                settings: old.settings.clone(),
             };
-            if new == old {
+            let unneeded = self.unneeded_settings(&class, &portals.state());
+            if new == old && unneeded.is_empty() {
                 continue;
+            }
+            if !unneeded.is_empty() {
+                self.kept_settings
+                    .lock()
+                    .await
+                    .retain(|(class, digest)| *class != name || !unneeded.contains_key(digest));
             }
             // Truths that no portal has any more are patched away.
             let mut portals = json!(new.portals);
@@ -86,6 +104,7 @@ impl Context {
             }
             let patch = json!({"status": {
                 "observedGeneration": new.observed_generation, "conditions": new.conditions, "portals": portals,
+                "settings": unneeded,
             }});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {

@@ -4,77 +4,75 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::sighting::{Asked, Sighting, judge, no_answer, not_asked, unusable_address};
 use crate::api::HostName;
-use crate::api::condition::{Finding, LIVE, Truth};
 use crate::config::Secret;
-use crate::http::{Client, ClientOptions};
+use crate::http::{Client, ClientOptions, Names};
 use crate::reset::live;
+use crate::telemetry::metrics;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer that is read, in bytes: a proof is short.
+const LARGEST: usize = 64 * 1024;
 
-/// Whom to ask, and how to get there.
+/// Whom to ask.
 pub struct Probe<'a> {
     pub key: &'a Secret,
+    /// Public address, `https://host[:port]`.
     pub url: &'a str,
     pub host: &'a HostName,
     pub uid: &'a str,
-    /// Connect here instead of where DNS says.
-    pub address: Option<&'a str>,
 }
 
-fn dead(reason: &'static str, message: String) -> Finding {
-    Finding::new(LIVE, Truth::False, reason, message)
+/// How to get there.
+#[derive(Clone, Copy)]
+pub enum Way<'a> {
+    /// As visitors do, by the public DNS and to public addresses only.
+    Public(&'a dyn Names),
+    /// To this `address:port` of the class, whatever DNS says.
+    Pinned(&'a str),
+    /// To this public host of a proxy instead of the portal's own: before a record points there.
+    Through(&'a dyn Names, &'a HostName),
 }
 
-/// One request with a fresh nonce. `Live` is true only for this installation's signature over it.
-pub async fn probe(probe: &Probe<'_>) -> Finding {
+/// One request with a fresh nonce, never repeated and never led elsewhere by a redirect. Right only for this
+/// installation's signature over it.
+pub async fn probe(probe: &Probe<'_>, way: Way<'_>) -> Result<(), Sighting> {
+    let outcome = ask(probe, way).await;
+    metrics::probed(outcome.as_ref().map_or_else(|seen| seen.reason, |()| "Proved"));
+    outcome
+}
+
+async fn ask(probe: &Probe<'_>, way: Way<'_>) -> Result<(), Sighting> {
     let url = probe.url;
-    let client = match client(probe) {
-        Ok(client) => client,
-        Err(message) => return dead("InvalidProbeAddress", message),
+    let odd = |words: String| Sighting { reason: "InvalidAddress", message: words };
+    let mut base = Url::parse(url).map_err(|error| odd(format!("the address {url} is not valid: {error}")))?;
+    let port = base.port_or_known_default().unwrap_or(443);
+    let pins = match way {
+        Way::Pinned(text) => vec![text.parse::<SocketAddr>().map_err(|_| unusable_address(text))?],
+        Way::Public(names) => names.addresses(probe.host.as_str(), port).await.map_err(|error| not_asked(&error))?,
+        Way::Through(names, proxy) => names.addresses(proxy.as_str(), port).await.map_err(|error| not_asked(&error))?,
     };
-    let nonce = live::nonce();
-    let mut request = client.get(live::PATH).query(&[("nonce", &nonce)]);
-    if let (Some(_), Some(authority)) = (probe.address, url.split_once("://").map(|(_, authority)| authority)) {
-        request = request.header("host", authority);
-    }
-    let response = match request.send().await {
-        Ok(response) => response,
-        Err(error) => return dead("Unreachable", format!("{url} does not answer: {error}")),
-    };
-    let answer = response.json().ok();
-    let given = answer.as_ref().and_then(|value| value["proof"].as_str()).unwrap_or_default();
-    if response.status == 200 && live::verify(probe.key, probe.host.as_str(), probe.uid, &nonce, given) {
-        return Finding::new(LIVE, Truth::True, "Proved", format!("{url} answered with this portal's proof"));
-    }
-    let what = match response.status {
-        200 => "something that is not this portal's proof; another program or installation serves the host".to_owned(),
-        301 | 302 | 303 | 307 | 308 => {
-            let to = response.headers.get("location").and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
-            let to: String = to.chars().filter(|c| !c.is_control()).take(200).collect();
-            format!("a redirect to {to}; the proxy must pass {} through", live::PATH)
-        }
-        421 => "421: the request reached Portalkeeper, which does not serve this host yet".to_owned(),
-        status => format!("status {status}"),
-    };
-    dead("NotProved", format!("{url} answered with {what}"))
-}
-
-fn client(probe: &Probe<'_>) -> Result<Client, String> {
-    let mut base = Url::parse(probe.url).map_err(|error| format!("the address {} is not valid: {error}", probe.url))?;
-    let mut pin = None;
-    if let Some(text) = probe.address {
-        let address: SocketAddr = text
-            .parse()
-            .map_err(|_| format!("probe.address `{text}` is not an address with a port, like 127.0.0.1:8443"))?;
-        // The port of the address wins; the Host header still says the public one.
-        let _ = base.set_port(Some(address.port()));
-        pin = Some(address);
-    }
+    // The port of the address wins; the Host header still says the public one.
+    let other = pins.first().map(SocketAddr::port).filter(|other| *other != port);
+    let _ = base.set_port(Some(other.unwrap_or(port)));
     let mut options = ClientOptions::new("probe", base);
     options.timeout = TIMEOUT;
-    options.max_body = 64 * 1024;
-    options.pin = pin;
-    Client::new(options).map_err(|error| error.to_string())
+    options.max_body = LARGEST;
+    options.pins = pins;
+    // The next probe must find its own way.
+    options.pooled = false;
+    let client = Client::new(options).map_err(|error| odd(error.to_string()))?;
+    let nonce = live::nonce();
+    let mut request = client.get(live::PATH).query(&[("nonce", &nonce)]).single();
+    if let (Some(_), Some((_, authority))) = (other, url.split_once("://")) {
+        request = request.header("host", authority);
+    }
+    let answer = request.send().await.map_err(|error| no_answer(url, &error))?;
+    let asked = Asked { url, host: probe.host.as_str(), uid: probe.uid, nonce: &nonce, key: probe.key };
+    match judge(&asked, answer.status, &answer.headers, &answer.body) {
+        None => Ok(()),
+        Some(seen) => Err(seen),
+    }
 }

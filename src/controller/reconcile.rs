@@ -8,7 +8,8 @@ use serde_json::json;
 use super::context::Context;
 use super::error::ControllerError;
 use super::findings::{Switches, ready};
-use super::outside::program;
+use super::leaving::Made;
+use super::places::{Standing, place_of};
 use super::runtime::ClassRuntime;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, retains, validate};
@@ -22,6 +23,9 @@ impl Context {
     /// One look. Tells when to look again.
     pub async fn reconcile(&self, portal: &ResetPortal) -> Result<Duration, ControllerError> {
         let key = portal.key();
+        // The watch may lag behind what was written down at the last look.
+        let portals: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
+        let Some(portal) = &portals.get_opt(&key.name).await? else { return Ok(self.timing.resync) };
         if portal.metadata.deletion_timestamp.is_some() {
             return Ok(self.remove(portal).await?.unwrap_or(self.timing.resync));
         }
@@ -36,6 +40,7 @@ impl Context {
         let summary = ready(&found.findings, switches);
         metrics::reconciled(&summary.reason);
         let truth = summary.truth;
+        let only_live = found.findings.iter().all(|f| (f.truth == Truth::True) != (f.type_ == LIVE));
         found.findings.push(summary);
         self.reports.report(portal, found, self.clock.now()).await?;
         Ok(match wait {
@@ -44,6 +49,10 @@ impl Context {
                 lock(&self.memory).entry(key).or_default().failures = 0;
                 self.timing.resync
             }
+            // Where only the proof is missing, the next probe says when.
+            None if only_live => self
+                .until_probe(&key)
+                .map_or(self.timing.resync, |wait| wait.clamp(self.timing.first_retry, self.timing.resync)),
             None => self.backoff(&key),
         })
     }
@@ -56,6 +65,7 @@ impl Context {
         found.resources.clone_from(&before.resources);
         found.class_name.clone_from(&before.class_name);
         found.backend.clone_from(&before.backend);
+        found.standing = Standing::of(&before);
         let (class, valid) = match self.accept(portal).await? {
             Ok(accepted) => accepted,
             Err(finding) => {
@@ -98,36 +108,20 @@ impl Context {
         let logo = self.logo(portal).await?;
         self.publish(&class, &valid, &former, logo);
 
-        let probing = class.class.spec.probe.enabled;
-        // A changed host is proved before the former one goes.
-        let keep: &[HostName] = if probing { &former } else { &[] };
-        let gone: &[HostName] = if probing { &[] } else { &former };
-        let mut outside = program(&class, &valid, self.store.installation(), keep, gone).await;
-        found.changes.append(&mut outside.changes);
+        let here = place_of(&class.class);
+        let old = self.on_the_way(portal, &class, &valid, !former.is_empty(), found).await?;
+        let (made, kept) = match &old {
+            Some(old) => (self.travel(portal, &class, &valid, old, found).await?, Vec::new()),
+            None => self.stay(portal, &class, &valid, &former, found).await?,
+        };
+        let Made { mut outside, live, wait } = made;
         let now = self.clock.now();
-        let mut live = self.live(&class, &valid, &outside, !former.is_empty()).await;
-        let mut kept: Vec<MadeResource> = Vec::new();
-        if !former.is_empty() && valid.mode == Mode::Full {
-            if !probing || live.truth == Truth::True {
-                outside = self.leave_former(portal, &class, &valid, &former, outside, found).await?;
-                if !outside.programmed() {
-                    live = Finding::new(LIVE, Truth::False, "NotProgrammed", "waits for record and route");
-                }
-            } else {
-                kept = before
-                    .resources
-                    .iter()
-                    .filter(|made| former.iter().any(|f| f.as_str() == made.name))
-                    .cloned()
-                    .collect();
-            }
+        // A former place has what serves visitors until the new host is proved.
+        if former.is_empty() || live.truth == Truth::True || !class.class.spec.probe.enabled {
+            self.leave_places(portal, &class, &valid, &outside.resources, found).await?;
         }
-        if live.truth == Truth::True {
-            outside.prove();
-        }
-        let moved = self.leave_former_class(portal, &class, &valid, found).await?;
-        let wait = outside.wait;
-        found.pending = outside.pending;
+        let moved = found.standing.settled(&here);
+        found.pending = std::mem::take(&mut outside.pending);
         let missing =
             |made: &&MadeResource| !outside.resources.iter().any(|o| o.system == made.system && o.name == made.name);
         // What could not be looked at is not forgotten.
@@ -136,8 +130,10 @@ impl Context {
             (false, true) => kept.iter().filter(missing).cloned().collect(),
             _ => before.resources.iter().filter(missing).cloned().collect(),
         };
+        let left = &found.standing.left_behind;
+        let remembered = remembered.into_iter().filter(|made| !left.contains(made));
         found.resources = outside.resources.iter().cloned().chain(remembered).collect();
-        if moved {
+        if found.standing.home.as_ref().is_none_or(|home| *home == here) {
             found.class_name = Some(class.class.name.clone());
             found.backend = Some(class.class.spec.backend_name().to_owned());
         }
@@ -152,7 +148,9 @@ impl Context {
             }
         }
         found.last_proof = match live.truth {
-            Truth::True => lock(&self.memory).get(&key).and_then(|memory| memory.proof.as_ref().map(|proof| proof.at)),
+            Truth::True => {
+                lock(&self.memory).get(&key).and_then(|memory| memory.probed.as_ref().map(|probed| probed.at))
+            }
             _ => before.last_proof.as_deref().and_then(|text| text.parse().ok()),
         };
         found.findings.push(live);

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::outside::{Outside, withdraw};
+use super::places::{Standing, place_of};
 use super::status::Found;
 use super::validate::{Mode, retains};
 use crate::api::condition::{Finding, READY, Truth};
@@ -17,7 +18,7 @@ use crate::plan::Mark;
 
 /// How long a deletion waits for systems that cannot be reached or that refuse the credential, before it lets
 /// go and leaves a tombstone that lists what remains.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(30);
+pub(super) const PATIENCE: SignedDuration = SignedDuration::from_mins(30);
 
 /// Every name under which the portal may have something outside.
 pub fn hosts(portal: &ResetPortal) -> Vec<HostName> {
@@ -87,14 +88,19 @@ impl Context {
         let status = portal.status.as_ref();
         let never_made = status.is_none_or(|status| status.resources.is_empty());
         let mut all = Outside::default();
-        let was = status.and_then(|status| status.class_name.as_deref());
-        let wanted = portal.spec.class_name.as_deref();
-        let mut classes = vec![wanted];
-        if was.is_some() && was != wanted {
-            classes.insert(0, was);
+        let wanted = self.class(portal.spec.class_name.as_deref()).await?;
+        let here = wanted.as_ref().ok().map(|class| place_of(&class.class));
+        let standing = status.map(Standing::of).unwrap_or_default();
+        let mut classes = Vec::new();
+        for place in standing.places().into_iter().filter(|place| Some(place) != here.as_ref()) {
+            let current = here.as_ref().is_some_and(|here| here.class_name == place.class_name);
+            if !(current && place.settings.is_empty()) {
+                classes.push(self.at_place(&place).await?);
+            }
         }
+        classes.push(wanted);
         for class in classes {
-            match self.class(class).await? {
+            match class {
                 Ok(class) => {
                     let outside = withdraw(&class, &mark, &key, &hosts, retains(portal)).await;
                     all.findings.extend(outside.findings);
@@ -134,6 +140,7 @@ impl Context {
 
     async fn waiting(&self, portal: &ResetPortal, reason: &str, message: String) -> Result<(), ControllerError> {
         let status = portal.status.clone().unwrap_or_default();
+        let standing = Standing::of(&status);
         let found = Found {
             findings: vec![Finding::new(READY, Truth::False, reason, message)],
             host: status.host,
@@ -141,6 +148,7 @@ impl Context {
             class_name: status.class_name,
             backend: status.backend,
             resources: status.resources,
+            standing,
             ..Found::default()
         };
         self.reports.report(portal, found, self.clock.now()).await

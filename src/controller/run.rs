@@ -20,6 +20,7 @@ use super::error::{ControllerError, is_code};
 use super::validate::Policy;
 use crate::api::clock::Clock;
 use crate::api::{PortalClaim, PortalClass, PortalKey, ResetPortal};
+use crate::http::Names;
 use crate::http::double::lock;
 use crate::http::shutdown::Shutdown;
 use crate::reset::Directory;
@@ -32,9 +33,19 @@ pub struct Timing {
     pub resync: Duration,
     /// Age up to which a proof of life is believed.
     pub probe_every: Duration,
+    /// Longest wait between probes of a portal that does not answer; the first is `first_retry`.
+    pub longest_probe_wait: Duration,
     /// First and longest wait after a failure.
     pub first_retry: Duration,
     pub longest_retry: Duration,
+    /// Longest wait for a new route's proof before the record is changed.
+    pub move_proof: Duration,
+    /// How long a proof does not count after a record was changed.
+    pub move_settle: Duration,
+    /// After that, the longest wait for a proof before the record is changed back.
+    pub move_patience: Duration,
+    /// Until a move that was rolled back is tried again.
+    pub move_again: Duration,
     /// Between reports on the classes.
     pub class_report: Duration,
 }
@@ -44,8 +55,13 @@ impl Default for Timing {
         Self {
             resync: Duration::from_secs(60),
             probe_every: Duration::from_secs(300),
+            longest_probe_wait: Duration::from_secs(300),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(60),
+            move_proof: Duration::from_mins(2),
+            move_settle: Duration::from_secs(30),
+            move_patience: Duration::from_mins(5),
+            move_again: Duration::from_hours(6),
             class_report: Duration::from_secs(10),
         }
     }
@@ -105,6 +121,8 @@ pub struct Deps {
     pub environment: Option<EnvironmentClass>,
     pub policy: Policy,
     pub timing: Timing,
+    /// Where public hosts may be asked.
+    pub names: Arc<dyn Names>,
     pub readiness: Readiness,
     pub shutdown: Shutdown,
 }
@@ -263,6 +281,10 @@ fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Sen
 }
 
 async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector::Store<ResetPortal>) {
+    // Until the first list is whole, the store knows of no portal: that is not the same as there being none.
+    if portals.wait_until_ready().await.is_err() {
+        return;
+    }
     loop {
         if context.first_looks.pending() {
             // A portal that was deleted before its first look never gets one.

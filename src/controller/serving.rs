@@ -1,20 +1,36 @@
 //! The portal's page: what is published of it, and the proof that it is reached.
-use jiff::SignedDuration;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 
 use super::classes::fingerprint;
-use super::context::{Context, Proof};
+use super::context::{Context, Probed};
 use super::error::{ControllerError, is_code};
 use super::logo::picture;
 use super::outside::Outside;
-use super::probe::{Probe, probe};
+use super::probe::{self, Probe, Way};
+use super::run::Timing;
 use super::runtime::ClassRuntime;
+use super::schedule;
+use super::sighting::Sighting;
 use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{Finding, LIVE, Truth};
-use crate::api::{HostName, ResetPortal};
+use crate::api::{HostName, PortalKey, ResetPortal};
 use crate::http::double::lock;
 use crate::reset::{ByHand, Logo, ServedPortal};
+
+/// How new a proof must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fresh {
+    /// At most as old as the probing interval.
+    Recent,
+    /// Asked for now, unless the last one failed a moment ago.
+    Now,
+    /// Not from before this time.
+    After(Timestamp),
+}
 
 impl Context {
     pub(super) async fn logo(&self, portal: &ResetPortal) -> Result<Option<Logo>, ControllerError> {
@@ -72,52 +88,96 @@ impl Context {
         class: &ClassRuntime,
         valid: &ValidPortal,
         outside: &Outside,
-        fresh_only: bool,
+        fresh: Fresh,
     ) -> Finding {
         let spec = &class.class.spec;
         if !spec.probe.enabled {
             return Finding::new(LIVE, Truth::Unknown, "ProbeDisabled", "probing is switched off in the class");
         }
         if !outside.programmed() && valid.mode == Mode::Full {
-            lock(&self.memory).entry(valid.key.clone()).or_default().proof = None;
+            lock(&self.memory).entry(valid.key.clone()).or_default().probed = None;
             return Finding::new(LIVE, Truth::False, "NotProgrammed", "waits for record and route");
         }
         let now = self.clock.now();
-        let print = fingerprint(&[&class.class.fingerprint, &valid.uid, &valid.generation.to_string()]);
-        let interval = SignedDuration::try_from(self.timing.probe_every).unwrap_or(SignedDuration::MAX);
-        if !fresh_only
-            && outside.changes.is_empty()
-            && let Some(proof) = lock(&self.memory).get(&valid.key).and_then(|memory| memory.proof.clone())
-            && proof.url == valid.url
-            && proof.fingerprint == print
-            && now >= proof.at
-            && now.duration_since(proof.at) < interval
-        {
-            return Finding::new(
-                LIVE,
-                Truth::True,
-                "Proved",
-                format!("{} answered with this portal's proof", valid.url),
-            );
+        let print = fingerprint(&[&valid.url, &class.class.fingerprint, &valid.uid, &valid.generation.to_string()]);
+        // What was just written is looked at at once, and what was seen before it counts no more.
+        let last = lock(&self.memory)
+            .get(&valid.key)
+            .and_then(|memory| memory.probed.clone())
+            .filter(|last| last.fingerprint == print && outside.changes.is_empty());
+        let due = |last: &Probed| {
+            let asked_for = match fresh {
+                Fresh::Recent => false,
+                Fresh::Now => last.outcome.is_ok(),
+                Fresh::After(time) => last.at < time && now >= time,
+            };
+            asked_for || now >= last.next || now < last.at
+        };
+        let probed = match last {
+            Some(last) if !due(&last) => last,
+            last => {
+                let Some(_turn) = self.turns.take().await else {
+                    let words = "no recent proof; the next one waits for its turn behind other portals";
+                    return Finding::new(LIVE, Truth::Unknown, "ProbeQueued", words);
+                };
+                let probe = self.probe_of(valid);
+                let way = match &spec.probe.address {
+                    Some(address) => Way::Pinned(address),
+                    None => Way::Public(self.names.as_ref()),
+                };
+                let outcome = probe::probe(&probe, way).await;
+                self.remember(valid, print, outcome, last.map_or(0, |last| last.failures))
+            }
+        };
+        match probed.outcome {
+            Ok(()) => {
+                let words = format!("{} answered with this portal's proof", valid.url);
+                Finding::new(LIVE, Truth::True, "Proved", words)
+            }
+            Err(seen) if spec.proxy.manual.is_some() => {
+                let message = format!(
+                    "record and route are made by hand: see `portalkeeper snippets {}`. Not there yet: {}",
+                    valid.host, seen.message
+                );
+                Finding::new(LIVE, Truth::False, "AwaitingOperator", message)
+            }
+            Err(seen) => Finding::new(LIVE, Truth::False, seen.reason, seen.message),
         }
-        let mut finding = probe(&Probe {
-            key: self.store.probe_key(),
-            url: &valid.url,
-            host: &valid.host,
-            uid: &valid.uid,
-            address: spec.probe.address.as_deref(),
-        })
-        .await;
-        let proof =
-            (finding.truth == Truth::True).then(|| Proof { url: valid.url.clone(), fingerprint: print, at: now });
-        lock(&self.memory).entry(valid.key.clone()).or_default().proof = proof;
-        if finding.truth != Truth::True && spec.proxy.manual.is_some() {
-            let message = format!(
-                "record and route are made by hand: see `portalkeeper snippets {}`. Not there yet: {}",
-                valid.host, finding.message
-            );
-            finding = Finding::new(LIVE, Truth::False, "AwaitingOperator", message);
-        }
-        finding
+    }
+
+    pub(super) fn probe_of<'a>(&'a self, valid: &'a ValidPortal) -> Probe<'a> {
+        Probe { key: self.store.probe_key(), url: &valid.url, host: &valid.host, uid: &valid.uid }
+    }
+
+    fn remember(
+        &self,
+        valid: &ValidPortal,
+        fingerprint: String,
+        outcome: Result<(), Sighting>,
+        failures: u32,
+    ) -> Probed {
+        let failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
+        let Timing { probe_every, first_retry, longest_probe_wait, .. } = &self.timing;
+        let chance = rand::random::<f64>();
+        let wait = match failures {
+            0 => schedule::early(*probe_every, chance),
+            _ => schedule::pause(failures, *first_retry, *longest_probe_wait, chance),
+        };
+        let at = self.clock.now();
+        let next = SignedDuration::try_from(wait).ok().and_then(|wait| at.checked_add(wait).ok());
+        let probed = Probed { fingerprint, at, next: next.unwrap_or(Timestamp::MAX), outcome, failures };
+        lock(&self.memory).entry(valid.key.clone()).or_default().probed = Some(probed.clone());
+        probed
+    }
+
+    /// When the portal was last asked for its proof.
+    pub(super) fn probed_at(&self, key: &PortalKey) -> Option<Timestamp> {
+        lock(&self.memory).get(key)?.probed.as_ref().map(|probed| probed.at)
+    }
+
+    /// How long until the portal is asked for its proof again.
+    pub(super) fn until_probe(&self, key: &PortalKey) -> Option<Duration> {
+        let next = lock(&self.memory).get(key)?.probed.as_ref()?.next;
+        Some(Duration::try_from(next.duration_since(self.clock.now())).unwrap_or_default())
     }
 }

@@ -7,9 +7,11 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 
 use super::error::{ControllerError, is_code};
+use super::moving::stamp;
 use super::outside::Written;
+use super::places::Standing;
 use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, conditions};
-use crate::api::portal::{MadeResource, ResetPortalStatus};
+use crate::api::portal::{MadeResource, Move, ResetPortalStatus};
 use crate::api::{FIELD_MANAGER, ResetPortal};
 
 /// Longest note of an event, by the API's own limit.
@@ -26,6 +28,7 @@ pub struct Found {
     pub resources: Vec<MadeResource>,
     pub pending: Vec<String>,
     pub last_proof: Option<Timestamp>,
+    pub standing: Standing,
     /// What was written outside, in words; each becomes an event.
     pub changes: Vec<Written>,
 }
@@ -57,7 +60,11 @@ impl Reports {
             conditions: conditions(&old.conditions, &found.findings, generation, now),
             resources: found.resources,
             pending: found.pending,
-            last_proof: found.last_proof.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            last_proof: found.last_proof.map(stamp),
+            place: found.standing.home,
+            moving: found.standing.moving,
+            leaving: found.standing.leaving,
+            left_behind: found.standing.left_behind,
         };
         for written in &found.changes {
             self.written(portal, written).await;
@@ -83,6 +90,21 @@ impl Reports {
         Ok(())
     }
 
+    /// Writes down where the portal stands, before anything is done about it outside.
+    pub async fn note(&self, portal: &ResetPortal, standing: &Standing) -> Result<(), ControllerError> {
+        let key = portal.key();
+        let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
+        let Standing { home, moving, leaving, left_behind } = standing;
+        let patch = json!({"status": {
+            "place": home, "moving": whole(moving), "leaving": leaving, "leftBehind": left_behind,
+        }});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_status(&key.name, &params, &Patch::Merge(&patch)).await {
+            Err(error) if !is_code(&error, 404) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells of one write.
     pub async fn written(&self, portal: &ResetPortal, written: &Written) {
         // Reasons differ by system, because events of one reason are counted instead of listed.
@@ -106,6 +128,15 @@ impl Reports {
     }
 }
 
+/// The move with its note said to be absent where it is, so that a merge takes a former one away.
+fn whole(moving: &Option<Move>) -> Value {
+    let mut value = json!(moving);
+    if let (Some(fields), Some(Move { note: None, .. })) = (value.as_object_mut(), moving) {
+        fields.insert("note".to_owned(), Value::Null);
+    }
+    value
+}
+
 /// A merge patch from old to new: what is gone is null.
 fn merge(old: &ResetPortalStatus, new: &ResetPortalStatus) -> Value {
     let as_map = |status: &ResetPortalStatus| match serde_json::to_value(status) {
@@ -115,6 +146,9 @@ fn merge(old: &ResetPortalStatus, new: &ResetPortalStatus) -> Value {
     let mut patch = as_map(new);
     for name in as_map(old).into_iter().map(|(name, _)| name) {
         patch.entry(name).or_insert(Value::Null);
+    }
+    if new.moving.is_some() {
+        patch.insert("moving".to_owned(), whole(&new.moving));
     }
     Value::Object(patch)
 }

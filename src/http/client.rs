@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use url::Url;
 
-use super::error::HttpError;
+use super::error::{CertificateFault, ConnectFault, HttpError};
 use super::retry::{Try, retry};
 use crate::config::{Secret, redact};
 use crate::telemetry::metrics;
@@ -27,8 +27,8 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Largest answer that is read, in bytes.
     pub max_body: usize,
-    /// Connect here, whatever DNS says. The port of `base` must be the same.
-    pub pin: Option<SocketAddr>,
+    /// Connect to one of these, whatever DNS says; empty asks DNS. The port of `base` must be the same.
+    pub pins: Vec<SocketAddr>,
     /// Keep idle connections for the next call. `false` for systems that drop them after each write.
     pub pooled: bool,
     /// Verify the certificate of an https address.
@@ -44,7 +44,7 @@ impl ClientOptions {
             headers: Vec::new(),
             timeout: Duration::from_secs(10),
             max_body: 1 << 20,
-            pin: None,
+            pins: Vec::new(),
             pooled: true,
             verify_tls: true,
         }
@@ -90,8 +90,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .timeout(options.timeout);
-        if let (Some(pin), Some(host)) = (options.pin, options.base.host_str()) {
-            builder = builder.resolve(host, pin);
+        if let (false, Some(host)) = (options.pins.is_empty(), options.base.host_str()) {
+            builder = builder.resolve_to_addrs(host, &options.pins);
         }
         if !options.pooled {
             builder = builder.pool_max_idle_per_host(0);
@@ -186,6 +186,11 @@ impl Request {
         self.repeat = true;
         self
     }
+    /// The call is made once, whatever comes of it.
+    pub fn single(mut self) -> Self {
+        self.repeat = false;
+        self
+    }
 
     /// Sends the call. Every HTTP status is an answer; calls that may be repeated are, on refused
     /// connections and 502, 503 and 504, but never on 429.
@@ -260,13 +265,47 @@ impl Request {
             return HttpError::BadAddress { system, cause: innermost(error, options) };
         }
         if error.is_connect() {
-            return HttpError::Connect { system, address, cause: innermost(error, options) };
+            return HttpError::Connect { system, address, fault: fault(error), cause: innermost(error, options) };
         }
         if error.is_timeout() {
             return HttpError::Timeout { system, address, seconds: options.timeout.as_secs() };
         }
         HttpError::Interrupted { system, address, cause: innermost(error, options) }
     }
+}
+
+/// What kept the connection from being made, by the typed causes within.
+fn fault(error: &reqwest::Error) -> ConnectFault {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(tls) = tls_error(inner) {
+            return tls_fault(tls);
+        }
+        match inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(std::io::ErrorKind::ConnectionRefused) => return ConnectFault::Refused,
+            Some(std::io::ErrorKind::TimedOut) => return ConnectFault::TimedOut,
+            _ => {}
+        }
+        cause = inner.source();
+    }
+    ConnectFault::Other
+}
+
+/// The TLS error itself, which may be wrapped into I/O errors that do not name it as their source.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref().or_else(|| tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?))
+}
+
+fn tls_fault(error: &rustls::Error) -> ConnectFault {
+    use rustls::CertificateError as Bad;
+    let rustls::Error::InvalidCertificate(bad) = error else { return ConnectFault::Tls };
+    ConnectFault::Certificate(match bad {
+        Bad::Expired | Bad::ExpiredContext { .. } => CertificateFault::Expired,
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => CertificateFault::NotYetValid,
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => CertificateFault::WrongName,
+        Bad::UnknownIssuer => CertificateFault::NotTrusted,
+        _ => CertificateFault::Other,
+    })
 }
 
 /// The last cause says what happened; the outer ones repeat the address. Secrets are taken out.
@@ -332,4 +371,30 @@ pub fn path_segment(text: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{AlertDescription, CertificateError, Error};
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told_apart() {
+        let fault = |error: Error| {
+            // As the connector hands it over: as an I/O error within another.
+            let inner = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+            let outer = std::io::Error::other(inner);
+            tls_error(&outer).map(tls_fault)
+        };
+        let bad = |error| fault(Error::InvalidCertificate(error));
+        let of = |fault| Some(ConnectFault::Certificate(fault));
+        assert_eq!(bad(CertificateError::Expired), of(CertificateFault::Expired));
+        assert_eq!(bad(CertificateError::NotValidYet), of(CertificateFault::NotYetValid));
+        assert_eq!(bad(CertificateError::NotValidForName), of(CertificateFault::WrongName));
+        assert_eq!(bad(CertificateError::UnknownIssuer), of(CertificateFault::NotTrusted));
+        assert_eq!(bad(CertificateError::Revoked), of(CertificateFault::Other));
+        assert_eq!(fault(Error::AlertReceived(AlertDescription::HandshakeFailure)), Some(ConnectFault::Tls));
+        assert_eq!(tls_error(&std::io::Error::other("x")), None);
+    }
 }

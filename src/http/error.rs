@@ -1,11 +1,35 @@
 //! What can go wrong with a call before there is an HTTP status.
 
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectFault {
+    /// Nobody listens, or a firewall says so.
+    Refused,
+    /// The network gave up before the time limit of the call did.
+    TimedOut,
+    Certificate(CertificateFault),
+    /// TLS failed before a certificate could be judged; servers without one for the name end it so.
+    Tls,
+    Other,
+}
+
+/// What is wrong with a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateFault {
+    Expired,
+    NotYetValid,
+    WrongName,
+    /// Self-signed, or of a CA that this machine does not know.
+    NotTrusted,
+    Other,
+}
+
 /// A call without a usable answer. Messages name system and address and hold no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// Nothing was sent.
     #[error("cannot reach {system} at {address}: {cause}")]
-    Connect { system: &'static str, address: String, cause: String },
+    Connect { system: &'static str, address: String, fault: ConnectFault, cause: String },
     /// The time limit passed; the request may have had its effect.
     #[error("{system} at {address} did not answer within {seconds} s")]
     Timeout { system: &'static str, address: String, seconds: u64 },

@@ -2,12 +2,14 @@
 pub mod client;
 pub mod double;
 pub mod error;
+pub mod names;
 mod retry;
 pub mod serve;
 pub mod shutdown;
 
 pub use client::{Client, ClientOptions, FormFile, Request, Response, path_segment};
-pub use error::HttpError;
+pub use error::{CertificateFault, ConnectFault, HttpError};
+pub use names::{LookupError, Names, PublicNames};
 
 /// Makes ring the process's TLS provider. May be called any number of times.
 pub fn install_crypto_provider() {

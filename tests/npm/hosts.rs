@@ -406,6 +406,35 @@ async fn a_long_queue_is_told_in_numbers_and_worked_off() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_burst_is_written_one_after_the_other_and_then_not_again() {
+    let scene = Arc::new(Scene::given(Source::None).await);
+    scene.double.add_host(&["www.acme.example"], json!({}));
+    let foreign = scene.double.host("www.acme.example").expect("a row");
+    scene.double.work(Duration::from_millis(1));
+    let all = async || {
+        let wants = (0..100).map(|index| {
+            let scene = Arc::clone(&scene);
+            let intent = Scene::intent(&format!("reset.c{index}.example"));
+            let want = Want::Present { intent: intent.clone(), former: Vec::new() };
+            async move { scene.worker.submit(intent.portal, want).await.expect("made").changes.len() }
+        });
+        futures_util::future::join_all(wants).await.into_iter().sum::<usize>()
+    };
+    // when a hundred portals are wanted, then each is one write, and no two are under way at once
+    assert_eq!(all().await, 100);
+    assert_eq!((scene.writes(), scene.double.peak()), (vec!["POST proxy-hosts 201".to_owned(); 100], 1));
+    // when they are wanted again, after the longest drift interval and after a restart, then nothing is written
+    scene.clock.advance(SignedDuration::from_secs(3601));
+    assert_eq!(all().await, 0);
+    let again = scene.another();
+    let intent = Scene::intent("reset.c7.example");
+    let looked = again.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await;
+    assert!(looked.expect("there").changes.is_empty());
+    assert_eq!(scene.writes(), [""; 0]);
+    assert_eq!(scene.double.host("www.acme.example").expect("a row"), foreign);
+}
+
 #[tokio::test]
 async fn a_time_limit_stops_the_batch_instead_of_every_portal_waiting_for_its_own() {
     let scene = Scene::given(Source::None).await;

@@ -5,8 +5,15 @@ use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Intent, Item, Mark, Observed, Ownership, Plan};
 
 /// Client-made headers that Caddy would pass on.
-const DROPPED_HEADERS: [&str; 6] =
-    ["Forwarded", "X-Real-Ip", "Cf-Connecting-Ip", "True-Client-Ip", "X-Forwarded-Port", "X-Forwarded-Prefix"];
+const DROPPED_HEADERS: [&str; 7] = [
+    "Forwarded",
+    "X-Real-Ip",
+    "Cf-Connecting-Ip",
+    "True-Client-Ip",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+];
 
 /// A route as the planner sees it: a host and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,303 @@
+//! A portal's move from one proxy to another, when its class or the class's proxy changes. The new route is made
+//! first and proved where it can be reached; then the record is changed; only when the public host proves itself is
+//! the old route removed, and when it does not, the record is changed back. Each stage is in the status before its
+//! effect, so that whoever goes on after a kill does the same.
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::runtime::events::EventType;
+
+use super::context::Context;
+use super::error::ControllerError;
+use super::leaving::Made;
+use super::outside::{Outside, program};
+use super::places::{self, Standing};
+use super::probe::{Way, probe};
+use super::run::Timing;
+use super::runtime::{ClassRuntime, Shared};
+use super::serving::Fresh;
+use super::status::Found;
+use super::validate::{Mode, ValidPortal, validate};
+use crate::api::condition::{Finding, MOVED, Truth};
+use crate::api::portal::{Leaving, Move, MoveStage, Place};
+use crate::api::{HostName, ResetPortal};
+
+/// TTL of records whose TTL is automatic and that are not proxied, in seconds.
+const AUTOMATIC_TTL: u64 = 300;
+/// Names of tunnels: they lead nowhere but within Cloudflare.
+const TUNNELS: &str = ".cfargotunnel.com";
+
+/// Whence a portal moves.
+pub struct Old {
+    class: std::sync::Arc<ClassRuntime>,
+    target: Option<HostName>,
+}
+
+/// A time as the status holds it.
+pub fn stamp(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn passed(since: &str, now: Timestamp) -> Duration {
+    let since: Timestamp = since.parse().unwrap_or(now);
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+fn after(since: &str, wait: Duration) -> Timestamp {
+    let since: Timestamp = since.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+    SignedDuration::try_from(wait).ok().and_then(|wait| since.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+}
+
+pub(super) fn same(a: &Option<Shared>, b: &Option<Shared>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a.worker.instance() == b.worker.instance())
+}
+
+fn instance(class: &ClassRuntime) -> String {
+    class.proxy.as_ref().map_or("the proxy made by hand".to_owned(), |shared| shared.worker.instance().to_owned())
+}
+
+fn shown(target: &Option<HostName>) -> &str {
+    target.as_ref().map_or("nowhere", HostName::as_str)
+}
+
+/// Record and route of different classes.
+fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
+    let (class, dns, proxy) = (class.class.clone(), dns.clone(), proxy.clone());
+    ClassRuntime { class, dns, proxy, account: None, mailer: None, facts: Default::default() }
+}
+
+/// How long after a change of the record a proof counts: before, an edge or a resolver may still lead to the old route.
+fn settling(timing: &Timing, valid: &ValidPortal) -> Duration {
+    match (valid.proxied, valid.ttl) {
+        (true, _) => timing.move_settle,
+        (false, 1) => timing.move_settle.max(Duration::from_secs(AUTOMATIC_TTL)),
+        (false, ttl) => timing.move_settle.max(Duration::from_secs(ttl.into())),
+    }
+}
+
+impl Context {
+    /// Begins, goes on with or gives up a move, as the class wants it. `Some` while the portal is on its way. What it
+    /// comes to is in the status before anything is made outside.
+    pub(super) async fn on_the_way(
+        &self,
+        portal: &ResetPortal,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        host_changes: bool,
+        found: &mut Found,
+    ) -> Result<Option<Old>, ControllerError> {
+        if valid.mode != Mode::Full {
+            return Ok(None);
+        }
+        let (here, now) = (places::place_of(&class.class), self.clock.now());
+        let before = found.standing.clone();
+        let standing = &mut found.standing;
+        let leave = |standing: &mut Standing, place: Place| {
+            let known = standing.leaving.iter().any(|leaving| leaving.place == place);
+            if place != here && !known {
+                standing.leaving.push(Leaving { place, since: stamp(now) });
+            }
+        };
+        // Coming back to a place that was being left.
+        standing.leaving.retain(|leaving| leaving.place != here);
+        if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
+            leave(standing, other.to);
+        }
+        let mut old = None;
+        match standing.home.clone() {
+            Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
+                match self.at_place(&home).await? {
+                    Ok(former) => {
+                        let target = validate(portal, &former.class, &self.policy).map(|valid| valid.cname_target);
+                        let named = || former.class.spec.cname_target.as_deref().and_then(|t| HostName::parse(t).ok());
+                        let target = target.unwrap_or_else(|_| named());
+                        let manual = former.proxy.is_none() && class.proxy.is_none();
+                        let there = manual || same(&former.proxy, &class.proxy);
+                        let stays = there && target == valid.cname_target;
+                        if stays || host_changes {
+                            // Nothing is flipped: the former place is left as soon as the portal is proved here.
+                            standing.moving = None;
+                            leave(standing, home);
+                            standing.home = Some(here.clone());
+                        } else {
+                            let generation = valid.generation;
+                            let begun = |moving: &Move| {
+                                moving.stage != MoveStage::RolledBack
+                                    || (moving.generation == generation
+                                        && passed(&moving.since, now) < self.timing.move_again)
+                            };
+                            if !standing.moving.as_ref().is_some_and(begun) {
+                                let (to, since) = (here.clone(), stamp(now));
+                                let stage = MoveStage::Proving;
+                                standing.moving = Some(Move { to, stage, since, generation, note: None });
+                            }
+                            old = Some(Old { class: former, target });
+                        }
+                    }
+                    // What is there may be out of reach for good, or its Secret be late: leaving decides.
+                    Err(_) => {
+                        standing.moving = None;
+                        leave(standing, home);
+                        standing.home = Some(here.clone());
+                    }
+                }
+            }
+            _ => {
+                standing.moving = None;
+                standing.home = Some(here.clone());
+            }
+        }
+        if found.standing != before {
+            self.keep_settings(class).await?;
+            self.reports.note(portal, &found.standing).await?;
+        }
+        Ok(old)
+    }
+
+    /// One look at a portal on its way.
+    pub(super) async fn travel(
+        &self,
+        portal: &ResetPortal,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        old: &Old,
+        found: &mut Found,
+    ) -> Result<Made, ControllerError> {
+        let installation = self.store.installation();
+        let held = ValidPortal { cname_target: old.target.clone(), ..valid.clone() };
+        let dns = class.dns.clone().or_else(|| old.class.dns.clone());
+        let (from, to) = (instance(&old.class), instance(class));
+        let way = format!("from {from} to {to}");
+        loop {
+            let Some(mut moving) = found.standing.moving.clone() else {
+                let words = Finding::new(MOVED, Truth::Unknown, "Moving", way);
+                return Ok(Made { outside: Outside::default(), live: words, wait: None });
+            };
+            let now = self.clock.now();
+            let nothing_written = Outside::default();
+            match moving.stage {
+                MoveStage::Proving => {
+                    let mut outside = program(&mixed(class, &dns, &class.proxy), &held, installation, &[], &[]).await;
+                    found.changes.append(&mut outside.changes);
+                    let fresh = Fresh::After(after(&moving.since, Duration::ZERO));
+                    let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
+                        Ok(note) => {
+                            moving = Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving };
+                            found.standing.moving = Some(moving);
+                            self.reports.note(portal, &found.standing).await?;
+                            continue;
+                        }
+                        Err(words) => words,
+                    };
+                    let live = self.live(class, valid, &nothing_written, fresh).await;
+                    let words = format!("{way}: the record leads to {} until {waiting}", shown(&old.target));
+                    found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
+                    let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
+                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key).min(left));
+                    return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                }
+                MoveStage::Flipped => {
+                    let mut outside = program(class, valid, installation, &[], &[]).await;
+                    found.changes.append(&mut outside.changes);
+                    let settled = after(&moving.since, settling(&self.timing, valid));
+                    let live = self.live(class, valid, &outside, Fresh::After(settled)).await;
+                    let probing = class.class.spec.probe.enabled;
+                    let proved = if probing {
+                        live.truth == Truth::True && self.probed_at(&valid.key).is_some_and(|at| at >= settled)
+                    } else {
+                        outside.programmed()
+                    };
+                    if proved && now >= settled {
+                        if let Some(home) = found.standing.home.replace(moving.to) {
+                            found.standing.leaving.push(Leaving { place: home, since: stamp(now) });
+                        }
+                        found.standing.moving = None;
+                        self.reports.note(portal, &found.standing).await?;
+                        let words = match moving.note {
+                            Some(note) => format!("moved {way}; before the record was changed: {note}"),
+                            None => format!("moved {way}"),
+                        };
+                        self.reports.event(portal, EventType::Normal, "Moved", "Move", &words).await;
+                        return Ok(Made { outside, live, wait: None });
+                    }
+                    let left = after(&stamp(settled), self.timing.move_patience).duration_since(now);
+                    if left <= SignedDuration::ZERO {
+                        let seen = if outside.programmed() { &live.message } else { "record or route cannot be made" };
+                        moving.note = Some(seen.chars().take(LONGEST_NOTE).collect());
+                        moving = Move { stage: MoveStage::RolledBack, since: stamp(now), ..moving };
+                        found.standing.moving = Some(moving);
+                        self.reports.note(portal, &found.standing).await?;
+                        let words = format!("the move {way} is rolled back: {seen}");
+                        self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
+                        continue;
+                    }
+                    let words = format!(
+                        "{way}: the record leads to {} since {}; the proof of life decides",
+                        shown(&valid.cname_target),
+                        moving.since
+                    );
+                    found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
+                    let left = Duration::try_from(left).unwrap_or_default();
+                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key).min(left));
+                    return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                }
+                MoveStage::RolledBack => {
+                    let mut outside =
+                        program(&mixed(class, &dns, &old.class.proxy), &held, installation, &[], &[]).await;
+                    found.changes.append(&mut outside.changes);
+                    let fresh = Fresh::After(after(&moving.since, Duration::ZERO));
+                    let live = self.live(class, valid, &nothing_written, fresh).await;
+                    let words = format!(
+                        "{way}: {}. The record leads to {} again and the route in {to} stays; the next try is at {}, or \
+                         when the portal or its class is changed",
+                        moving.note.as_deref().unwrap_or("no proof of life in time"),
+                        shown(&old.target),
+                        stamp(after(&moving.since, self.timing.move_again)),
+                    );
+                    found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
+                    return Ok(Made { outside, live, wait: Some(self.timing.resync) });
+                }
+            }
+        }
+    }
+
+    /// Whether the record may be changed now, with what there is to say about that; or what is waited for.
+    async fn prove_before(
+        &self,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        old: &Old,
+        outside: &Outside,
+        moving: &Move,
+    ) -> Result<Option<String>, String> {
+        if !outside.programmed() {
+            return Err("the new route is made".to_owned());
+        }
+        let spec = &class.class.spec;
+        let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.class.spec.probe.address);
+        let target = valid.cname_target.as_ref().filter(|target| Some(*target) != old.target.as_ref());
+        let way = match (pinned, target) {
+            _ if !spec.probe.enabled => return Ok(Some("probing is switched off in the class".to_owned())),
+            (Some(address), _) => Way::Pinned(address),
+            (None, Some(tunnel)) if tunnel.as_str().ends_with(TUNNELS) => {
+                return Ok(Some("a tunnel can be reached through its record only".to_owned()));
+            }
+            (None, Some(target)) => Way::Through(self.names.as_ref(), target),
+            (None, None) => return Ok(Some("both routes have the same address".to_owned())),
+        };
+        let outcome = match self.turns.take().await {
+            Some(_turn) => probe(&self.probe_of(valid), way).await,
+            None => return Err("the new route is proved; many portals wait for that".to_owned()),
+        };
+        let Err(seen) = outcome else { return Ok(None) };
+        // Whoever makes the route by hand has all the time there is.
+        let in_time = spec.proxy.manual.is_some() || passed(&moving.since, self.clock.now()) < self.timing.move_proof;
+        if seen.reason != "PrivateAddress" && in_time {
+            return Err(format!("the new route is proved; not yet: {}", seen.message));
+        }
+        Ok(Some(seen.message.chars().take(LONGEST_NOTE).collect()))
+    }
+}
+
+/// Longest note in the status, in characters.
+const LONGEST_NOTE: usize = 500;

@@ -1,0 +1,219 @@
+//! Where portals are made: a class with the settings that it had then. Settings are kept in the class's status, so
+//! that what was made under former ones can still be removed after a restart. They stay out of the portals' status,
+//! which other people may write: an address from there would be given our credentials.
+use std::collections::{BTreeMap, HashSet};
+
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::classes::fingerprint;
+use super::context::Context;
+use super::error::{ControllerError, is_code};
+use super::runtime::ClassRuntime;
+use crate::api::class::{CloudflareSettings, PublicScheme};
+use crate::api::condition::{ACCEPTED, Finding, Truth};
+use crate::api::portal::{Leaving, MadeResource, Move, Place, ResetPortalStatus};
+use crate::api::proxy::ProxySettings;
+use crate::api::{FIELD_MANAGER, PortalClass, PortalClassSpec, ResetPortal};
+use crate::http::double::lock;
+
+/// The settings of a class that say where its portals are made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Settings {
+    cloudflare: Option<CloudflareSettings>,
+    cname_target: Option<String>,
+    proxy: ProxySettings,
+    public_scheme: PublicScheme,
+}
+
+impl Settings {
+    fn of(spec: &PortalClassSpec) -> Self {
+        Self {
+            cloudflare: spec.cloudflare.clone(),
+            cname_target: spec.cname_target.clone(),
+            proxy: spec.proxy.clone(),
+            public_scheme: spec.public_scheme,
+        }
+    }
+    fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+    /// The class as it was with these settings, as far as records and routes are concerned.
+    fn restored(self, mut class: PortalClass) -> PortalClass {
+        let Self { cloudflare, cname_target, proxy, public_scheme } = self;
+        class.spec =
+            PortalClassSpec { cloudflare, cname_target, proxy, public_scheme, mailbox: None, smtp: None, ..class.spec };
+        class
+    }
+}
+
+/// Digest of the settings.
+pub fn digest(spec: &PortalClassSpec) -> String {
+    fingerprint(&[&Settings::of(spec).text()])
+}
+
+/// Where a portal of this class is made now.
+pub fn place_of(class: &super::classes::ResolvedClass) -> Place {
+    Place { class_name: class.name.clone(), settings: digest(&class.spec) }
+}
+
+/// Where a portal stands, as its status tells it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Standing {
+    pub home: Option<Place>,
+    pub moving: Option<Move>,
+    pub leaving: Vec<Leaving>,
+    pub left_behind: Vec<MadeResource>,
+}
+
+impl Standing {
+    pub fn of(status: &ResetPortalStatus) -> Self {
+        // Earlier versions noted the name of the class only.
+        let named = || {
+            let class_name = status.class_name.clone().filter(|_| !status.resources.is_empty())?;
+            Some(Place { class_name, settings: String::new() })
+        };
+        Self {
+            home: status.place.clone().or_else(named),
+            moving: status.moving.clone(),
+            leaving: status.leaving.clone(),
+            left_behind: status.left_behind.clone(),
+        }
+    }
+
+    /// Every place in which something may stand, each once.
+    pub fn places(&self) -> Vec<Place> {
+        let moving = self.moving.iter().map(|moving| &moving.to);
+        let all = self.home.iter().chain(moving).chain(self.leaving.iter().map(|leaving| &leaving.place));
+        let mut places: Vec<Place> = Vec::new();
+        for place in all {
+            if !places.contains(place) {
+                places.push(place.clone());
+            }
+        }
+        places
+    }
+
+    /// Nothing stands anywhere else than in `here`.
+    pub fn settled(&self, here: &Place) -> bool {
+        self.moving.is_none() && self.leaving.is_empty() && self.home.as_ref().is_none_or(|home| home == here)
+    }
+}
+
+impl Context {
+    /// Keeps the class's present settings, before anything is made under them.
+    pub(super) async fn keep_settings(&self, class: &ClassRuntime) -> Result<(), ControllerError> {
+        let settings = Settings::of(&class.class.spec).text();
+        let place = place_of(&class.class);
+        let key = (place.class_name, place.settings);
+        // One at a time: a thousand portals of a class note its settings once.
+        let mut kept = self.kept_settings.lock().await;
+        if kept.contains(&key) {
+            return Ok(());
+        }
+        let api: Api<PortalClass> = Api::all(self.client.clone());
+        let patch = json!({"status": {"settings": {&key.1: settings}}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_status(&key.0, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => {
+                kept.insert(key);
+                Ok(())
+            }
+            Err(error) if is_code(&error, 404) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The class as it is or was at that place, or why it cannot be used any more.
+    pub(super) async fn at_place(
+        &self,
+        place: &Place,
+    ) -> Result<Result<std::sync::Arc<ClassRuntime>, Finding>, ControllerError> {
+        let Place { class_name, settings } = place;
+        let lost = |reason: &str, message: String| Ok(Err(Finding::new(ACCEPTED, Truth::False, reason, message)));
+        let classes: Api<PortalClass> = Api::all(self.client.clone());
+        let found = classes.list(&ListParams::default()).await?.items;
+        let Some(class) = found.into_iter().find(|class| class.name_any() == *class_name) else {
+            return lost(CLASS_GONE, format!("PortalClass {class_name:?} does not exist"));
+        };
+        if settings.is_empty() || digest(&class.spec) == *settings {
+            return self.class(Some(class_name)).await;
+        }
+        let kept = class.status.as_ref().and_then(|status| status.settings.get(settings));
+        let Some(kept) = kept.and_then(|text| serde_json::from_str::<Settings>(text).ok()) else {
+            return lost(SETTINGS_GONE, format!("the former settings of PortalClass {class_name:?} are not known"));
+        };
+        let former = kept.restored(class.clone());
+        Ok(match self.resolve(&former).await? {
+            Ok(mut resolved) => {
+                resolved.name = format!("{class_name}@{settings}");
+                self.registry.get(resolved)
+            }
+            Err(finding) => Err(finding),
+        })
+    }
+
+    /// Those of a class's kept settings that no portal needs any more, seen at two reports in a row: a portal that
+    /// is just being made may have noted its place between the two reads of one report.
+    pub(super) fn unneeded_settings(
+        &self,
+        class: &PortalClass,
+        portals: &[std::sync::Arc<ResetPortal>],
+    ) -> BTreeMap<String, Option<String>> {
+        let name = class.name_any();
+        let mut needed: HashSet<String> = [digest(&class.spec)].into();
+        for status in portals.iter().filter_map(|portal| portal.status.as_ref()) {
+            let places = Standing::of(status).places().into_iter().filter(|place| place.class_name == name);
+            needed.extend(places.map(|place| place.settings));
+        }
+        let kept = class.status.iter().flat_map(|status| status.settings.keys());
+        let unused: HashSet<String> = kept.filter(|digest| !needed.contains(*digest)).cloned().collect();
+        let before = lock(&self.unused_settings).insert(name, unused.clone()).unwrap_or_default();
+        unused.into_iter().filter(|digest| before.contains(digest)).map(|digest| (digest, None)).collect()
+    }
+}
+
+/// Reason of a place whose class was deleted.
+pub const CLASS_GONE: &str = "ClassNotFound";
+/// Reason of a place whose settings were not kept.
+pub const SETTINGS_GONE: &str = "SettingsUnknown";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn class(spec: serde_json::Value) -> PortalClass {
+        PortalClass::new("prod", serde_json::from_value(spec).unwrap())
+    }
+
+    #[test]
+    fn former_settings_come_back_with_what_the_class_has_now() {
+        let old = class(json!({
+            "cloudflare": {"apiTokenSecretRef": {"name": "cf", "key": "token"}}, "cnameTarget": "a.example.com",
+            "proxy": {"caddy": {"adminUrl": "http://127.0.0.1:2019", "origin": "127.0.0.1:5000"}},
+        }));
+        let new = class(json!({"cnameTarget": "b.example.com", "proxy": {"manual": {}}, "probe": {"enabled": false}}));
+        assert_ne!(digest(&old.spec), digest(&new.spec));
+        let text = Settings::of(&old.spec).text();
+        let restored = serde_json::from_str::<Settings>(&text).unwrap().restored(new);
+        assert_eq!(digest(&restored.spec), digest(&old.spec));
+        assert!(!restored.spec.probe.enabled, "what does not say where a portal is made is as it is now");
+        // and a change of anything else is no other place
+        let mut renewed = old.clone();
+        renewed.spec.reset.link_minutes = 45;
+        assert_eq!(digest(&renewed.spec), digest(&old.spec));
+    }
+
+    #[test]
+    fn a_status_of_an_earlier_version_names_its_class() {
+        let mut status = ResetPortalStatus { class_name: Some("prod".into()), ..Default::default() };
+        assert_eq!(Standing::of(&status).home, None);
+        status.resources = vec![MadeResource { system: "cloudflare".into(), name: "a.example".into(), id: None }];
+        assert_eq!(Standing::of(&status).home, Some(Place { class_name: "prod".into(), settings: String::new() }));
+    }
+}
