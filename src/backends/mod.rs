@@ -5,6 +5,7 @@
 pub mod caddy;
 pub mod cloudflare;
 pub mod cloudflare_api;
+pub mod cloudflare_tunnel;
 pub mod conformance;
 pub mod error;
 pub mod ingress;
@@ -71,6 +72,17 @@ pub trait Backend: Send + Sync + 'static {
     /// not `True`, the state is looked at again before the drift interval ends.
     async fn doubts(&self, _: &[Self::Item]) -> Vec<Doubt> {
         Vec::new()
+    }
+
+    /// Whether an `Unknown` doubt is one that no further look can answer, only a proof of life. The state is then believed
+    /// for the drift interval all the same.
+    fn proof_decides(&self) -> bool {
+        false
+    }
+
+    /// How long the worker waits for more wants before it looks, where a look and a write are dear.
+    fn gather(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// How long a verified state is believed without a look.

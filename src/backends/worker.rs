@@ -125,6 +125,7 @@ async fn run<B: Backend>(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
+    let drift = SignedDuration::try_from(backend.drift_interval()).unwrap_or(SignedDuration::MAX);
     let mut batch = Vec::new();
     loop {
         let count = tokio::select! {
@@ -134,23 +135,43 @@ async fn run<B: Backend>(
         if count == 0 {
             return;
         }
-        let drift = SignedDuration::try_from(backend.drift_interval()).unwrap_or(SignedDuration::MAX);
-        let mut due: Vec<Job> = Vec::new();
-        let mut later = Vec::new();
-        for job in batch.drain(..) {
-            if let Some(programmed) = remembered(&memo, &job, drift, clock.now()) {
-                let _ = job.answer.send(Ok(programmed));
-            } else if due.iter().any(|other| other.portal == job.portal) {
-                // Two wants of one portal never share a plan; the later one sees what the earlier one made.
-                later.push(job);
-            } else {
-                due.push(job);
+        let mut begun = Begun::default();
+        begun.sort(&mut batch, &memo, drift, clock.now());
+        let end = tokio::time::Instant::now() + backend.gather();
+        while !begun.due.is_empty() && begun.due.len() < BATCH && !backend.gather().is_zero() {
+            match tokio::time::timeout_at(end, queue.recv_many(&mut batch, BATCH - begun.due.len())).await {
+                Ok(1..) => begun.sort(&mut batch, &memo, drift, clock.now()),
+                Ok(0) | Err(_) => break,
             }
         }
         // Work that was begun is finished even when shutdown begins: a write is never abandoned half-way.
-        process(&backend, due, &memo, clock.as_ref()).await;
-        for job in later {
+        process(&backend, begun.due, &memo, clock.as_ref()).await;
+        for job in begun.later {
             process(&backend, vec![job], &memo, clock.as_ref()).await;
+        }
+    }
+}
+
+/// Jobs of one batch that need a look.
+#[derive(Default)]
+struct Begun {
+    due: Vec<Job>,
+    /// Further wants of a portal that is among the due ones. Two of one portal never share a plan; the later one sees
+    /// what the earlier one made.
+    later: Vec<Job>,
+}
+
+impl Begun {
+    /// Answers what is remembered and takes the rest.
+    fn sort(&mut self, batch: &mut Vec<Job>, memo: &Memo, drift: SignedDuration, now: Timestamp) {
+        for job in batch.drain(..) {
+            if let Some(programmed) = remembered(memo, &job, drift, now) {
+                let _ = job.answer.send(Ok(programmed));
+            } else if self.due.iter().any(|other| other.portal == job.portal) {
+                self.later.push(job);
+            } else {
+                self.due.push(job);
+            }
         }
     }
 }
@@ -207,7 +228,7 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
     doubt(backend, &jobs, &mut results).await;
     for (job, result) in jobs.into_iter().zip(results) {
         match (&job.want, &result) {
-            (Want::Present { intent, .. }, Ok(done)) if done.doubts.iter().all(|doubt| doubt.truth == Truth::True) => {
+            (Want::Present { intent, .. }, Ok(done)) if done.doubts.iter().all(|doubt| believed(backend, doubt)) => {
                 let Programmed { resources, certificate, doubts, .. } = done.clone();
                 let verified = Verified { intent: intent.clone(), resources, certificate, doubts, at: clock.now() };
                 lock(memo).insert(job.portal.clone(), verified);
@@ -218,6 +239,14 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
         }
         // A caller that stopped waiting asks again.
         let _ = job.answer.send(result);
+    }
+}
+
+fn believed<B: Backend>(backend: &B, doubt: &Doubt) -> bool {
+    match doubt.truth {
+        Truth::True => true,
+        Truth::Unknown => backend.proof_decides(),
+        Truth::False => false,
     }
 }
 

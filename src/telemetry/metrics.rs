@@ -42,6 +42,12 @@ const CHANGES: Metric = Metric {
     labels: &["instance"],
     help: "Writes to records and routes, by instance.",
 };
+const FOREIGN_WRITES_LOST: Metric = Metric {
+    name: "portalkeeper_foreign_writes_lost_total",
+    kind: "counter",
+    labels: &["instance"],
+    help: "Writes of others to a shared document that one of ours may have replaced unseen, by instance.",
+};
 const PORTALS: Metric = Metric {
     name: "portalkeeper_portals",
     kind: "gauge",
@@ -50,7 +56,7 @@ const PORTALS: Metric = Metric {
 };
 
 /// Every metric, in the order of the documentation.
-pub const ALL: [Metric; 6] = [PORTALS, RECONCILES, CHANGES, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
+pub const ALL: [Metric; 7] = [PORTALS, RECONCILES, CHANGES, FOREIGN_WRITES_LOST, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
 
 /// Metrics that this program offers.
 struct Metrics {
@@ -61,6 +67,7 @@ struct Metrics {
     portals: IntGaugeVec,
     reconciles: IntCounterVec,
     changes: IntCounterVec,
+    foreign_writes_lost: IntCounterVec,
 }
 
 // Names and labels are constants of this file and each is registered once: no step can fail.
@@ -81,7 +88,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     registry.register(Box::new(portals.clone())).expect("registered once");
     let (outside_calls, resets) = (counter(&OUTSIDE_CALLS), counter(&RESETS));
     let (reconciles, changes) = (counter(&RECONCILES), counter(&CHANGES));
-    Metrics { registry, outside_calls, outside_seconds, resets, portals, reconciles, changes }
+    let foreign_writes_lost = counter(&FOREIGN_WRITES_LOST);
+    Metrics { registry, outside_calls, outside_seconds, resets, portals, reconciles, changes, foreign_writes_lost }
 });
 
 /// Counts one try of a call to an outside system.
@@ -103,6 +111,11 @@ pub fn reconciled(reason: &str) {
 /// Counts writes to an instance.
 pub fn changed(instance: &str, count: usize) {
     METRICS.changes.with_label_values(&[instance]).inc_by(count as u64);
+}
+
+/// Counts a write of ours that may have replaced somebody else's.
+pub fn foreign_write_lost(instance: &str) {
+    METRICS.foreign_writes_lost.with_label_values(&[instance]).inc();
 }
 
 /// Sets how many portals there are with this truth of Ready.

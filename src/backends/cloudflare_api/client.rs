@@ -138,6 +138,9 @@ impl Api {
                 (ErrorClass::Credential, "TokenRefused", "; the API token needs Zone Read and DNS Edit for this zone")
             }
             _ if status >= 500 => (ErrorClass::Unavailable, "Unavailable", ""),
+            _ if words.starts_with("Bad Configuration") => (ErrorClass::Permanent, "BadConfiguration", ""),
+            // An unknown code is no proof that a thing is gone: whoever means to believe it asks once more.
+            _ if status == 404 => (ErrorClass::Unavailable, "NotFound", ""),
             _ => (ErrorClass::Unavailable, "UnknownRefusal", ""),
         };
         let message = redact(&format!("cloudflare refused ({code}): {words}{advice}"), &[&self.token]);
