@@ -18,6 +18,7 @@ mod run;
 mod runtime;
 mod serving;
 mod status;
+mod tunnel;
 pub mod validate;
 
 pub use classes::{ClassSecrets, EnvironmentClass, EnvironmentSecrets};

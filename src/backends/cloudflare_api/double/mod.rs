@@ -2,6 +2,7 @@
 //! rate limit, as the public schema and the documents say. The sandbox runs on it, too.
 mod certificates;
 mod dns;
+pub mod ingress;
 mod limits;
 mod page;
 mod records;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use self::limits::Limits;
 use self::tunnel::Tunnels;
+pub use self::tunnel::Tunnelled;
 use crate::api::clock::{Clock, SystemClock};
 use crate::http::double::{Double, DoubleRequest, DoubleResponse, lock};
 
