@@ -22,7 +22,9 @@ pub enum TunnelError {
     Scheme(String, String),
     #[error("`{0}` has no port; write it as in `http://127.0.0.1:5000`")]
     NoPort(String),
-    #[error("`{0}` has a path, query, user or fragment, which cloudflared refuses; write it as in `http://127.0.0.1:5000`")]
+    #[error(
+        "`{0}` has a path, query, user or fragment, which cloudflared refuses; write it as in `http://127.0.0.1:5000`"
+    )]
     More(String),
     #[error("`{0}` is not an address, as in `http://127.0.0.1:5000`")]
     Syntax(String),

@@ -7,7 +7,7 @@ use url::Url;
 use crate::api::HostName;
 use crate::api::condition::{Finding, LIVE, Truth};
 use crate::config::Secret;
-use crate::http::{Client, ClientOptions};
+use crate::http::{Client, ClientOptions, Response};
 use crate::reset::live;
 
 /// Longest wait for an answer.
@@ -55,10 +55,31 @@ pub async fn probe(probe: &Probe<'_>) -> Finding {
             let to: String = to.chars().filter(|c| !c.is_control()).take(200).collect();
             format!("a redirect to {to}; the proxy must pass {} through", live::PATH)
         }
+        530 => {
+            let code = cloudflare_code(&String::from_utf8_lossy(&response.body));
+            let code = code.map_or_else(String::new, |code| format!(", error {code} of Cloudflare"));
+            format!("status 530{code}: its record leads to a tunnel that no connector is up for, or to nothing; see that cloudflared runs and that the tunnel exists")
+        }
+        502 if from_cloudflare(&response) => {
+            "status 502 of Cloudflare: what stands behind it does not answer; see that the proxy or the tunnel's connector reaches the pages".to_owned()
+        }
         421 => "421: the request reached Portalkeeper, which does not serve this host yet".to_owned(),
         status => format!("status {status}"),
     };
     dead("NotProved", format!("{url} answered with {what}"))
+}
+
+fn from_cloudflare(response: &Response) -> bool {
+    response.headers.get("server").is_some_and(|server| server.as_bytes().eq_ignore_ascii_case(b"cloudflare"))
+}
+
+/// The number of an error page of Cloudflare's edge: `error code: 1033`, `Error 1033`.
+fn cloudflare_code(page: &str) -> Option<u16> {
+    let page = page.to_ascii_lowercase();
+    let rest = &page[page.find("error")? + "error".len()..];
+    let digits: String =
+        rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).take(4).collect();
+    digits.parse().ok().filter(|code| (1000..2000).contains(code))
 }
 
 fn client(probe: &Probe<'_>) -> Result<Client, String> {
@@ -77,4 +98,21 @@ fn client(probe: &Probe<'_>) -> Result<Client, String> {
     options.max_body = 64 * 1024;
     options.pin = pin;
     Client::new(options).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_an_error_page_is_found() {
+        for (page, code) in [
+            ("error code: 1033", Some(1033)),
+            ("<title>Argo Tunnel error</title><h1>Error <span>1033</span></h1>", Some(1033)),
+            ("error 502: 1033", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(cloudflare_code(page), code, "{page}");
+        }
+    }
 }

@@ -121,13 +121,7 @@ fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Target {
 }
 
 impl Registry {
-    pub fn new(
-        client: kube::Client,
-        namespace: &str,
-        store: Store,
-        clock: Arc<dyn Clock>,
-        shutdown: Shutdown,
-    ) -> Self {
+    pub fn new(client: kube::Client, namespace: &str, store: Store, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
         let (classes, gates, turns) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self { client, namespace: namespace.to_owned(), store, clock, shutdown, classes, gates, turns }
     }

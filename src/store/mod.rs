@@ -36,7 +36,8 @@ const LAYOUT_1: [&str; 6] = [
 ];
 
 /// What the second layout has beside the first.
-const LAYOUT_2: [&str; 1] = ["CREATE TABLE tunnel_rule (tunnel TEXT NOT NULL, host TEXT NOT NULL, service TEXT NOT NULL, mark TEXT NOT NULL, \
+const LAYOUT_2: [&str; 1] =
+    ["CREATE TABLE tunnel_rule (tunnel TEXT NOT NULL, host TEXT NOT NULL, service TEXT NOT NULL, mark TEXT NOT NULL, \
      PRIMARY KEY (tunnel, host, service)) WITHOUT ROWID"];
 
 /// Why the store could not do what was asked.

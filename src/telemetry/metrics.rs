@@ -56,7 +56,8 @@ const PORTALS: Metric = Metric {
 };
 
 /// Every metric, in the order of the documentation.
-pub const ALL: [Metric; 7] = [PORTALS, RECONCILES, CHANGES, FOREIGN_WRITES_LOST, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
+pub const ALL: [Metric; 7] =
+    [PORTALS, RECONCILES, CHANGES, FOREIGN_WRITES_LOST, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
 
 /// Metrics that this program offers.
 struct Metrics {

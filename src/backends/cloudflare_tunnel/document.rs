@@ -278,8 +278,10 @@ impl Merged {
         match alike.as_slice() {
             [(at, rule)] if text(rule, "service") == from.service => Ok(*at),
             _ => {
-                let message =
-                    format!("the tunnel rule for {} changed while it was taken over; the next try looks again", from.host);
+                let message = format!(
+                    "the tunnel rule for {} changed while it was taken over; the next try looks again",
+                    from.host
+                );
                 Err(BackendError::new(ErrorClass::Conflict, "ForeignRule", message))
             }
         }

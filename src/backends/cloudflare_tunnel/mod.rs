@@ -315,7 +315,17 @@ impl Backend for CloudflareTunnel {
     async fn apply(&self, plan: &Plan<Rule>) -> Vec<Result<Option<String>, BackendError>> {
         match self.write(plan).await {
             Ok(outcomes) => outcomes,
-            Err(error) => plan.changes.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => {
+                let losses = &lock(&self.last).losses;
+                let told = |key: &str| {
+                    let mut error = error.clone();
+                    if let Some(loss) = losses.get(key) {
+                        error.message = format!("{}; {loss}", error.message);
+                    }
+                    error
+                };
+                plan.changes.iter().map(|change| Err(told(change.key()))).collect()
+            }
         }
     }
 

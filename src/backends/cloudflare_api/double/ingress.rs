@@ -129,10 +129,7 @@ mod tests {
                 rule(json!({"hostname": "a.com", "service": http, "originRequest": {"connectTimeout": "10s"}})),
                 Some("connectTimeout"),
             ),
-            (
-                rule(json!({"hostname": "a.com", "service": http, "originRequest": {"connectTimeout": 10}})),
-                None,
-            ),
+            (rule(json!({"hostname": "a.com", "service": http, "originRequest": {"connectTimeout": 10}})), None),
             (json!({"ingress": [twice.clone(), twice, last.clone()]}), None),
             (with("Reset.A.com", http), None),
             (with("a.com.", http), None),

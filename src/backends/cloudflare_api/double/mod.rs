@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use self::limits::Limits;
-use self::tunnel::Tunnels;
 pub use self::tunnel::Tunnelled;
+use self::tunnel::Tunnels;
 use crate::api::clock::{Clock, SystemClock};
 use crate::http::double::{Double, DoubleRequest, DoubleResponse, lock};
 

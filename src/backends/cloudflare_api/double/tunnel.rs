@@ -70,9 +70,11 @@ impl CloudflareDouble {
     pub fn tunnelled(&self, target: &str, host: &str, path: &str) -> Option<Tunnelled> {
         let id = target.strip_suffix(".cfargotunnel.com")?;
         let state = lock(&self.state);
-        let tunnel = state.tunnels.0.iter().find(|tunnel| {
-            tunnel["id"] == id && tunnel["deleted_at"].is_null() && tunnel["status"] == "healthy"
-        });
+        let tunnel = state
+            .tunnels
+            .0
+            .iter()
+            .find(|tunnel| tunnel["id"] == id && tunnel["deleted_at"].is_null() && tunnel["status"] == "healthy");
         let Some(tunnel) = tunnel else { return Some(Tunnelled::Nowhere) };
         // Without rules a connector answers 503 to everything.
         let service = ingress::route(&tunnel["config"], host, path).unwrap_or("http_status:503");
@@ -97,7 +99,9 @@ fn bad(words: &str) -> DoubleResponse {
 
 impl Tunnels {
     pub fn handle(&mut self, request: &DoubleRequest, account: &str, rest: &[&str]) -> DoubleResponse {
-        let [id, rest @ ..] = rest else { return fail(405, 10405, "Method not allowed for this authentication scheme") };
+        let [id, rest @ ..] = rest else {
+            return fail(405, 10405, "Method not allowed for this authentication scheme");
+        };
         let Some(tunnel) = self.0.iter_mut().find(|tunnel| tunnel["id"] == *id) else {
             return fail(404, 1003, "Tunnel not found");
         };
