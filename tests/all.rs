@@ -34,5 +34,6 @@ mod reset;
 mod serve;
 mod snippets;
 mod traefik;
+mod tunnel;
 mod web;
 mod world;

@@ -79,7 +79,7 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         for (at, _) in text.match_indices("crate::backends::") {
             let sibling =
                 text[at + "crate::backends::".len()..].split(|c: char| !c.is_alphanumeric() && c != '_').next();
-            let folders = ["caddy", "cloudflare", "ingress", "manual", "npm", "traefik"];
+            let folders = ["caddy", "cloudflare", "cloudflare_tunnel", "ingress", "manual", "npm", "traefik"];
             if sibling.is_some_and(|s| folders.contains(&s) && s != parts[1]) {
                 broken.push(format!("{path} imports its sibling backend {}", sibling.unwrap_or_default()));
             }

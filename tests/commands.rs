@@ -61,7 +61,13 @@ async fn the_sandbox_greets_keeps_its_data_and_ends_with_ctrl_c() {
     assert_eq!(text(&set.stdout), "ann@acme.localhost: set\n");
     let plan = text(&output(folder.path(), &["plan", "--data", data]).stdout);
     assert_eq!(plan, "default/acme\n  as wanted\ndefault/globex\n  as wanted\n2 portal(s), 0 change(s)\n");
-    let shown = text(&output(folder.path(), &["get", "--data", data]).stdout);
+    let mut shown = String::new();
+    for _ in 0..100 {
+        shown = text(&output(folder.path(), &["get", "--data", data]).stdout);
+        if shown.matches(" True ").count() == 2 {
+            break;
+        }
+    }
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["NAMESPACE", "NAME", "HOST", "BACKEND", "READY", "REASON"]);
     assert_eq!(lines[1], ["default", "acme", "reset.acme.localhost", "caddy", "True", "Live"]);

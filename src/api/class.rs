@@ -26,6 +26,14 @@ use super::proxy::ProxySettings;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.proxy.cloudflareTunnel) || has(self.cloudflare)",
+    "proxy.cloudflareTunnel needs cloudflare, whose token makes rules and records"
+))]
+#[x_kube(validation = (
+    "!has(self.proxy.cloudflareTunnel) || has(self.proxy.cloudflareTunnel.accountId) || (has(self.cloudflare) && has(self.cloudflare.accountId))",
+    "proxy.cloudflareTunnel needs cloudflare.accountId or an accountId of its own"
+))]
 pub struct PortalClassSpec {
     /// Used by portals that name no class. At most one class may say so.
     #[serde(default)]
@@ -33,7 +41,7 @@ pub struct PortalClassSpec {
     /// Cloudflare account; absent where no DNS record is made (manual mode).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloudflare: Option<CloudflareSettings>,
-    /// Public host that the portals' CNAMEs point to.
+    /// Public host that the portals' CNAMEs point to; with `proxy.cloudflareTunnel` they point to the tunnel instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 3, max = 253),
@@ -80,7 +88,7 @@ pub struct CloudflareSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub account_id: Option<String>,
-    /// Token with Zone Read and DNS Edit. Absent only in the class `environment`.
+    /// Token with Zone Read and DNS Edit, and for a tunnel with Account, Cloudflare Tunnel, Edit. Absent only in the class `environment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_token_secret_ref: Option<SecretKeyRef>,
     /// Base address with its `/client/v4`; default Cloudflare's own.
@@ -261,6 +269,7 @@ impl PortalClassSpec {
     pub fn backend_name(&self) -> &'static str {
         match &self.proxy {
             ProxySettings { npm: Some(_), .. } => "npm",
+            ProxySettings { cloudflare_tunnel: Some(_), .. } => "cloudflare_tunnel",
             ProxySettings { caddy: Some(_), .. } => "caddy",
             ProxySettings { traefik: Some(_), .. } => "traefik",
             ProxySettings { ingress: Some(_), .. } => "ingress",
@@ -270,6 +279,7 @@ impl PortalClassSpec {
     /// Where the proxy finds the pages, as far as the class says it.
     pub fn origin(&self) -> &str {
         match &self.proxy {
+            ProxySettings { cloudflare_tunnel: Some(tunnel), .. } => &tunnel.origin,
             ProxySettings { caddy: Some(caddy), .. } => &caddy.origin,
             ProxySettings { traefik: Some(traefik), .. } => &traefik.origin_url,
             ProxySettings { manual: Some(manual), .. } => &manual.origin,

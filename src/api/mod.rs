@@ -10,12 +10,14 @@ pub mod names;
 pub mod origin;
 pub mod portal;
 pub mod proxy;
+pub mod tunnel;
 
 pub use claim::{PortalClaim, PortalClaimSpec};
 pub use class::{PortalClass, PortalClassSpec};
 pub use names::{HostName, MailAddress, MailDomain, NameError, PortalKey};
 pub use origin::{Origin, OriginError};
 pub use portal::{ResetPortal, ResetPortalSpec, ResetPortalStatus};
+pub use tunnel::{TunnelError, TunnelId, TunnelOrigin};
 
 /// API group of every custom resource.
 pub const GROUP: &str = "portalkeeper.dev";

@@ -11,12 +11,14 @@ use super::class::{SecretKeyRef, thirty, yes};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "[has(self.npm), has(self.caddy), has(self.traefik), has(self.ingress), has(self.manual)].filter(one, one).size() == 1",
-    "exactly one proxy is needed: npm, caddy, traefik, ingress or manual"
+    "[has(self.npm), has(self.cloudflareTunnel), has(self.caddy), has(self.traefik), has(self.ingress), has(self.manual)].filter(one, one).size() == 1",
+    "exactly one proxy is needed: npm, cloudflareTunnel, caddy, traefik, ingress or manual"
 ))]
 pub struct ProxySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub npm: Option<NpmSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloudflare_tunnel: Option<CloudflareTunnelSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caddy: Option<CaddySettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +47,26 @@ pub struct CaddySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub listen: Option<String>,
+}
+
+/// A Cloudflare Tunnel that is managed remotely, by Cloudflare's API. The portals' records point to it, so `cnameTarget` is
+/// not used, and they must be proxied.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudflareTunnelSettings {
+    /// The tunnel's id, a UUID.
+    #[schemars(
+        length(min = 36, max = 36),
+        regex(pattern = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")
+    )]
+    pub tunnel_id: String,
+    /// The tunnel's account; without it, `cloudflare.accountId`. The zones must be in the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub account_id: Option<String>,
+    /// Where the tunnel's connectors find the pages, `http://127.0.0.1:5000`: scheme, host and port, and no path.
+    #[schemars(length(min = 1, max = 300), regex(pattern = r"^[hH][tT][tT][pP][sS]?://[^\s/?#@]+/?$"))]
+    pub origin: String,
 }
 
 /// Nginx Proxy Manager, 2.12 and newer, by its API.

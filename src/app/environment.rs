@@ -4,10 +4,10 @@ use crate::api::class::{
     SmtpEncryption, SmtpSettings,
 };
 use crate::api::proxy::{
-    CaddySettings, ExistingCertificate, IngressSettings, IssuerKind, IssuerRef, LetsEncryptSettings, ManualSettings,
-    NpmCertificate, NpmSettings, ProxySettings, TraefikLayout, TraefikSettings,
+    CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings, IssuerKind, IssuerRef,
+    LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxySettings, TraefikLayout, TraefikSettings,
 };
-use crate::api::{HostName, MailAddress};
+use crate::api::{HostName, MailAddress, TunnelError, TunnelId, TunnelOrigin};
 use crate::config::environment::{ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
 use crate::config::{ConfigError, Environment};
 use crate::controller::{EnvironmentClass, EnvironmentSecrets};
@@ -20,6 +20,15 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
             secrets.npm_identity = Some(npm.identity.clone());
             secrets.npm_password = Some(npm.secret.clone());
             ProxySettings { npm: Some(npm_settings(npm)), ..Default::default() }
+        }
+        ProxyVariables::Tunnel { id, origin } => {
+            // Whatever cannot be parsed was refused by `wrong_names`.
+            let tunnel = CloudflareTunnelSettings {
+                tunnel_id: TunnelId::parse(id).map_or_else(|_| id.clone(), |id| id.to_string()),
+                account_id: None,
+                origin: TunnelOrigin::parse(origin).map_or_else(|_| origin.clone(), |origin| origin.to_string()),
+            };
+            ProxySettings { cloudflare_tunnel: Some(tunnel), ..Default::default() }
         }
         ProxyVariables::Caddy { admin_url, origin, admin_token } => {
             secrets.caddy_admin_token.clone_from(admin_token);
@@ -154,9 +163,53 @@ pub fn wrong_names(environment: &Environment) -> Vec<ConfigError> {
         }),
     ];
     let told = |(name, shown, allowed)| ConfigError::Invalid { name, shown, allowed };
-    wrong.into_iter().flatten().map(told).collect()
+    wrong.into_iter().flatten().map(told).chain(wrong_tunnel(environment)).collect()
+}
+
+/// What is wrong with the tunnel's variables. The error's own words show the text, without a password in it.
+fn wrong_tunnel(environment: &Environment) -> Vec<ConfigError> {
+    let Some(ProxyVariables::Tunnel { id, origin }) = environment.class.as_ref().map(|class| &class.proxy) else {
+        return Vec::new();
+    };
+    let unusable = |name, error: TunnelError| ConfigError::Unusable { name, why: error.to_string() };
+    let id = TunnelId::parse(id).err().map(|error| unusable("CF_TUNNEL_ID", error));
+    let origin = TunnelOrigin::parse(origin).err().map(|error| unusable("CF_TUNNEL_ORIGIN", error));
+    id.into_iter().chain(origin).collect()
 }
 
 fn trimmed(url: &url::Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_tunnel_is_refused_with_the_variables_name_and_a_right_one_is_made_canonical() {
+        let read = |id: &str, origin: &str| {
+            let pairs = [
+                ("REVERSE_PROXY_BACKEND", "cloudflare_tunnel"),
+                ("CF_TUNNEL_ID", id),
+                ("CF_TUNNEL_ORIGIN", origin),
+                ("CF_ACCOUNT_ID", "0123456789abcdef0123456789abcdef"),
+                ("CF_API_TOKEN", "token-1234"),
+            ];
+            let lookup = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            Environment::read(&lookup).unwrap()
+        };
+        let wrong = wrong_names(&read("mine", "http://me:hunter2@127.0.0.1:5000/x"));
+        let words: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        assert!(words[0].starts_with("CF_TUNNEL_ID is set, but `mine` is not the id of a tunnel"), "{words:?}");
+        assert!(
+            words[1].starts_with("CF_TUNNEL_ORIGIN is set, but `http://…@127.0.0.1:5000/x` has a path"),
+            "{words:?}"
+        );
+        let right = read("0F7C1D58-7D7C-4D3E-9C0A-5B8F3E2A1C6D", "HTTP://Pages:5000/");
+        assert_eq!(wrong_names(&right), []);
+        let spec = class(right.class.as_ref().unwrap()).spec;
+        assert_eq!((spec.backend_name(), spec.origin()), ("cloudflare_tunnel", "http://pages:5000"));
+        let tunnel = spec.proxy.cloudflare_tunnel.unwrap();
+        assert_eq!(tunnel.tunnel_id, "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d");
+    }
 }

@@ -5,6 +5,7 @@
 pub mod caddy;
 pub mod cloudflare;
 pub mod cloudflare_api;
+pub mod cloudflare_tunnel;
 pub mod conformance;
 pub mod error;
 pub mod ingress;
@@ -108,6 +109,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What is remembered about a host may be wrong.
     fn forget(&self, _: &HostName) {}
+
+    /// Whether an `Unknown` doubt is one that no further look can answer, only a proof of life. The state is then believed
+    /// for the drift interval all the same.
+    fn proof_decides(&self) -> bool {
+        false
+    }
+
+    /// A burst of wants is over when nothing comes for this long.
+    fn gather(&self) -> Duration {
+        Duration::from_millis(10)
+    }
 
     /// How long a verified state is believed without a look.
     fn drift_interval(&self) -> Duration;

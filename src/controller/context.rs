@@ -77,6 +77,7 @@ impl Context {
             registry: Registry::new(
                 deps.client.clone(),
                 &deps.policy.controller_namespace,
+                deps.store.clone(),
                 Arc::clone(&deps.clock),
                 deps.shutdown,
             ),

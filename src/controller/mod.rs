@@ -22,6 +22,7 @@ mod schedule;
 mod serving;
 pub mod sighting;
 mod status;
+mod tunnel;
 pub mod validate;
 
 pub use classes::{ClassSecrets, EnvironmentClass, EnvironmentSecrets};

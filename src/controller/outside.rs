@@ -10,6 +10,9 @@ use crate::backends::{BackendError, Programmed, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
 use crate::telemetry::metrics;
 
+/// Reasons that are worth telling about what works, too.
+const TELLING: [&str; 3] = ["ForeignFileBroken", "ForeignWriteLost", "PathsElsewhere"];
+
 /// One write, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -42,7 +45,7 @@ impl Outside {
         for finding in self.findings.iter_mut().filter(|finding| finding.truth == Truth::Unknown) {
             finding.truth = Truth::True;
             finding.message = format!("{}; the proof of life came through", finding.message);
-            if finding.reason != "ForeignFileBroken" {
+            if !TELLING.contains(&finding.reason.as_str()) {
                 finding.reason = "Proved".to_owned();
             }
         }
@@ -107,10 +110,19 @@ fn written(condition: &'static str, worker: &Worker, changes: Vec<String>) -> im
     changes.into_iter().map(move |words| Written { condition, words: format!("{instance}: {words}") })
 }
 
+type Role<'a> = (&'static str, &'a Worker);
+
 /// Workers of a class, with the condition each stands for.
-fn workers(class: &ClassRuntime) -> impl Iterator<Item = (&'static str, &Worker)> {
-    let dns = class.dns.iter().map(|shared| (DNS_PROGRAMMED, &shared.worker));
-    dns.chain(class.proxy.iter().map(|shared| (ROUTE_PROGRAMMED, &shared.worker)))
+fn roles(class: &ClassRuntime) -> (Option<Role<'_>>, Option<Role<'_>>) {
+    let dns = class.dns.as_ref().map(|shared| (DNS_PROGRAMMED, &shared.worker));
+    let proxy = class.proxy.as_ref().map(|shared| (ROUTE_PROGRAMMED, &shared.worker));
+    (dns, proxy)
+}
+
+/// A record that leads to a tunnel without a rule shows visitors the tunnel's catch-all, while a rule without a record is
+/// seen by nobody. So there the rule is made before the record and goes after it; elsewhere both are done at once.
+fn in_order(class: &ClassRuntime) -> bool {
+    class.class.spec.proxy.cloudflare_tunnel.is_some() && class.dns.is_some()
 }
 
 /// Makes record and route, or only looks where the portal's mode says so. Things at the names in `keep` stay;
@@ -123,17 +135,70 @@ pub async fn program(
     former: &[HostName],
 ) -> Outside {
     let intent = Intent { keep: keep.to_vec(), ..portal.intent(installation) };
-    let observing = portal.mode != Mode::Full;
-    let asked = workers(class).map(|(type_, worker)| {
-        let (intent, former) = (intent.clone(), former.to_vec());
-        let want = if observing { Want::Observe { intent, former } } else { Want::Present { intent, former } };
-        async move { (type_, worker, worker.submit(portal.key.clone(), want).await) }
-    });
+    let asking = Asking { intent, observing: portal.mode != Mode::Full };
+    let (dns, proxy) = roles(class);
     let mut outside = Outside::default();
-    for (type_, worker, answer) in futures_util::future::join_all(asked).await {
-        outside.note(type_, worker, answer, observing);
+    if !in_order(class) {
+        let asked = [dns, proxy].into_iter().flatten().map(|role| asking.ask(role, former, asking.observing));
+        for (role, answer) in futures_util::future::join_all(asked).await {
+            outside.note(role.0, role.1, answer, asking.observing);
+        }
+        return outside;
+    }
+    if former.is_empty() || asking.observing {
+        asking.one_by_one(proxy, dns, former, &mut outside).await;
+        return outside;
+    }
+    // First what is new, with the former names kept; then those go, the record before the rule.
+    let intent = Intent { keep: former.to_vec(), ..asking.intent.clone() };
+    Asking { intent, ..asking }.one_by_one(proxy, dns, &[], &mut outside).await;
+    if outside.programmed() {
+        let changes = std::mem::take(&mut outside).changes;
+        asking.one_by_one(dns, proxy, former, &mut outside).await;
+        outside.changes.splice(0..0, changes);
     }
     outside
+}
+
+/// What one portal asks of its class's workers.
+struct Asking {
+    intent: Intent,
+    observing: bool,
+}
+
+impl Asking {
+    async fn ask<'a>(
+        &self,
+        role: Role<'a>,
+        former: &[HostName],
+        observing: bool,
+    ) -> (Role<'a>, Result<Programmed, BackendError>) {
+        let (intent, former) = (self.intent.clone(), former.to_vec());
+        let portal = intent.portal.clone();
+        let want = if observing { Want::Observe { intent, former } } else { Want::Present { intent, former } };
+        (role, role.1.submit(portal, want).await)
+    }
+
+    /// The second is only looked at while the first is not in place.
+    async fn one_by_one(
+        &self,
+        first: Option<Role<'_>>,
+        second: Option<Role<'_>>,
+        former: &[HostName],
+        outside: &mut Outside,
+    ) {
+        for role in [first, second].into_iter().flatten() {
+            let held = !self.observing && !outside.programmed();
+            let (role, answer) = self.ask(role, former, self.observing || held).await;
+            outside.note(role.0, role.1, answer, self.observing);
+            if let Some(finding) = outside.findings.last_mut().filter(|found| held && found.reason == "ChangePending") {
+                let words = outside.pending.drain(..).collect::<Vec<_>>().join("; ");
+                let other = if role.0 == DNS_PROGRAMMED { "rule in the tunnel" } else { "record" };
+                finding.reason = "WaitsForOrder".to_owned();
+                finding.message = format!("waits until the {other} is in order: {words}");
+            }
+        }
+    }
 }
 
 /// Takes record and route away, or the mark off them. Failures come back with the words for each system.
@@ -144,17 +209,32 @@ pub async fn withdraw(
     hosts: &[HostName],
     release: bool,
 ) -> Outside {
-    let asked = workers(class).map(|(type_, worker)| {
-        let (mark, hosts) = (mark.clone(), hosts.to_vec());
+    let ask = |(type_, worker): Role<'_>| {
+        let (mark, hosts, worker) = (mark.clone(), hosts.to_vec(), worker.clone());
         let want = if release { Want::Released { mark, hosts } } else { Want::Absent { mark, hosts } };
-        async move { (type_, worker, worker.submit(key.clone(), want).await) }
-    });
+        async move {
+            let answer = worker.submit(key.clone(), want).await;
+            (type_, worker, answer)
+        }
+    };
+    let (dns, proxy) = roles(class);
+    let asked = [dns, proxy].into_iter().flatten().map(ask);
+    let answers = if in_order(class) {
+        // A record that cannot be removed is no reason to leave the rule: what it shows then is not a portal any more.
+        let mut answers = Vec::new();
+        for asked in asked {
+            answers.push(asked.await);
+        }
+        answers
+    } else {
+        futures_util::future::join_all(asked).await
+    };
     let mut outside = Outside::default();
-    for (type_, worker, answer) in futures_util::future::join_all(asked).await {
+    for (type_, worker, answer) in answers {
         match answer {
             Ok(done) => {
                 metrics::changed(worker.instance(), done.changes.len());
-                outside.changes.extend(written(type_, worker, done.changes));
+                outside.changes.extend(written(type_, &worker, done.changes));
             }
             Err(error) => {
                 outside.wait = outside.wait.max(error.retry_after);

@@ -8,24 +8,30 @@ use url::Url;
 use super::classes::{ResolvedClass, fingerprint};
 use super::npm;
 use super::provider::ProviderFacts;
-use crate::api::class::PublicScheme;
+use super::tunnel::{self, StoreLedger};
+use crate::api::class::{CloudflareSettings, PublicScheme};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
-use crate::api::proxy::{IngressSettings, TraefikLayout, TraefikSettings};
+use crate::api::proxy::{
+    CaddySettings, CloudflareTunnelSettings, IngressSettings, NpmSettings, ProxySettings, TraefikLayout,
+    TraefikSettings,
+};
 use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::{Caddy, CaddyOptions};
 use crate::backends::cloudflare::{CloudflareDns, CloudflareOptions, DRIFT_INTERVAL};
-use crate::backends::cloudflare_api::{self, Budget};
+use crate::backends::cloudflare_api::{self, Api, Budget};
+use crate::backends::cloudflare_tunnel::{CloudflareTunnel, Turn};
 use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
 use crate::backends::npm::{Gate, Npm};
 use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
-use crate::backends::{BackendError, Worker};
+use crate::backends::{Backend, BackendError, Worker};
 use crate::config::Secret;
 use crate::http::double::lock;
 use crate::http::shutdown::Shutdown;
 use crate::mail::{Mailer, SmtpOptions};
 use crate::mailbox::mxroute::{self, Mxroute, MxrouteOptions};
 use crate::reset::directory::Account;
+use crate::store::Store;
 
 /// A worker with what tells it from others: two classes of one instance share it.
 #[derive(Clone)]
@@ -49,11 +55,14 @@ pub struct Registry {
     client: kube::Client,
     /// The controller's own.
     namespace: String,
+    store: Store,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
     classes: Mutex<HashMap<String, Arc<ClassRuntime>>>,
     /// One per Nginx Proxy Manager, by its address: two workers of one instance take turns.
     gates: Mutex<HashMap<String, Gate>>,
+    /// The same for tunnels, by id.
+    turns: Mutex<HashMap<String, Turn>>,
     /// One per Cloudflare token: everything that calls with it shares its rate limit.
     budgets: Mutex<HashMap<String, Arc<Budget>>>,
 }
@@ -114,9 +123,10 @@ fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Target {
 }
 
 impl Registry {
-    pub fn new(client: kube::Client, namespace: &str, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        let (classes, gates, budgets) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { client, namespace: namespace.to_owned(), clock, shutdown, classes, gates, budgets }
+    pub fn new(client: kube::Client, namespace: &str, store: Store, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
+        let (classes, gates) = (Mutex::default(), Mutex::default());
+        let (turns, budgets) = (Mutex::default(), Mutex::default());
+        Self { client, namespace: namespace.to_owned(), store, clock, shutdown, classes, gates, turns, budgets }
     }
 
     /// The running class for these settings and secrets. The error says what in them cannot work.
@@ -135,126 +145,158 @@ impl Registry {
         Ok(made)
     }
 
-    fn budget(&self, api_url: &str, token: &Secret) -> Arc<Budget> {
-        let key = fingerprint(&[api_url, token.expose()]);
+    fn budget(&self, api_url: &Url, token: &Secret) -> Arc<Budget> {
+        let key = fingerprint(&[api_url.as_str(), token.expose()]);
         Arc::clone(lock(&self.budgets).entry(key).or_insert_with(|| Budget::new(Arc::clone(&self.clock))))
     }
 
     fn make(&self, class: ResolvedClass, known: &[Shared]) -> Result<ClassRuntime, Finding> {
-        let name = class.name.clone();
-        let shared = |key: String, start: &dyn Fn() -> Result<Worker, BackendError>| -> Result<Shared, Finding> {
-            match known.iter().find(|shared| shared.key == key) {
-                Some(shared) => Ok(shared.clone()),
-                None => Ok(Shared { worker: start().map_err(|error| unusable(&name, error))?, key }),
-            }
-        };
-        let url = |text: &str, what: &str| {
-            Url::parse(text).map_err(|error| unusable(&name, format!("{what} `{text}` is not an address: {error}")))
-        };
-        let dns = match (&class.spec.cloudflare, &class.secrets.cf_api_token) {
-            (Some(settings), Some(token)) => {
-                let api_url = settings.api_url.as_deref().unwrap_or(cloudflare_api::DEFAULT_API_URL);
-                let account_id = settings.account_id.clone();
-                let key =
-                    fingerprint(&["cloudflare", api_url, token.expose(), account_id.as_deref().unwrap_or_default()]);
-                let budget = self.budget(api_url, token);
-                let options = CloudflareOptions {
-                    api_url: url(api_url, "cloudflare.apiUrl")?,
-                    token: token.clone(),
-                    account_id,
-                    drift_interval: DRIFT_INTERVAL,
-                };
-                Some(shared(key, &|| {
-                    let backend = CloudflareDns::new(options.clone(), Arc::clone(&budget))?;
-                    Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
-                })?)
-            }
-            _ => None,
-        };
-        let proxy = match &class.spec.proxy.caddy {
-            Some(settings) => {
-                let https = class.spec.public_scheme == PublicScheme::Https;
-                let token = class.secrets.caddy_admin_token.clone();
-                let key = fingerprint(&[
-                    "caddy",
-                    &settings.admin_url,
-                    &settings.origin,
-                    token.as_ref().map_or("", Secret::expose),
-                    settings.listen.as_deref().unwrap_or_default(),
-                    class.spec.public_scheme.as_str(),
-                ]);
-                let options = CaddyOptions {
-                    admin_url: url(&settings.admin_url, "proxy.caddy.adminUrl")?,
-                    origin: settings.origin.clone(),
-                    admin_token: token,
-                    listen: settings.listen.clone(),
-                    https,
-                };
-                Some(shared(key, &|| {
-                    Ok(Worker::spawn(Caddy::new(options.clone())?, Arc::clone(&self.clock), self.shutdown.clone()))
-                })?)
-            }
-            None => match &class.spec.proxy.traefik {
-                Some(settings) => {
-                    let options = traefik_options(&class.spec, settings).map_err(|error| unusable(&name, error))?;
-                    Some(shared(fingerprint(&[&format!("{options:?}")]), &|| {
-                        let backend = Traefik::new(options.clone())?;
-                        Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
-                    })?)
-                }
-                None => class.spec.proxy.ingress.as_ref().map(|settings| {
-                    let target = ingress_target(settings, &self.namespace);
-                    let key = fingerprint(&[&format!("{target:?}")]);
-                    known.iter().find(|shared| shared.key == key).cloned().unwrap_or_else(|| {
-                        let backend = Ingress::new(self.client.clone(), target);
-                        Shared { key, worker: Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()) }
-                    })
-                }),
-            },
-        };
-        let proxy = match &class.spec.proxy.npm {
-            Some(settings) => {
-                let address = url(&settings.api_url, "proxy.npm.apiUrl")?;
-                let place = format!("{:?} {:?}", address.host_str(), address.port_or_known_default());
-                let gate = lock(&self.gates).entry(place).or_default().clone();
-                Some(shared(npm::key(&class, settings), &|| {
-                    let options = npm::options(&class, settings, address.clone(), gate.clone())?;
-                    let backend = Npm::new(options, Arc::clone(&self.clock))?;
-                    Ok(Worker::spawn(backend, Arc::clone(&self.clock), self.shutdown.clone()))
-                })?)
-            }
-            None => proxy,
-        };
-        let account = match (class.spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()), &class.secrets.mx_api_key) {
-            (Some(settings), Some(api_key)) => {
-                let api_url = settings.api_url.as_deref().unwrap_or(mxroute::DEFAULT_API_URL);
-                let provider = Mxroute::new(MxrouteOptions {
-                    api_url: url(api_url, "mailbox.mxroute.apiUrl")?,
-                    server: settings.server.clone(),
-                    username: settings.username.clone(),
-                    api_key: api_key.clone(),
-                })
-                .map_err(|error| unusable(&name, error))?;
-                // The key may change without the account becoming another one.
-                let id = fingerprint(&["mxroute", api_url, &settings.server, &settings.username]);
-                Some(Account { id, provider: Arc::new(provider) })
-            }
-            _ => None,
-        };
-        let mailer = match &class.spec.smtp {
-            Some(settings) => {
-                let mailer = Mailer::new(SmtpOptions {
-                    host: settings.host.clone(),
-                    port: settings.port,
-                    encryption: settings.encryption,
-                    username: settings.username.clone(),
-                    password: class.secrets.smtp_password.clone(),
-                })
-                .map_err(|error| unusable(&name, error))?;
-                Some(Arc::new(mailer))
-            }
-            None => None,
-        };
+        let making = Making { registry: self, class: &class, known };
+        let (dns, proxy) = (making.dns()?, making.proxy()?);
+        let (account, mailer) = (making.account()?, making.mailer()?);
         Ok(ClassRuntime { class, dns, proxy, account, mailer, facts: ProviderFacts::default() })
+    }
+}
+
+/// One class being made.
+struct Making<'a> {
+    registry: &'a Registry,
+    class: &'a ResolvedClass,
+    known: &'a [Shared],
+}
+
+impl Making<'_> {
+    fn unusable(&self, error: impl std::fmt::Display) -> Finding {
+        unusable(&self.class.name, error)
+    }
+
+    fn url(&self, text: &str, what: &str) -> Result<Url, Finding> {
+        Url::parse(text).map_err(|error| self.unusable(format!("{what} `{text}` is not an address: {error}")))
+    }
+
+    /// The worker that is known by this key, or a new one over the backend.
+    fn shared<B: Backend>(
+        &self,
+        key: String,
+        backend: impl FnOnce() -> Result<B, BackendError>,
+    ) -> Result<Shared, Finding> {
+        if let Some(shared) = self.known.iter().find(|shared| shared.key == key) {
+            return Ok(shared.clone());
+        }
+        let backend = backend().map_err(|error| self.unusable(error))?;
+        let Registry { clock, shutdown, .. } = self.registry;
+        Ok(Shared { worker: Worker::spawn(backend, Arc::clone(clock), shutdown.clone()), key })
+    }
+
+    /// Address, settings and token of the class's Cloudflare account.
+    fn cloudflare(&self) -> Result<Option<(Url, &CloudflareSettings, &Secret)>, Finding> {
+        let (Some(settings), Some(token)) = (&self.class.spec.cloudflare, &self.class.secrets.cf_api_token) else {
+            return Ok(None);
+        };
+        let text = settings.api_url.as_deref().unwrap_or(cloudflare_api::DEFAULT_API_URL);
+        Ok(Some((self.url(text, "cloudflare.apiUrl")?, settings, token)))
+    }
+
+    fn dns(&self) -> Result<Option<Shared>, Finding> {
+        let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
+        let account_id = settings.account_id.clone();
+        let account = account_id.as_deref().unwrap_or_default();
+        let key = fingerprint(&["cloudflare", api_url.as_str(), token.expose(), account]);
+        let budget = self.registry.budget(&api_url, token);
+        let options = CloudflareOptions { api_url, token: token.clone(), account_id, drift_interval: DRIFT_INTERVAL };
+        self.shared(key, || CloudflareDns::new(options, budget)).map(Some)
+    }
+
+    fn proxy(&self) -> Result<Option<Shared>, Finding> {
+        let made = match &self.class.spec.proxy {
+            ProxySettings { npm: Some(settings), .. } => self.npm(settings)?,
+            ProxySettings { cloudflare_tunnel: Some(settings), .. } => self.tunnel(settings)?,
+            ProxySettings { caddy: Some(settings), .. } => self.caddy(settings)?,
+            ProxySettings { traefik: Some(settings), .. } => self.traefik(settings)?,
+            ProxySettings { ingress: Some(settings), .. } => self.ingress(settings)?,
+            _ => return Ok(None),
+        };
+        Ok(Some(made))
+    }
+
+    fn npm(&self, settings: &NpmSettings) -> Result<Shared, Finding> {
+        let address = self.url(&settings.api_url, "proxy.npm.apiUrl")?;
+        let place = format!("{:?} {:?}", address.host_str(), address.port_or_known_default());
+        let gate = lock(&self.registry.gates).entry(place).or_default().clone();
+        self.shared(npm::key(self.class, settings), || {
+            Npm::new(npm::options(self.class, settings, address, gate)?, Arc::clone(&self.registry.clock))
+        })
+    }
+
+    fn tunnel(&self, settings: &CloudflareTunnelSettings) -> Result<Shared, Finding> {
+        let missing = "proxy.cloudflareTunnel needs cloudflare, whose token makes rules and records";
+        let (api_url, _, token) = self.cloudflare()?.ok_or_else(|| self.unusable(missing))?;
+        let turn = lock(&self.registry.turns).entry(settings.tunnel_id.to_ascii_lowercase()).or_default().clone();
+        let options = tunnel::options(self.class, settings, turn).map_err(|error| self.unusable(error))?;
+        self.shared(tunnel::key(self.class, settings), || {
+            let ledger = Arc::new(StoreLedger(self.registry.store.clone()));
+            let budget = self.registry.budget(&api_url, token);
+            let api = Api::new(api_url, token.clone(), budget)?.of_account(Some(&options.account));
+            Ok(CloudflareTunnel::new(api, options, ledger))
+        })
+    }
+
+    fn caddy(&self, settings: &CaddySettings) -> Result<Shared, Finding> {
+        let token = self.class.secrets.caddy_admin_token.clone();
+        let key = fingerprint(&[
+            "caddy",
+            &settings.admin_url,
+            &settings.origin,
+            token.as_ref().map_or("", Secret::expose),
+            settings.listen.as_deref().unwrap_or_default(),
+            self.class.spec.public_scheme.as_str(),
+        ]);
+        let options = CaddyOptions {
+            admin_url: self.url(&settings.admin_url, "proxy.caddy.adminUrl")?,
+            origin: settings.origin.clone(),
+            admin_token: token,
+            listen: settings.listen.clone(),
+            https: self.class.spec.public_scheme == PublicScheme::Https,
+        };
+        self.shared(key, || Caddy::new(options))
+    }
+
+    fn traefik(&self, settings: &TraefikSettings) -> Result<Shared, Finding> {
+        let options = traefik_options(&self.class.spec, settings).map_err(|error| self.unusable(error))?;
+        self.shared(fingerprint(&[&format!("{options:?}")]), || Traefik::new(options))
+    }
+
+    fn ingress(&self, settings: &IngressSettings) -> Result<Shared, Finding> {
+        let target = ingress_target(settings, &self.registry.namespace);
+        self.shared(fingerprint(&[&format!("{target:?}")]), || Ok(Ingress::new(self.registry.client.clone(), target)))
+    }
+
+    fn account(&self) -> Result<Option<Account>, Finding> {
+        let settings = self.class.spec.mailbox.as_ref().and_then(|mailbox| mailbox.mxroute.as_ref());
+        let (Some(settings), Some(api_key)) = (settings, &self.class.secrets.mx_api_key) else { return Ok(None) };
+        let api_url = settings.api_url.as_deref().unwrap_or(mxroute::DEFAULT_API_URL);
+        let provider = Mxroute::new(MxrouteOptions {
+            api_url: self.url(api_url, "mailbox.mxroute.apiUrl")?,
+            server: settings.server.clone(),
+            username: settings.username.clone(),
+            api_key: api_key.clone(),
+        })
+        .map_err(|error| self.unusable(error))?;
+        // The key may change without the account becoming another one.
+        let id = fingerprint(&["mxroute", api_url, &settings.server, &settings.username]);
+        Ok(Some(Account { id, provider: Arc::new(provider) }))
+    }
+
+    fn mailer(&self) -> Result<Option<Arc<Mailer>>, Finding> {
+        let Some(settings) = &self.class.spec.smtp else { return Ok(None) };
+        let mailer = Mailer::new(SmtpOptions {
+            host: settings.host.clone(),
+            port: settings.port,
+            encryption: settings.encryption,
+            username: settings.username.clone(),
+            password: self.class.secrets.smtp_password.clone(),
+        })
+        .map_err(|error| self.unusable(error))?;
+        Ok(Some(Arc::new(mailer)))
     }
 }

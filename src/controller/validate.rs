@@ -5,7 +5,10 @@ use super::classes::ResolvedClass;
 use crate::api::class::{Grant, PublicScheme};
 use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::api::portal::{Branding, DeletionPolicy, ManagementPolicy};
-use crate::api::{ANNOTATION_ADOPT, ANNOTATION_PAUSED, HostName, MailAddress, MailDomain, PortalKey, ResetPortal};
+use crate::api::proxy::CloudflareTunnelSettings;
+use crate::api::{
+    ANNOTATION_ADOPT, ANNOTATION_PAUSED, HostName, MailAddress, MailDomain, PortalKey, ResetPortal, TunnelId,
+};
 use crate::plan::{CertificateMode, InstallationId, Intent, Mark};
 
 /// What holds for every portal of this controller.
@@ -98,7 +101,10 @@ pub fn validate(portal: &ResetPortal, class: &ResolvedClass, policy: &Policy) ->
         return Err(rejected("HostReserved", format!("{host} is the address of the admin pages; choose another host")));
     }
     permitted(&key, &domain, &host, class, policy)?;
-    let cname_target = cname_target(&host, class)?;
+    let cname_target = match &class.spec.proxy.cloudflare_tunnel {
+        Some(settings) => Some(tunnel_target(settings, spec.dns.proxied, &class.name)?),
+        None => cname_target(&host, class)?,
+    };
     let from = match class.spec.smtp.as_ref().and_then(|smtp| smtp.from.as_deref()) {
         Some(text) => MailAddress::parse(text).map_err(|error| {
             rejected("InvalidSender", format!("smtp.from of PortalClass {:?}: {error}", class.name))
@@ -149,6 +155,22 @@ fn cname_target(host: &HostName, class: &ResolvedClass) -> Result<Option<HostNam
         return Err(rejected("HostIsTarget", format!("{host} is the cnameTarget of PortalClass {name:?} itself")));
     }
     Ok(Some(target))
+}
+
+/// A tunnel is reached by its own name, and only through Cloudflare's edge.
+fn tunnel_target(settings: &CloudflareTunnelSettings, proxied: bool, class: &str) -> Result<HostName, Finding> {
+    if !proxied {
+        let message = format!(
+            "spec.dns.proxied is false, but PortalClass {class:?} serves through a Cloudflare Tunnel, which only a proxied record reaches; leave it out or set it to true"
+        );
+        return Err(rejected("ProxyingNeeded", message));
+    }
+    let id = TunnelId::parse(&settings.tunnel_id);
+    let target = id.as_ref().ok().and_then(TunnelId::cname_target);
+    target.ok_or_else(|| {
+        let words = id.map_or_else(|error| error.to_string(), |id| format!("`{id}` makes no host name"));
+        rejected("ClassUnusable", format!("proxy.cloudflareTunnel.tunnelId of PortalClass {class:?}: {words}"))
+    })
 }
 
 /// Whether the class lets this namespace use the names.
@@ -273,6 +295,24 @@ mod tests {
             assert_eq!(got, reason, "{message}");
             assert!(message.starts_with(start), "{message}");
         }
+    }
+
+    #[test]
+    fn a_tunnels_portals_point_to_the_tunnel_and_must_be_proxied() {
+        let id = "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d";
+        let tunnel = |id: &str| {
+            let settings = json!({"tunnelId": id, "accountId": "a", "origin": "http://127.0.0.1:5000"});
+            json!({"cnameTarget": null, "proxy": {"cloudflareTunnel": settings}})
+        };
+        let valid = check("portalkeeper", json!({"domain": "acme.example"}), tunnel(id)).unwrap();
+        assert_eq!(valid.cname_target.unwrap().to_string(), format!("{id}.cfargotunnel.com"));
+        let bare = json!({"domain": "acme.example", "dns": {"proxied": false}});
+        let (reason, message) = check("portalkeeper", bare, tunnel(id)).unwrap_err();
+        assert_eq!(reason, "ProxyingNeeded");
+        assert!(message.starts_with("spec.dns.proxied is false, but PortalClass \"prod\" serves through"), "{message}");
+        let (reason, message) = check("portalkeeper", json!({"domain": "acme.example"}), tunnel("mine")).unwrap_err();
+        assert_eq!(reason, "ClassUnusable");
+        assert!(message.contains("`mine` is not the id of a tunnel"), "{message}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The simulated edge of Cloudflare: follows the simulated record of a host and the simulated route behind
-//! it to the page server, as the real edge and a real Caddy would. Proof of life goes through here, so a
+//! it to the page server, as the real edge and a real Caddy, or a tunnel's connector, would. Proof of life goes through here, so a
 //! portal of the sandbox is `Live` only while record *and* route are right.
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 
 use crate::backends::caddy::double::CaddyDouble;
-use crate::backends::cloudflare_api::double::CloudflareDouble;
+use crate::backends::cloudflare_api::double::{CloudflareDouble, Tunnelled};
 use crate::http::serve::{Limits, read_body, serve};
 use crate::http::shutdown::Shutdown;
 use crate::http::{Client, ClientOptions};
@@ -32,8 +32,15 @@ pub struct Edge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EdgeRefusal {
     NoRecord(String),
-    WrongTarget { host: String, content: String },
+    WrongTarget {
+        host: String,
+        content: String,
+    },
     NoRoute(String),
+    /// The record leads to a tunnel that is gone or has no connector, or the edge does not stand before it.
+    NoConnector(String),
+    /// What a tunnel's rule answers by itself.
+    Status(u16),
 }
 
 impl EdgeRefusal {
@@ -45,6 +52,11 @@ impl EdgeRefusal {
             Self::WrongTarget { host, content } => {
                 (StatusCode::BAD_GATEWAY, format!("error 530: {host} points to {content}, where nothing answers\n"))
             }
+            Self::NoConnector(host) => {
+                let status = StatusCode::from_u16(530).unwrap_or(StatusCode::BAD_GATEWAY);
+                (status, format!("error code: 1033: no connector of a tunnel takes requests for {host}\n"))
+            }
+            Self::Status(status) => (StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY), String::new()),
             // A Caddy without a route for the host answers 200 with an empty body.
             Self::NoRoute(_) => (StatusCode::OK, String::new()),
         }
@@ -52,14 +64,24 @@ impl EdgeRefusal {
 }
 
 impl Edge {
-    /// The origin (`address:port`) that a request to `host` reaches. `host` is lower case, without port.
-    pub fn origin_of(&self, host: &str) -> Result<String, EdgeRefusal> {
+    /// The origin (`address:port`) that a request for a path of `host` reaches. `host` is lower case, without port.
+    pub fn origin_of(&self, host: &str, path: &str) -> Result<String, EdgeRefusal> {
         let records = self.cloudflare.records();
         let record = records
             .iter()
             .find(|record| record["name"] == host)
             .ok_or_else(|| EdgeRefusal::NoRecord(host.to_owned()))?;
         let content = record["content"].as_str().unwrap_or_default();
+        if let Some(tunnelled) = self.cloudflare.tunnelled(content, host, path) {
+            let service = match tunnelled {
+                Tunnelled::Service(service) if record["proxied"] == true => service,
+                _ => return Err(EdgeRefusal::NoConnector(host.to_owned())),
+            };
+            return match service.strip_prefix("http_status:").map(str::parse) {
+                Some(status) => Err(EdgeRefusal::Status(status.unwrap_or(502))),
+                None => Ok(service.strip_prefix("http://").unwrap_or(&service).to_owned()),
+            };
+        }
         if content != self.cname_target {
             return Err(EdgeRefusal::WrongTarget { host: host.to_owned(), content: content.to_owned() });
         }
@@ -69,7 +91,7 @@ impl Edge {
     async fn pass(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let authority = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or_default().to_owned();
         let host = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
-        let origin = match self.origin_of(&host) {
+        let origin = match self.origin_of(&host, request.uri().path()) {
             Ok(origin) => origin,
             Err(refusal) => {
                 let (status, text) = refusal.answer();
@@ -104,6 +126,7 @@ async fn forward(origin: &str, authority: &str, request: Request<Incoming>) -> R
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
+    response.headers_mut().insert("server", hyper::header::HeaderValue::from_static("cloudflare"));
     response
 }
 

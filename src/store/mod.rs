@@ -1,8 +1,9 @@
-//! What is not Kubernetes-shaped: installation id, keys, reset links, recovery addresses and the audit
-//! trail, in one SQLite file that the daemon and the command line may have open at the same time.
+//! What is not Kubernetes-shaped: installation id, keys, reset links, recovery addresses, the rules made in tunnels and
+//! the audit trail, in one SQLite file that the daemon and the command line may have open at the same time.
 mod audit;
 mod links;
 mod recovery;
+mod tunnel;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,14 +14,15 @@ use sqlx::{Row, SqlitePool};
 pub use audit::AuditEvent;
 pub use links::{LinkHash, NewLink, Reservation, ReserveRefusal, recovery_hash};
 pub use recovery::Recovery;
+pub use tunnel::TunnelRule;
 
 use crate::config::Secret;
 use crate::plan::InstallationId;
 
 /// Layout of the file; a file of a newer one is refused.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
-const LAYOUT_1: [&str; 7] = [
+const LAYOUT_1: [&str; 6] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE recovery (mailbox TEXT PRIMARY KEY, address TEXT NOT NULL, changed_at INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE link (hash BLOB PRIMARY KEY, portal_uid TEXT NOT NULL, mailbox TEXT NOT NULL, \
@@ -31,8 +33,12 @@ const LAYOUT_1: [&str; 7] = [
     "CREATE INDEX link_expiry ON link (expires_at)",
     "CREATE TABLE audit (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, portal TEXT NOT NULL, portal_uid TEXT NOT NULL, \
      action TEXT NOT NULL, mailbox TEXT NOT NULL, result TEXT NOT NULL, client TEXT NOT NULL, actor TEXT NOT NULL)",
-    "PRAGMA user_version = 1",
 ];
+
+/// What the second layout has beside the first.
+const LAYOUT_2: [&str; 1] =
+    ["CREATE TABLE tunnel_rule (tunnel TEXT NOT NULL, host TEXT NOT NULL, service TEXT NOT NULL, mark TEXT NOT NULL, \
+     PRIMARY KEY (tunnel, host, service)) WITHOUT ROWID"];
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +106,12 @@ impl Store {
                     .await
                     .map_err(failed)?;
             }
+        }
+        if found < 2 {
+            for statement in LAYOUT_2 {
+                sqlx::query(statement).execute(&mut *transaction).await.map_err(failed)?;
+            }
+            sqlx::query("PRAGMA user_version = 2").execute(&mut *transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)?;
         let installation = InstallationId::parse(&meta(&pool, "installation").await?)

@@ -48,6 +48,18 @@ const PROBES: Metric = Metric {
     labels: &["result"],
     help: "Proofs of life that were asked for, by what was seen (Proved, or the reason of Live).",
 };
+const REPAIRS: Metric = Metric {
+    name: "portalkeeper_repairs_total",
+    kind: "counter",
+    labels: &["instance"],
+    help: "Records and routes that somebody else had changed and that were put right, by instance.",
+};
+const FOREIGN_WRITES_LOST: Metric = Metric {
+    name: "portalkeeper_foreign_writes_lost_total",
+    kind: "counter",
+    labels: &["instance"],
+    help: "Writes of others to a shared document that one of ours may have replaced unseen, by instance.",
+};
 const PORTALS: Metric = Metric {
     name: "portalkeeper_portals",
     kind: "gauge",
@@ -56,7 +68,8 @@ const PORTALS: Metric = Metric {
 };
 
 /// Every metric, in the order of the documentation.
-pub const ALL: [Metric; 7] = [PORTALS, RECONCILES, PROBES, CHANGES, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
+pub const ALL: [Metric; 9] =
+    [PORTALS, RECONCILES, PROBES, CHANGES, REPAIRS, FOREIGN_WRITES_LOST, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
 
 /// Metrics that this program offers.
 struct Metrics {
@@ -68,6 +81,8 @@ struct Metrics {
     reconciles: IntCounterVec,
     changes: IntCounterVec,
     probes: IntCounterVec,
+    repairs: IntCounterVec,
+    foreign_writes_lost: IntCounterVec,
 }
 
 // Names and labels are constants of this file and each is registered once: no step can fail.
@@ -88,8 +103,19 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     registry.register(Box::new(portals.clone())).expect("registered once");
     let (outside_calls, resets) = (counter(&OUTSIDE_CALLS), counter(&RESETS));
     let (reconciles, changes) = (counter(&RECONCILES), counter(&CHANGES));
-    let probes = counter(&PROBES);
-    Metrics { registry, outside_calls, outside_seconds, resets, portals, reconciles, changes, probes }
+    let (probes, repairs, foreign_writes_lost) = (counter(&PROBES), counter(&REPAIRS), counter(&FOREIGN_WRITES_LOST));
+    Metrics {
+        registry,
+        outside_calls,
+        outside_seconds,
+        resets,
+        portals,
+        reconciles,
+        changes,
+        probes,
+        repairs,
+        foreign_writes_lost,
+    }
 });
 
 /// Counts one try of a call to an outside system.
@@ -116,6 +142,16 @@ pub fn changed(instance: &str, count: usize) {
 /// Counts a request for a proof of life.
 pub fn probed(result: &str) {
     METRICS.probes.with_label_values(&[result]).inc();
+}
+
+/// Counts what was put right.
+pub fn repaired(instance: &str) {
+    METRICS.repairs.with_label_values(&[instance]).inc();
+}
+
+/// Counts a write of ours that may have replaced somebody else's.
+pub fn foreign_write_lost(instance: &str) {
+    METRICS.foreign_writes_lost.with_label_values(&[instance]).inc();
 }
 
 /// Sets how many portals there are with this truth of Ready.

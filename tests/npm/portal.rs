@@ -75,7 +75,10 @@ async fn the_class_definition_refuses_what_cannot_be_meant() {
         outcome.expect_err("refused").to_string()
     };
     let both = refusal(json!({"npm": npm(json!({}))})).await;
-    assert!(both.contains("exactly one proxy is needed: npm, caddy, traefik, ingress or manual"), "{both}");
+    assert!(
+        both.contains("exactly one proxy is needed: npm, cloudflareTunnel, caddy, traefik, ingress or manual"),
+        "{both}"
+    );
     let two = npm(json!({"certificate": {"none": {}, "originCa": {}}}));
     let two = refusal(json!({"caddy": null, "npm": two})).await;
     assert!(two.contains("at most one of letsEncrypt, originCa, existing and none"), "{two}");

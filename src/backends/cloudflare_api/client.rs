@@ -82,7 +82,7 @@ impl Api {
         permit.answered(&response);
         self.envelope(&response).await.map_err(|mut error| {
             // A gateway's 5xx says nothing about what happened behind it; a refusal with an unknown code is a refusal.
-            if error.class == ErrorClass::Unavailable && error.reason != "UnknownRefusal" {
+            if error.class == ErrorClass::Unavailable && !matches!(error.reason, "UnknownRefusal" | "NotFound") {
                 error.class = ErrorClass::OutcomeUnknown;
             }
             error

@@ -32,6 +32,9 @@ pub fn refusal(status: u16, body: &Value, needs: &str, token: &Secret) -> Backen
         1004 => (ErrorClass::Permanent, "RecordInvalid", String::new()),
         _ if status == 401 || status == 403 => (ErrorClass::Credential, "TokenRefused", String::new()),
         _ if status >= 500 => (ErrorClass::Unavailable, "Unavailable", String::new()),
+        _ if words.starts_with("Bad Configuration") => (ErrorClass::Permanent, "BadConfiguration", String::new()),
+        // An unknown code is no proof that a thing is gone: whoever means to believe it asks once more.
+        _ if status == 404 => (ErrorClass::Unavailable, "NotFound", String::new()),
         _ => (ErrorClass::Unavailable, "UnknownRefusal", String::new()),
     };
     let message = redact(&format!("cloudflare refused ({code}): {words}{advice}"), &[token]);

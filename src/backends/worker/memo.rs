@@ -8,7 +8,7 @@ use super::{Answer, Job, Programmed, Want};
 use crate::api::condition::Truth;
 use crate::api::portal::MadeResource;
 use crate::api::{HostName, PortalKey};
-use crate::backends::{Backend, BackendError, ErrorClass};
+use crate::backends::{Backend, BackendError, Doubt, ErrorClass};
 use crate::plan::{Intent, Urgency};
 
 /// What a caller knows of a portal's things before it asks.
@@ -104,7 +104,7 @@ impl Memo {
             return;
         }
         let believed = match answer {
-            Ok(_) => backend.spares_reads() || certain(answer),
+            Ok(_) => backend.spares_reads() || certain(backend, answer),
             Err(error) if backend.spares_reads() && lasting(error) => true,
             // What was known before is still the last that is known.
             Err(_) => {
@@ -115,11 +115,13 @@ impl Memo {
             }
         };
         let refusals = match self.0.get(portal) {
-            Some(entry) if !(certain(answer) || certain(&entry.answer)) && entry.want == *want => entry.refusals + 1,
+            Some(entry) if !(certain(backend, answer) || certain(backend, &entry.answer)) && entry.want == *want => {
+                entry.refusals + 1
+            }
             _ => 0,
         };
         let interval = match (answer, want) {
-            _ if !certain(answer) => {
+            _ if !certain(backend, answer) => {
                 RETRY.0.saturating_mul(1_i32.checked_shl(refusals).unwrap_or(i32::MAX)).min(RETRY.1)
             }
             (_, Want::Observe { .. }) => drift(backend, portal).min(OBSERVED),
@@ -161,8 +163,13 @@ impl Memo {
 }
 
 /// An answer that leaves nothing to be seen to.
-fn certain(answer: &Answer) -> bool {
-    answer.as_ref().is_ok_and(|done| done.doubts.iter().all(|doubt| doubt.truth == Truth::True))
+fn certain<B: Backend>(backend: &B, answer: &Answer) -> bool {
+    let settled = |doubt: &Doubt| match doubt.truth {
+        Truth::True => true,
+        Truth::Unknown => backend.proof_decides(),
+        Truth::False => false,
+    };
+    answer.as_ref().is_ok_and(|done| done.doubts.iter().all(settled))
 }
 
 /// Refusals that a mere repetition does not change.

@@ -111,8 +111,7 @@ pub struct Worker {
 const QUEUE: usize = 4096;
 /// Wants that are taken from the queue at once.
 const BATCH: usize = 4096;
-/// A burst is over when nothing comes for this long; a batch is begun after the longest wait in any case.
-const SETTLE: Duration = Duration::from_millis(10);
+/// A batch is begun after this, whether the burst is over or not.
 const LONGEST_SETTLE: Duration = Duration::from_secs(2);
 /// Lanes that are worked on at the same time.
 const LANES: usize = 8;
@@ -196,7 +195,7 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
                 if count == 0 {
                     break;
                 }
-                settle(&mut queue, &mut batch).await;
+                settle(shared.backend.gather(), &mut queue, &mut batch).await;
             }
             Some(step) = tasks.join_next(), if !tasks.is_empty() => match step {
                 Ok(Step::Done(lane)) => { busy.remove(&lane); }
@@ -240,10 +239,10 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
 }
 
 /// Collects what comes with a burst, so that it becomes one batch.
-async fn settle(queue: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
+async fn settle(quiet: Duration, queue: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
     let latest = tokio::time::Instant::now() + LONGEST_SETTLE;
     while batch.len() < BATCH {
-        let until = latest.min(tokio::time::Instant::now() + SETTLE);
+        let until = latest.min(tokio::time::Instant::now() + quiet);
         match tokio::time::timeout_at(until, queue.recv()).await {
             Ok(Some(job)) => batch.push(job),
             _ => return,

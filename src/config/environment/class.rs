@@ -1,10 +1,9 @@
 //! What makes the class `environment`: Cloudflare, mail server and mailbox provider beside the proxy.
 use url::Url;
 
-use super::ConfigError;
 use super::proxy::ProxyVariables;
 use super::reader::Reader;
-use super::variables::{ALLOWED, NOT_YET, VARIABLES, VARIABLES_NOT_YET};
+use super::variables::{ALLOWED, VARIABLES};
 use crate::config::secret::Secret;
 
 /// Cloudflare by the environment.
@@ -48,13 +47,13 @@ pub struct ClassVariables {
 impl Reader<'_> {
     pub fn class(&mut self) -> Option<ClassVariables> {
         let set = |name: &str| self.text(name).is_some() || self.text(&format!("{name}_FILE")).is_some();
-        let meant = VARIABLES.iter().any(|variable| variable.class && set(variable.name));
-        if !meant && !VARIABLES_NOT_YET.iter().any(|name| set(name)) {
+        if !VARIABLES.iter().any(|variable| variable.class && set(variable.name)) {
             return None;
         }
         let backend = self.text("REVERSE_PROXY_BACKEND");
         let proxy = match backend.as_deref() {
             None | Some("npm") => self.npm().map(ProxyVariables::Npm),
+            Some("cloudflare_tunnel") => self.tunnel(),
             Some("caddy") => {
                 let admin_url = self.url("CADDY_ADMIN_URL");
                 if admin_url.is_none() && self.text("CADDY_ADMIN_URL").is_none() {
@@ -81,25 +80,23 @@ impl Reader<'_> {
                 let origin = self.origin("MANUAL_PROXY_ORIGIN").unwrap_or_else(|| "127.0.0.1:5000".to_owned());
                 Some(ProxyVariables::Manual { origin })
             }
-            Some(other) if NOT_YET.contains(&other) => {
-                let why = format!("the backend {other} is not built yet; allowed are {ALLOWED}");
-                self.errors.push(ConfigError::Unusable { name: "REVERSE_PROXY_BACKEND", why });
-                None
-            }
             Some(other) => {
                 let other = other.to_owned();
-                self.invalid(
-                    "REVERSE_PROXY_BACKEND",
-                    &other,
-                    format!("allowed are {ALLOWED} (later: cloudflare_tunnel)"),
-                );
+                self.invalid("REVERSE_PROXY_BACKEND", &other, format!("allowed are {ALLOWED}"));
                 None
             }
         };
         let automatic = matches!(
             proxy,
-            Some(ProxyVariables::Npm(_) | ProxyVariables::Caddy { .. } | ProxyVariables::Traefik { .. })
+            Some(
+                ProxyVariables::Npm(_)
+                    | ProxyVariables::Tunnel { .. }
+                    | ProxyVariables::Caddy { .. }
+                    | ProxyVariables::Traefik { .. }
+            )
         );
+        // A record that leads to a tunnel names the tunnel.
+        let tunnel = matches!(proxy, Some(ProxyVariables::Tunnel { .. }));
         let account_id = self.text("CF_ACCOUNT_ID");
         let api_url = self.url("CF_API_URL");
         // In manual mode nothing is automatic, whatever else is set.
@@ -118,8 +115,8 @@ impl Reader<'_> {
         } else {
             None
         };
-        let cname_target = self.text("RESET_PORTAL_CNAME_TARGET");
-        if automatic && cname_target.is_none() {
+        let cname_target = self.text("RESET_PORTAL_CNAME_TARGET").filter(|_| !tunnel);
+        if automatic && !tunnel && cname_target.is_none() {
             self.missing::<()>(
                 "RESET_PORTAL_CNAME_TARGET",
                 "an automatic backend needs the public host that the portals' CNAMEs point to",

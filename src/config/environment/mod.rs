@@ -83,6 +83,11 @@ impl Environment {
             }
             warnings.push(words);
         }
+        let tunnel = class.as_ref().is_some_and(|class| matches!(class.proxy, ProxyVariables::Tunnel { .. }));
+        if tunnel && reader.text("RESET_PORTAL_CNAME_TARGET").is_some() {
+            let words = "RESET_PORTAL_CNAME_TARGET is set and not used: with cloudflare_tunnel the portals' records point to the tunnel";
+            warnings.push(words.to_owned());
+        }
         if reader.errors.is_empty() {
             Ok(Self { class, force_https, trusted_proxy_count, trusted_proxies, admin_host, warnings })
         } else {

@@ -11,6 +11,11 @@ use crate::config::secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyVariables {
     Npm(NpmVariables),
+    /// Both as they were written; whether they are an id and an address is for who knows these.
+    Tunnel {
+        id: String,
+        origin: String,
+    },
     Caddy {
         admin_url: Url,
         origin: String,
@@ -96,6 +101,22 @@ impl Reader<'_> {
         let forward_port = port.unwrap_or(5000);
         let (api_url, identity, secret, forward_host) = (api_url?, identity?, secret?, forward_host?);
         Some(NpmVariables { api_url, identity, secret, forward_host, forward_port, verify_tls, email, certificate })
+    }
+
+    pub fn tunnel(&mut self) -> Option<ProxyVariables> {
+        const WHY: &str = "REVERSE_PROXY_BACKEND=cloudflare_tunnel needs";
+        let (id, origin) = (self.text("CF_TUNNEL_ID"), self.text("CF_TUNNEL_ORIGIN"));
+        for (name, what) in [
+            ("CF_TUNNEL_ID", "the id of a remotely managed tunnel, which the dashboard shows"),
+            (
+                "CF_TUNNEL_ORIGIN",
+                "the address under which the tunnel's connectors find this program, like http://127.0.0.1:5000",
+            ),
+            ("CF_ACCOUNT_ID", "the account that the tunnel and the zones are in"),
+        ] {
+            self.needed(name, &format!("{WHY} {what}"));
+        }
+        Some(ProxyVariables::Tunnel { id: id?, origin: origin? })
     }
 
     pub fn traefik(&mut self) -> Option<ProxyVariables> {

@@ -86,15 +86,9 @@ fn each_wrong_value_is_told_with_its_name_and_what_is_allowed() {
         "NPM_API_URL is not set: REVERSE_PROXY_BACKEND=npm, which is also the default, needs NPM's admin address, like http://127.0.0.1:81"
     );
     assert_eq!(
-        wrong(&[("REVERSE_PROXY_BACKEND", "cloudflare_tunnel")]),
-        [
-            "REVERSE_PROXY_BACKEND is set, but the backend cloudflare_tunnel is not built yet; allowed are npm, caddy, traefik, ingress and manual"
-        ]
-    );
-    assert_eq!(
         wrong(&[("REVERSE_PROXY_BACKEND", "nginx")]),
         [
-            "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, caddy, traefik, ingress and manual (later: cloudflare_tunnel)"
+            "REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, cloudflare_tunnel, caddy, traefik, ingress and manual"
         ]
     );
     assert_eq!(
@@ -141,6 +135,36 @@ fn each_wrong_value_is_told_with_its_name_and_what_is_allowed() {
         ["RESET_SMTP_HOST is not set: other RESET_SMTP_ variables are set, so the mail server must be named"]
     );
     assert!(wrong(&[("CF_API_TOKEN", "secret-token-1")]).iter().all(|words| !words.contains("secret-token-1")));
+}
+
+#[test]
+fn the_manuals_tunnel_example_is_read_and_needs_no_target() {
+    let pairs = [
+        ("REVERSE_PROXY_BACKEND", "cloudflare_tunnel"),
+        ("CF_TUNNEL_ID", "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d"),
+        ("CF_TUNNEL_ORIGIN", "http://127.0.0.1:5000"),
+        ("CF_ACCOUNT_ID", "0123456789abcdef0123456789abcdef"),
+        ("CF_API_TOKEN", "token-1234"),
+    ];
+    let environment = read(&pairs).unwrap();
+    assert_eq!(environment.warnings, [""; 0]);
+    let class = environment.class.unwrap();
+    let ProxyVariables::Tunnel { id, origin } = &class.proxy else { panic!("a tunnel") };
+    assert_eq!((id.as_str(), origin.as_str()), (pairs[1].1, pairs[2].1));
+    assert_eq!((class.cname_target, class.cloudflare.unwrap().account_id.as_deref()), (None, Some(pairs[3].1)));
+    // a target that is set all the same is told and not used
+    let environment = read(&[&pairs[..], &[("RESET_PORTAL_CNAME_TARGET", "proxy.example.com")]].concat()).unwrap();
+    assert_eq!(environment.warnings.len(), 1);
+    assert_eq!(environment.class.unwrap().cname_target, None);
+    // each missing variable is named
+    assert_eq!(
+        read(&pairs[..1]).unwrap_err(),
+        [
+            "CF_TUNNEL_ID is not set: REVERSE_PROXY_BACKEND=cloudflare_tunnel needs the id of a remotely managed tunnel, which the dashboard shows",
+            "CF_TUNNEL_ORIGIN is not set: REVERSE_PROXY_BACKEND=cloudflare_tunnel needs the address under which the tunnel's connectors find this program, like http://127.0.0.1:5000",
+            "CF_ACCOUNT_ID is not set: REVERSE_PROXY_BACKEND=cloudflare_tunnel needs the account that the tunnel and the zones are in",
+        ]
+    );
 }
 
 #[test]

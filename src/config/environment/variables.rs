@@ -21,16 +21,30 @@ pub const VARIABLES: &[Variable] = &[
     class(
         "REVERSE_PROXY_BACKEND",
         "npm",
-        "Proxy that gets the routes: `npm`, `caddy`, `traefik`, `ingress` or `manual` (`cloudflare_tunnel` is refused until it is built).",
+        "Proxy that gets the routes: `npm`, `cloudflare_tunnel`, `caddy`, `traefik`, `ingress` or `manual`.",
     ),
-    class("RESET_PORTAL_CNAME_TARGET", "", "Public host that the portals' CNAMEs point to."),
-    class("CF_API_TOKEN", "", "Cloudflare API token with Zone Read and DNS Edit. Also as `CF_API_TOKEN_FILE`."),
-    class("CF_ACCOUNT_ID", "", "Cloudflare account; only its zones are used."),
+    class(
+        "RESET_PORTAL_CNAME_TARGET",
+        "",
+        "Public host that the portals' CNAMEs point to. Not used with `cloudflare_tunnel`, where they point to the tunnel.",
+    ),
+    class(
+        "CF_API_TOKEN",
+        "",
+        "Cloudflare API token with Zone Read and DNS Edit, and for a tunnel with Account, Cloudflare Tunnel, Edit. Also as `CF_API_TOKEN_FILE`.",
+    ),
+    class("CF_ACCOUNT_ID", "", "Cloudflare account; only its zones are used. A tunnel needs it."),
     class("CF_API_URL", "https://api.cloudflare.com/client/v4", "Cloudflare's API, with its `/client/v4`."),
     class(
         "CF_ORIGIN_CA_KEY",
         "",
         "Cloudflare's Origin CA service keys stopped working in autumn 2026, so the key is not used. With `npm` it still asks for Origin CA certificates, which are made with `CF_API_TOKEN`.",
+    ),
+    class("CF_TUNNEL_ID", "", "Id of a remotely managed Cloudflare Tunnel, a UUID."),
+    class(
+        "CF_TUNNEL_ORIGIN",
+        "",
+        "Where the tunnel's connectors find this program, like `http://127.0.0.1:5000`: scheme, host and port, no path.",
     ),
     class("NPM_API_URL", "", "Admin address of Nginx Proxy Manager, like `http://127.0.0.1:81`."),
     class("NPM_IDENTITY", "", "Login of an NPM user that may manage proxy hosts and certificates."),
@@ -98,10 +112,4 @@ pub const VARIABLES: &[Variable] = &[
 ];
 
 /// Names a proxy backend may have.
-pub(super) const ALLOWED: &str = "npm, caddy, traefik, ingress and manual";
-
-/// Backends that the manual names and that are not built yet.
-pub(super) const NOT_YET: [&str; 1] = ["cloudflare_tunnel"];
-
-/// Variables of those backends. Whoever sets one means the class, and hears that it cannot be had yet.
-pub(super) const VARIABLES_NOT_YET: [&str; 2] = ["CF_TUNNEL_ID", "CF_TUNNEL_ORIGIN"];
+pub(super) const ALLOWED: &str = "npm, cloudflare_tunnel, caddy, traefik, ingress and manual";

@@ -2,6 +2,7 @@
 //! rate limit, as the public schema and the documents say. The sandbox runs on it, too.
 mod certificates;
 mod dns;
+pub mod ingress;
 mod limits;
 mod page;
 mod records;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use self::limits::Limits;
+pub use self::tunnel::Tunnelled;
 use self::tunnel::Tunnels;
 use crate::api::clock::{Clock, SystemClock};
 use crate::http::double::{Double, DoubleRequest, DoubleResponse, lock};
