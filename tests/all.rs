@@ -18,6 +18,7 @@ mod forwarded;
 mod front;
 mod fulldisk;
 mod generated;
+mod holding;
 mod http;
 mod ingress;
 mod kubectl;

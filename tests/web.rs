@@ -191,7 +191,9 @@ async fn health_readiness_and_metrics_have_a_port_of_their_own() {
     assert_eq!(get("/readyz").await.status, 200);
     assert_eq!(get("/").await.status, 404);
     let metrics = get("/metrics").await.body;
-    for metric in portalkeeper::telemetry::metrics::ALL.iter().filter(|m| !m.name.contains("resets")) {
+    // Counters of what has not happened here are not there yet.
+    let later = ["portalkeeper_resets_total", "portalkeeper_repairs_total", "portalkeeper_foreign_writes_lost_total"];
+    for metric in portalkeeper::telemetry::metrics::ALL.iter().filter(|metric| !later.contains(&metric.name)) {
         assert!(metrics.contains(metric.name), "no {} in {metrics}", metric.name);
     }
     assert!(!metrics.contains(HOST) && !metrics.contains("sandbox-"), "no host and no secret");

@@ -34,6 +34,7 @@ pub fn quick() -> Timing {
         move_settle: Duration::ZERO,
         move_patience: Duration::from_secs(1),
         move_again: Duration::from_hours(1),
+        letting_go: Duration::from_mins(30),
         class_report: Duration::from_millis(200),
     }
 }
@@ -50,6 +51,8 @@ pub struct World {
     environment: Option<EnvironmentClass>,
     /// How the daemon's pages are reached, from its next start on.
     pub web: WebOptions,
+    /// How patient the daemon is, from its next start on.
+    pub timing: Timing,
     /// What public names lead to where a class pins no address.
     pub names: Arc<dyn Names>,
     _stop: ShutdownHandle,
@@ -105,6 +108,7 @@ impl World {
             daemon: None,
             environment,
             web: WebOptions { force_https: false, trust: Trust::default() },
+            timing: quick(),
             names: Arc::new(PublicNames),
             _stop: stop,
         }
@@ -122,7 +126,7 @@ impl World {
             environment: self.environment.clone(),
             policy: Policy { controller_namespace: "portalkeeper".into(), open_grants: true, admin_host: None },
             web: self.web.clone(),
-            timing: quick(),
+            timing: self.timing.clone(),
             names: self.names.clone(),
             shutdown: shutdown.clone(),
         })

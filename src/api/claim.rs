@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::names::{HostName, MailDomain, PortalKey};
+use super::portal::{MadeResource, Place};
 
 /// Who holds the name. Written by the controller only.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -21,6 +22,7 @@ use super::names::{HostName, MailDomain, PortalKey};
     printcolumn(name = "Value", type_ = "string", json_path = ".spec.value"),
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.portalNamespace"),
     printcolumn(name = "Portal", type_ = "string", json_path = ".spec.portalName"),
+    printcolumn(name = "Left", type_ = "string", json_path = ".status.leftovers[*].system"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -41,12 +43,24 @@ pub enum ClaimKind {
     MailDomain,
 }
 
-/// Leftovers of a portal that is gone (a tombstone).
+/// Leftovers of a portal that is gone (a tombstone). They are removed when that is possible again, and the claim with them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PortalClaimStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub leftovers: Vec<String>,
+    pub leftovers: Vec<MadeResource>,
+    /// The classes, with the settings, under which they were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
+    /// They are to stay, without our mark.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retain: bool,
+    /// Since when the portal is gone (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Why they could not be removed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Object name of the claim on a host: `host--` and the host. A name longer than Kubernetes' 253

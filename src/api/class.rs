@@ -88,6 +88,14 @@ pub struct CloudflareSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub account_id: Option<String>,
+    /// Every zone is looked at once in so many hours, whether all is as it was left.
+    #[serde(default = "twenty_four")]
+    #[schemars(range(min = 1, max = 168))]
+    pub sweep_hours: u32,
+    /// Asks the account's audit log once a minute who changed what, where the token may read it and `accountId` is set:
+    /// what others changed is then put right within minutes.
+    #[serde(default = "yes")]
+    pub audit_log: bool,
     /// Token with Zone Read and DNS Edit, and for a tunnel with Account, Cloudflare Tunnel, Edit. Absent only in the class `environment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_token_secret_ref: Option<SecretKeyRef>,
@@ -174,6 +182,9 @@ pub struct ResetSettings {
     pub minimum_password_length: u32,
 }
 
+fn twenty_four() -> u32 {
+    24
+}
 pub(super) fn thirty() -> u32 {
     30
 }
@@ -246,6 +257,22 @@ impl Default for ProbeSettings {
     }
 }
 
+/// Many changes that nobody asked for one by one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldPlan {
+    /// What the annotation must say.
+    pub id: String,
+    pub what: String,
+    /// Portals that have something there.
+    pub owned: i64,
+    /// Of these, how many would change.
+    pub changing: i64,
+    /// The first of the changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub portals: Vec<String>,
+}
+
 /// What the controller found about the class.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -258,6 +285,9 @@ pub struct PortalClassStatus {
     /// Portals that use the class, by their Ready truth.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub portals: BTreeMap<String, i64>,
+    /// Plans that wait for approval by the annotation `portalkeeper.dev/approve-plan`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_plans: Vec<HeldPlan>,
     /// Settings under which portals of the class were made, as JSON by their digest: what is needed to remove
     /// something from a proxy that the class no longer names. Secrets are named, not held.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

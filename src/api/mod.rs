@@ -31,5 +31,7 @@ pub const FIELD_MANAGER: &str = "portalkeeper";
 pub const ANNOTATION_PAUSED: &str = "portalkeeper.dev/paused";
 /// Takes over a foreign record or route at the portal's name, once, when `"true"`.
 pub const ANNOTATION_ADOPT: &str = "portalkeeper.dev/adopt";
+/// On a `PortalClass`: lets the held plan of this id go ahead.
+pub const ANNOTATION_APPROVE_PLAN: &str = "portalkeeper.dev/approve-plan";
 /// Name of the class that is built from the process environment.
 pub const ENVIRONMENT_CLASS: &str = "environment";

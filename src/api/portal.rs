@@ -194,6 +194,12 @@ pub struct ResetPortalStatus {
     /// What was made outside: one entry per system and name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<MadeResource>,
+    /// What was verified in systems where looks are counted, so that a restart need not look again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified: Vec<Verified>,
+    /// Where the portal stands among those that wait for a rate limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueuePlace>,
     /// What would change, in words, while writes are stopped or held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
@@ -257,6 +263,30 @@ pub struct Leaving {
     pub place: Place,
     /// RFC 3339.
     pub since: String,
+}
+
+/// What was found to be as wanted.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Verified {
+    /// The backend instance, as in `resources`.
+    pub system: String,
+    /// Digest of what was wanted.
+    pub digest: String,
+    /// RFC 3339.
+    pub at: String,
+}
+
+/// A place in the queue for a rate limit.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueuePlace {
+    /// The backend instance whose limit it is.
+    pub system: String,
+    /// The first is 1.
+    pub position: i64,
+    /// When its turn is expected to come (RFC 3339).
+    pub expected: String,
 }
 
 /// One thing made outside.

@@ -72,6 +72,8 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
         secrets.cf_api_token = Some(cloudflare.api_token.clone());
         CloudflareSettings {
             account_id: cloudflare.account_id.clone(),
+            sweep_hours: 24,
+            audit_log: true,
             api_token_secret_ref: None,
             api_url: cloudflare.api_url.as_ref().map(trimmed),
         }

@@ -107,6 +107,21 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// How often to ask for [`Backend::hints`].
+    fn hint_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Names at which somebody else has changed something of late, where the system can tell. Never complete.
+    async fn hints(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Who changed the thing at this name last, where the system can tell.
+    fn actor(&self, _: &str) -> Option<String> {
+        None
+    }
+
     /// What is remembered about a host may be wrong.
     fn forget(&self, _: &HostName) {}
 

@@ -176,17 +176,8 @@ impl Claims {
         }
     }
 
-    /// Leaves the portal's claims as a tombstone that lists what remains outside.
-    pub async fn bury(&self, key: &PortalKey, uid: &str, leftovers: &[String]) -> Result<(), ControllerError> {
-        let params = kube::api::PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
-        for claim in self.held(key, uid).await? {
-            let patch = serde_json::json!({"status": {"leftovers": leftovers}});
-            self.api.patch_status(&claim.name_any(), &params, &kube::api::Patch::Merge(&patch)).await?;
-        }
-        Ok(())
-    }
-
-    async fn held(&self, key: &PortalKey, uid: &str) -> Result<Vec<PortalClaim>, ControllerError> {
+    /// The claims of a portal.
+    pub async fn held(&self, key: &PortalKey, uid: &str) -> Result<Vec<PortalClaim>, ControllerError> {
         let mut claims = self.api.list(&ListParams::default()).await?.items;
         claims.retain(|claim| claim.spec.held_by(key, uid));
         Ok(claims)

@@ -39,6 +39,8 @@ pub struct ResolvedClass {
     pub secrets: ClassSecrets,
     /// Digest of settings and secrets: a changed token makes another one.
     pub fingerprint: String,
+    /// The held plan that the class's annotation approves.
+    pub approved: Option<String>,
 }
 
 fn rejected(reason: &'static str, message: String) -> Finding {
@@ -141,7 +143,7 @@ pub fn resolve(
         secrets.smtp_password.as_ref().map_or("", Secret::expose),
         secrets.mx_api_key.as_ref().map_or("", Secret::expose),
     ]);
-    Ok(ResolvedClass { name, spec, secrets, fingerprint })
+    Ok(ResolvedClass { name, spec, secrets, fingerprint, approved: super::fuse::approval(class) })
 }
 
 /// Names of the Secrets that a class refers to.

@@ -1,5 +1,6 @@
 //! What every look works with, and what is remembered between looks.
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,19 +8,22 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as SecretObject;
 use kube::Client;
 use kube::api::{Api, ListParams};
+use kube::runtime::reflector::Store as Reflected;
 
 use super::claims::Claims;
 use super::classes::{EnvironmentClass, ResolvedClass, choose, resolve};
 use super::error::ControllerError;
+use super::fuse::Counted;
 use super::run::{FirstLooks, Timing};
 use super::runtime::{ClassRuntime, Registry};
 use super::schedule::Turns;
 use super::sighting::Sighting;
 use super::status::Reports;
+use super::tombstones::Tries;
 use super::validate::Policy;
 use crate::api::clock::Clock;
 use crate::api::condition::Finding;
-use crate::api::{PortalClass, PortalKey};
+use crate::api::{PortalClass, PortalKey, ResetPortal};
 use crate::http::Names;
 use crate::http::double::lock;
 use crate::reset::Directory;
@@ -43,6 +47,8 @@ pub(super) struct Probed {
 pub(super) struct Memory {
     pub failures: u32,
     pub probed: Option<Probed>,
+    /// When it was last doubted that its record is still there, since it does not answer.
+    pub doubted: Option<Timestamp>,
     /// Generation at which a disabled portal's things were seen to be gone.
     pub cleared: Option<i64>,
 }
@@ -67,6 +73,12 @@ pub struct Context {
     pub(super) kept_settings: tokio::sync::Mutex<HashSet<(String, String)>>,
     /// Kept settings that no portal needed at the last report, by class.
     pub(super) unused_settings: Mutex<HashMap<String, HashSet<String>>>,
+    /// Every portal, once the loop runs.
+    pub(super) portals: std::sync::OnceLock<Reflected<ResetPortal>>,
+    /// The loop has begun to look at portals.
+    pub(super) looking: AtomicBool,
+    pub(super) counted: Mutex<Counted>,
+    pub(super) tombstone_tries: Mutex<Tries>,
 }
 
 impl Context {
@@ -93,6 +105,10 @@ impl Context {
             memory: Mutex::default(),
             kept_settings: Default::default(),
             unused_settings: Mutex::default(),
+            portals: Default::default(),
+            looking: AtomicBool::new(false),
+            counted: Mutex::default(),
+            tombstone_tries: Mutex::default(),
             first_looks: FirstLooks::default(),
         }
     }
@@ -119,6 +135,12 @@ impl Context {
             Ok(class) => Ok(self.registry.get(class)),
             Err(finding) => Ok(Err(finding)),
         }
+    }
+
+    /// The class's object.
+    pub(super) async fn class_object(&self, name: &str) -> Result<Option<PortalClass>, ControllerError> {
+        let classes: Api<PortalClass> = Api::all(self.client.clone());
+        Ok(classes.get_opt(name).await?)
     }
 
     async fn resolved(&self, wanted: Option<&str>) -> Result<Result<ResolvedClass, Finding>, ControllerError> {

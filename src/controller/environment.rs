@@ -9,9 +9,10 @@ use serde_json::json;
 use super::classes::EnvironmentClass;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
+use super::runtime::ClassRuntime;
 use crate::api::class::PortalClassStatus;
 use crate::api::condition::{Finding, READY, Truth, conditions};
-use crate::api::{ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, ResetPortal};
+use crate::api::{ANNOTATION_APPROVE_PLAN, ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, ResetPortal};
 use crate::telemetry::metrics;
 
 /// Tries of putting the class `environment` right while others write it.
@@ -55,6 +56,27 @@ impl Context {
         }
     }
 
+    /// An approval is for one plan: when that is done, or there is none such, the annotation goes.
+    async fn clear_approval(
+        &self,
+        api: &Api<PortalClass>,
+        class: &PortalClass,
+        running: Option<&ClassRuntime>,
+    ) -> Result<(), ControllerError> {
+        let (Some(id), Some(running)) = (super::fuse::approval(class), running) else { return Ok(()) };
+        if !self.approval_is_spent(class, running, &id) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {
+            "annotations": {ANNOTATION_APPROVE_PLAN: null}, "resourceVersion": class.metadata.resource_version,
+        }});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch(&class.name_any(), &params, &Patch::Merge(&patch)).await {
+            Err(error) if !is_code(&error, 404) && !is_code(&error, 409) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes every class's status where it says something new, and sets the gauge of portals.
     pub(super) async fn report_classes(&self, portals: &Reflected<ResetPortal>) -> Result<(), ControllerError> {
         let mut counts: HashMap<String, BTreeMap<String, i64>> = HashMap::new();
@@ -72,12 +94,23 @@ impl Context {
         for (truth, count) in all {
             metrics::portals(&truth, count);
         }
+        let tombstones = self.tombstone_places().await?;
         let api: Api<PortalClass> = Api::all(self.client.clone());
         for class in api.list(&ListParams::default()).await?.items {
             let name = class.name_any();
-            let finding = match self.resolve(&class).await?.and_then(|resolved| self.registry.get(resolved)) {
-                Ok(_) => Finding::new(READY, Truth::True, "Usable", "settings and secrets are complete"),
-                Err(finding) => Finding { type_: READY, ..finding },
+            let running = self.resolve(&class).await?.and_then(|resolved| self.registry.get(resolved));
+            let held = self.held_plans(&class, running.as_ref().ok().map(AsRef::as_ref));
+            self.clear_approval(&api, &class, running.as_ref().ok().map(AsRef::as_ref)).await?;
+            let finding = match (&running, held.first()) {
+                (Ok(_), None) => Finding::new(READY, Truth::True, "Usable", "settings and secrets are complete"),
+                (Ok(_), Some(plan)) => {
+                    let words = format!(
+                        "{}; to let it go ahead, annotate the class with {ANNOTATION_APPROVE_PLAN}={}",
+                        plan.what, plan.id
+                    );
+                    Finding::new(READY, Truth::True, "ChangesHeld", words)
+                }
+                (Err(finding), _) => Finding { type_: READY, ..finding.clone() },
             };
             let old = class.status.clone().unwrap_or_default();
             let generation = class.metadata.generation.unwrap_or_default();
@@ -85,9 +118,10 @@ impl Context {
                 observed_generation: Some(generation),
                 conditions: conditions(&old.conditions, &[finding], generation, self.clock.now()),
                 portals: counts.remove(&name).unwrap_or_default(),
+                held_plans: held,
                 settings: old.settings.clone(),
             };
-            let unneeded = self.unneeded_settings(&class, &portals.state());
+            let unneeded = self.unneeded_settings(&class, &portals.state(), &tombstones);
             if new == old && unneeded.is_empty() {
                 continue;
             }
@@ -104,7 +138,7 @@ impl Context {
             }
             let patch = json!({"status": {
                 "observedGeneration": new.observed_generation, "conditions": new.conditions, "portals": portals,
-                "settings": unneeded,
+                "settings": unneeded, "heldPlans": new.held_plans,
             }});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {

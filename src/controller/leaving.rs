@@ -7,10 +7,9 @@ use kube::runtime::events::EventType;
 
 use super::context::Context;
 use super::error::ControllerError;
-use super::moving::same;
+use super::moving::{same, signed};
 use super::outside::{Outside, program, withdraw};
 use super::places::{CLASS_GONE, SETTINGS_GONE, place_of};
-use super::remove::PATIENCE;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::status::Found;
@@ -65,7 +64,7 @@ impl Context {
         found.standing.home = Some(here);
         let hosts: Vec<HostName> = former.iter().chain([&valid.host]).cloned().collect();
         let mark = Mark::new(self.store.installation(), &valid.key);
-        let mut outside = withdraw(class, &mark, &valid.key, &hosts, false).await;
+        let mut outside = withdraw(class, &mark, &valid.key, &hosts, &valid.recorded, false).await;
         self.leave_places(portal, class, valid, &[], found).await?;
         found.changes.append(&mut outside.changes);
         if outside.findings.is_empty() && !found.standing.leaving.is_empty() {
@@ -73,6 +72,7 @@ impl Context {
         }
         if outside.findings.is_empty() {
             found.resources.clear();
+            found.verified.clear();
             lock(&self.memory).entry(valid.key.clone()).or_default().cleared = Some(valid.generation);
             self.claims.release(&valid.key, &valid.uid, Some((&valid.host, &valid.domain))).await?;
             found.class_name = Some(class.class.name.clone());
@@ -196,7 +196,7 @@ impl Context {
                         mailer: None,
                         facts: Default::default(),
                     };
-                    let mut outside = withdraw(&old, &mark, &valid.key, &hosts, false).await;
+                    let mut outside = withdraw(&old, &mark, &valid.key, &hosts, &valid.recorded, false).await;
                     found.changes.append(&mut outside.changes);
                     let words: Vec<String> = outside.findings.into_iter().map(|finding| finding.message).collect();
                     let systems: HashSet<String> =
@@ -213,7 +213,7 @@ impl Context {
             }
             let words = words.join("; ");
             let since: Timestamp = leaving.since.parse().unwrap_or(self.clock.now());
-            if !lost && self.clock.now().duration_since(since) < PATIENCE {
+            if !lost && self.clock.now().duration_since(since) < signed(self.timing.letting_go) {
                 problems.push(words);
                 found.standing.leaving.push(leaving);
                 continue;
@@ -230,7 +230,7 @@ impl Context {
             found.standing.left_behind.extend(new);
         }
         if !problems.is_empty() && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
-            let until = PATIENCE.as_mins();
+            let until = self.timing.letting_go.as_secs() / 60;
             let words = format!(
                 "served from the new place; the former one cannot be cleaned yet (given up after {until} minutes): {}",
                 problems.join("; ")

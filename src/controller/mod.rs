@@ -5,6 +5,7 @@ mod context;
 mod environment;
 mod error;
 mod findings;
+mod fuse;
 mod leaving;
 mod logo;
 mod moving;
@@ -22,6 +23,7 @@ mod schedule;
 mod serving;
 pub mod sighting;
 mod status;
+mod tombstones;
 mod tunnel;
 pub mod validate;
 

@@ -38,6 +38,10 @@ pub fn stamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+pub(super) fn signed(wait: Duration) -> SignedDuration {
+    SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)
+}
+
 fn passed(since: &str, now: Timestamp) -> Duration {
     let since: Timestamp = since.parse().unwrap_or(now);
     Duration::try_from(now.duration_since(since)).unwrap_or_default()

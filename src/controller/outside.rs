@@ -1,11 +1,12 @@
 //! What a portal wants of the outside systems, and what they say about it.
 use std::time::Duration;
 
+use super::moving::stamp;
 use super::runtime::ClassRuntime;
-use super::validate::{Mode, ValidPortal};
+use super::validate::{Mode, Recorded, ValidPortal};
 use crate::api::HostName;
 use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
-use crate::api::portal::MadeResource;
+use crate::api::portal::{MadeResource, QueuePlace, Verified};
 use crate::backends::{BackendError, Programmed, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
 use crate::telemetry::metrics;
@@ -19,6 +20,8 @@ pub struct Written {
     /// The condition that the instance stands for.
     pub condition: &'static str,
     pub words: String,
+    /// It puts right what somebody else had changed.
+    pub repaired: bool,
 }
 
 /// What came of it.
@@ -30,6 +33,10 @@ pub struct Outside {
     pub changes: Vec<Written>,
     /// What would be written, in words.
     pub pending: Vec<String>,
+    /// What was found to be as wanted, where looks are counted.
+    pub verified: Vec<Verified>,
+    /// Where the portal waits for a rate limit.
+    pub queue: Option<QueuePlace>,
     /// Asked to wait this long.
     pub wait: Option<Duration>,
 }
@@ -79,11 +86,24 @@ impl Outside {
                 };
                 self.findings.push(finding);
                 self.resources.extend(done.resources);
-                self.changes.extend(written(type_, worker, done.changes));
+                if done.repaired {
+                    metrics::repaired(worker.instance());
+                }
+                self.verified.extend(done.verified.map(|(digest, at)| Verified {
+                    system: worker.instance().to_owned(),
+                    digest,
+                    at: stamp(at),
+                }));
+                self.changes.extend(written(type_, worker, done.changes, done.repaired));
                 self.pending.extend(done.pending.into_iter().map(|words| format!("{}: {words}", worker.instance())));
             }
             Err(error) => {
                 self.wait = self.wait.max(error.retry_after);
+                self.queue = self.queue.take().or(error.place.map(|place| QueuePlace {
+                    system: worker.instance().to_owned(),
+                    position: i64::try_from(place.position).unwrap_or(i64::MAX),
+                    expected: stamp(place.expected),
+                }));
                 let mut finding = Finding::new(type_, Truth::False, error.reason(), error.message);
                 if type_ == ROUTE_PROGRAMMED && finding.reason.starts_with("Certificate") {
                     self.findings.push(Finding { type_: CERTIFICATE_ISSUED, ..finding.clone() });
@@ -105,9 +125,14 @@ fn weight(truth: Truth) -> u8 {
     }
 }
 
-fn written(condition: &'static str, worker: &Worker, changes: Vec<String>) -> impl Iterator<Item = Written> {
+fn written(
+    condition: &'static str,
+    worker: &Worker,
+    changes: Vec<String>,
+    repaired: bool,
+) -> impl Iterator<Item = Written> {
     let instance = worker.instance().to_owned();
-    changes.into_iter().map(move |words| Written { condition, words: format!("{instance}: {words}") })
+    changes.into_iter().map(move |words| Written { condition, words: format!("{instance}: {words}"), repaired })
 }
 
 type Role<'a> = (&'static str, &'a Worker);
@@ -135,7 +160,7 @@ pub async fn program(
     former: &[HostName],
 ) -> Outside {
     let intent = Intent { keep: keep.to_vec(), ..portal.intent(installation) };
-    let asking = Asking { intent, observing: portal.mode != Mode::Full };
+    let asking = Asking { intent, observing: portal.mode != Mode::Full, recorded: &portal.recorded };
     let (dns, proxy) = roles(class);
     let mut outside = Outside::default();
     if !in_order(class) {
@@ -161,12 +186,13 @@ pub async fn program(
 }
 
 /// What one portal asks of its class's workers.
-struct Asking {
+struct Asking<'a> {
     intent: Intent,
     observing: bool,
+    recorded: &'a Recorded,
 }
 
-impl Asking {
+impl Asking<'_> {
     async fn ask<'a>(
         &self,
         role: Role<'a>,
@@ -176,7 +202,8 @@ impl Asking {
         let (intent, former) = (self.intent.clone(), former.to_vec());
         let portal = intent.portal.clone();
         let want = if observing { Want::Observe { intent, former } } else { Want::Present { intent, former } };
-        (role, role.1.submit(portal, want).await)
+        let known = self.recorded.known(role.1.instance());
+        (role, role.1.submit_known(portal, want, known).await)
     }
 
     /// The second is only looked at while the first is not in place.
@@ -207,13 +234,15 @@ pub async fn withdraw(
     mark: &Mark,
     key: &crate::api::PortalKey,
     hosts: &[HostName],
+    recorded: &Recorded,
     release: bool,
 ) -> Outside {
     let ask = |(type_, worker): Role<'_>| {
         let (mark, hosts, worker) = (mark.clone(), hosts.to_vec(), worker.clone());
         let want = if release { Want::Released { mark, hosts } } else { Want::Absent { mark, hosts } };
+        let known = recorded.known(worker.instance());
         async move {
-            let answer = worker.submit(key.clone(), want).await;
+            let answer = worker.submit_known(key.clone(), want, known).await;
             (type_, worker, answer)
         }
     };
@@ -234,7 +263,7 @@ pub async fn withdraw(
         match answer {
             Ok(done) => {
                 metrics::changed(worker.instance(), done.changes.len());
-                outside.changes.extend(written(type_, &worker, done.changes));
+                outside.changes.extend(written(type_, &worker, done.changes, false));
             }
             Err(error) => {
                 outside.wait = outside.wait.max(error.retry_after);

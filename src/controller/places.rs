@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -32,7 +32,12 @@ struct Settings {
 impl Settings {
     fn of(spec: &PortalClassSpec) -> Self {
         Self {
-            cloudflare: spec.cloudflare.clone(),
+            // How often things are looked at says nothing about where they are.
+            cloudflare: spec.cloudflare.clone().map(|cloudflare| CloudflareSettings {
+                sweep_hours: 24,
+                audit_log: true,
+                ..cloudflare
+            }),
             cname_target: spec.cname_target.clone(),
             proxy: spec.proxy.clone(),
             public_scheme: spec.public_scheme,
@@ -48,6 +53,24 @@ impl Settings {
             PortalClassSpec { cloudflare, cname_target, proxy, public_scheme, mailbox: None, smtp: None, ..class.spec };
         class
     }
+}
+
+/// What kept settings mean outside: where Secrets are kept does not count.
+pub fn effect(text: &str) -> serde_json::Value {
+    fn bare(value: &mut serde_json::Value) {
+        if let Some(fields) = value.as_object_mut() {
+            fields.retain(|name, value| !name.ends_with("SecretRef") && !value.is_null());
+            fields.values_mut().for_each(bare);
+        }
+    }
+    let mut value = serde_json::from_str(text).unwrap_or_default();
+    bare(&mut value);
+    value
+}
+
+/// The same of a class as it is.
+pub fn effect_of(spec: &PortalClassSpec) -> serde_json::Value {
+    effect(&Settings::of(spec).text())
 }
 
 /// Digest of the settings.
@@ -135,8 +158,7 @@ impl Context {
         let Place { class_name, settings } = place;
         let lost = |reason: &str, message: String| Ok(Err(Finding::new(ACCEPTED, Truth::False, reason, message)));
         let classes: Api<PortalClass> = Api::all(self.client.clone());
-        let found = classes.list(&ListParams::default()).await?.items;
-        let Some(class) = found.into_iter().find(|class| class.name_any() == *class_name) else {
+        let Some(class) = classes.get_opt(class_name).await? else {
             return lost(CLASS_GONE, format!("PortalClass {class_name:?} does not exist"));
         };
         if settings.is_empty() || digest(&class.spec) == *settings {
@@ -162,6 +184,7 @@ impl Context {
         &self,
         class: &PortalClass,
         portals: &[std::sync::Arc<ResetPortal>],
+        tombstones: &[Place],
     ) -> BTreeMap<String, Option<String>> {
         let name = class.name_any();
         let mut needed: HashSet<String> = [digest(&class.spec)].into();
@@ -169,6 +192,8 @@ impl Context {
             let places = Standing::of(status).places().into_iter().filter(|place| place.class_name == name);
             needed.extend(places.map(|place| place.settings));
         }
+        let left = tombstones.iter().filter(|place| place.class_name == name);
+        needed.extend(left.map(|place| place.settings.clone()));
         let kept = class.status.iter().flat_map(|status| status.settings.keys());
         let unused: HashSet<String> = kept.filter(|digest| !needed.contains(*digest)).cloned().collect();
         let before = lock(&self.unused_settings).insert(name, unused.clone()).unwrap_or_default();

@@ -2,6 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
@@ -9,15 +10,19 @@ use super::context::Context;
 use super::error::ControllerError;
 use super::findings::{Switches, ready};
 use super::leaving::Made;
+use super::outside::Outside;
 use super::places::{Standing, place_of};
 use super::runtime::ClassRuntime;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, retains, validate};
 use crate::api::condition::{ACCEPTED, Finding, LIVE, Truth};
 use crate::api::portal::MadeResource;
-use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
+use crate::api::{FIELD_MANAGER, FINALIZER, HostName, PortalKey, ResetPortal};
 use crate::http::double::lock;
 use crate::telemetry::metrics;
+
+/// How often what was verified is doubted while a portal does not answer.
+const DOUBT_EVERY: SignedDuration = SignedDuration::from_mins(30);
 
 impl Context {
     /// One look. Tells when to look again.
@@ -63,6 +68,7 @@ impl Context {
         let before = portal.status.clone().unwrap_or_default();
         // Until something better is known, what was made is still there.
         found.resources.clone_from(&before.resources);
+        found.verified.clone_from(&before.verified);
         found.class_name.clone_from(&before.class_name);
         found.backend.clone_from(&before.backend);
         found.standing = Standing::of(&before);
@@ -108,8 +114,18 @@ impl Context {
         let logo = self.logo(portal).await?;
         self.publish(&class, &valid, &former, logo);
 
-        let here = place_of(&class.class);
-        let old = self.on_the_way(portal, &class, &valid, !former.is_empty(), found).await?;
+        let held = self.hold_back(portal, &class, &valid).await?;
+        let (class, valid, here, old) = match held {
+            Some(held) => {
+                found.findings.push(held.finding);
+                (held.class, held.valid, held.place, None)
+            }
+            None => {
+                let here = place_of(&class.class);
+                let old = self.on_the_way(portal, &class, &valid, !former.is_empty(), found).await?;
+                (class, valid, here, old)
+            }
+        };
         let (made, kept) = match &old {
             Some(old) => (self.travel(portal, &class, &valid, old, found).await?, Vec::new()),
             None => self.stay(portal, &class, &valid, &former, found).await?,
@@ -133,10 +149,17 @@ impl Context {
         let left = &found.standing.left_behind;
         let remembered = remembered.into_iter().filter(|made| !left.contains(made));
         found.resources = outside.resources.iter().cloned().chain(remembered).collect();
+        let systems: Vec<&String> = found.resources.iter().map(|made| &made.system).collect();
+        found.verified.retain(|old| {
+            systems.contains(&&old.system) && !outside.verified.iter().any(|new| new.system == old.system)
+        });
+        found.verified.append(&mut outside.verified);
+        found.queue = outside.queue.take();
         if found.standing.home.as_ref().is_none_or(|home| *home == here) {
-            found.class_name = Some(class.class.name.clone());
+            found.class_name = Some(here.class_name.clone());
             found.backend = Some(class.class.spec.backend_name().to_owned());
         }
+        self.look_again_where_dead(&key, &class, &valid, &outside, &live);
         found.findings.append(&mut outside.findings);
         if let Some(account) = &class.account {
             let ready = class.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await;
@@ -155,6 +178,31 @@ impl Context {
         };
         found.findings.push(live);
         Ok(wait)
+    }
+
+    /// A portal that does not answer although all is in place: perhaps it is not. Where looks are counted, what was
+    /// verified is doubted at once and then every half hour.
+    fn look_again_where_dead(
+        &self,
+        key: &PortalKey,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        outside: &Outside,
+        live: &Finding,
+    ) {
+        let now = self.clock.now();
+        let mut memory = lock(&self.memory);
+        let doubted = &mut memory.entry(key.clone()).or_default().doubted;
+        if live.truth != Truth::False || !outside.programmed() || valid.mode != Mode::Full {
+            if live.truth == Truth::True {
+                *doubted = None;
+            }
+            return;
+        }
+        if doubted.is_none_or(|at| now.duration_since(at) >= DOUBT_EVERY) {
+            *doubted = Some(now);
+            class.dns.iter().for_each(|shared| shared.worker.forget(key));
+        }
     }
 
     /// The class and the checked portal, or why it is not accepted.

@@ -1,24 +1,21 @@
 //! Deletion: takes record and route away, then the claims, then the finalizer.
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use serde_json::json;
 
 use super::context::Context;
 use super::error::{ControllerError, is_code};
+use super::moving::signed;
 use super::outside::{Outside, withdraw};
 use super::places::{Standing, place_of};
 use super::status::Found;
-use super::validate::{Mode, retains};
+use super::tombstones::Epitaph;
+use super::validate::{Mode, Recorded, retains};
 use crate::api::condition::{Finding, READY, Truth};
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::plan::Mark;
-
-/// How long a deletion waits for systems that cannot be reached or that refuse the credential, before it lets
-/// go and leaves a tombstone that lists what remains.
-pub(super) const PATIENCE: SignedDuration = SignedDuration::from_mins(30);
 
 /// Every name under which the portal may have something outside.
 pub fn hosts(portal: &ResetPortal) -> Vec<HostName> {
@@ -62,7 +59,7 @@ impl Context {
         };
         let words: Vec<String> = problems.iter().map(|finding| finding.message.clone()).collect();
         let since = portal.metadata.deletion_timestamp.as_ref().map_or(self.clock.now(), |time| time.0);
-        if self.clock.now().duration_since(since) >= PATIENCE {
+        if self.clock.now().duration_since(since) >= signed(self.timing.letting_go) {
             let names: Vec<String> = portal
                 .status
                 .iter()
@@ -71,7 +68,17 @@ impl Context {
                 .collect();
             let note = format!("let go with leftovers ({}): {}", names.join(", "), words.join("; "));
             self.reports.event(portal, EventType::Warning, "LeftBehind", "Delete", &note).await;
-            self.claims.bury(&key, &uid, &names).await?;
+            let status = portal.status.clone().unwrap_or_default();
+            let mut places = Standing::of(&status).places();
+            if let Ok(class) = self.class(portal.spec.class_name.as_deref()).await? {
+                let here = place_of(&class.class);
+                self.keep_settings(&class).await?;
+                if !places.contains(&here) {
+                    places.push(here);
+                }
+            }
+            let (leftovers, retain, message) = (status.resources, retains(portal), words.join("; "));
+            self.bury(&key, &uid, Epitaph { leftovers, places, retain, message }).await?;
             self.drop_finalizer(portal).await?;
             return Ok(None);
         }
@@ -102,7 +109,7 @@ impl Context {
         for class in classes {
             match class {
                 Ok(class) => {
-                    let outside = withdraw(&class, &mark, &key, &hosts, retains(portal)).await;
+                    let outside = withdraw(&class, &mark, &key, &hosts, &Recorded::of(portal), retains(portal)).await;
                     all.findings.extend(outside.findings);
                     all.changes.extend(outside.changes);
                 }

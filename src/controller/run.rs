@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, PartialObjectMeta};
 use kube::runtime::controller::{Action, Controller as Loop};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -46,6 +46,9 @@ pub struct Timing {
     pub move_patience: Duration,
     /// Until a move that was rolled back is tried again.
     pub move_again: Duration,
+    /// How long a deletion, or leaving a former place, waits for systems that cannot be reached or that refuse the
+    /// credential, before it lets go and leaves a tombstone that lists what remains.
+    pub letting_go: Duration,
     /// Between reports on the classes.
     pub class_report: Duration,
 }
@@ -62,6 +65,7 @@ impl Default for Timing {
             move_settle: Duration::from_secs(30),
             move_patience: Duration::from_mins(5),
             move_again: Duration::from_hours(6),
+            letting_go: Duration::from_mins(30),
             class_report: Duration::from_secs(10),
         }
     }
@@ -161,15 +165,16 @@ impl Controller {
 
         let (poke, pokes) = mpsc::unbounded_channel();
         let namespace = context.policy.controller_namespace.clone();
-        spawn_until(&self.shutdown, on_change::<PortalClass>(Api::all(client.clone()), poke.clone()));
+        spawn_until(&self.shutdown, on_change::<PortalClass>(Api::all(client.clone()), poke.clone(), class_version));
         spawn_until(
             &self.shutdown,
-            on_change::<SecretObject>(Api::namespaced(client.clone(), &namespace), poke.clone()),
+            on_change::<SecretObject>(Api::namespaced(client.clone(), &namespace), poke.clone(), version),
         );
         spawn_until(&self.shutdown, on_deletion::<PortalClaim>(Api::all(client.clone()), poke));
 
         let main = Loop::new(portals, watcher::Config::default());
         let store = main.store();
+        context.watch_portals(store.clone());
         let mapped = store.clone();
         let shutdown = self.shutdown.clone();
         let with_logo = move |map: ConfigMap| {
@@ -184,6 +189,7 @@ impl Controller {
         let keeper = Arc::clone(&context);
         let triggers = debounced(pokes).then(move |()| {
             let context = Arc::clone(&keeper);
+            context.try_tombstones_again();
             async move {
                 if let Err(error) = context.keep_environment_class().await {
                     tracing::warn!(reason = error.reason(), "{error}");
@@ -201,6 +207,7 @@ impl Controller {
 }
 
 async fn reconcile(portal: Arc<ResetPortal>, context: Arc<Context>) -> Result<Action, ControllerError> {
+    context.looking.store(true, Ordering::Release);
     let looked = context.reconcile(&portal).await;
     // Whatever came of it: this portal holds nobody back any more.
     context.first_looks.done(&portal.key());
@@ -226,8 +233,24 @@ fn spawn_until(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'sta
     });
 }
 
+/// What changes with an object's content. Kinds without a generation change with every version.
+fn version<K: Resource<DynamicType = ()>>(object: &K) -> Option<u64> {
+    match object.meta().generation {
+        Some(_) => predicates::generation(object).map(|generation| generation ^ 1),
+        None => predicates::resource_version(object),
+    }
+}
+
+/// A class changes with its approval, too.
+fn class_version(class: &PortalClass) -> Option<u64> {
+    let approval = super::fuse::approval(class);
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(&(version(class), approval), &mut hasher);
+    Some(std::hash::Hasher::finish(&hasher))
+}
+
 /// Pokes when an object's content changes; a status of our own making is no change.
-async fn on_change<K>(api: Api<K>, poke: mpsc::UnboundedSender<()>)
+async fn on_change<K>(api: Api<K>, poke: mpsc::UnboundedSender<()>, version: fn(&K) -> Option<u64>)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
@@ -236,11 +259,7 @@ where
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                // Kinds without a generation change with every version.
-                let version = match object.meta().generation {
-                    Some(_) => predicates::generation(&object).map(|generation| generation ^ 1),
-                    None => predicates::resource_version(&object),
-                };
+                let version = version(&object);
                 let name = object.name_any();
                 if known.get(&name) != Some(&version) {
                     known.insert(name, version);
@@ -281,9 +300,18 @@ fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Sen
 }
 
 async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector::Store<ResetPortal>) {
-    // Until the first list is whole, the store knows of no portal: that is not the same as there being none.
-    if portals.wait_until_ready().await.is_err() {
-        return;
+    // Until the first list is whole, the store knows of no portal: that is not the same as there being none. Whoever waits
+    // for it takes the wake-up from the loop, which waits, too; but the loop looks at nothing before it is whole.
+    while context.first_looks.pending() && !context.looking.load(Ordering::Acquire) {
+        let api: Api<ResetPortal> = Api::all(context.client.clone());
+        if let Ok(list) = api.list_metadata(&ListParams::default()).await {
+            let key = |portal: PartialObjectMeta<ResetPortal>| PortalKey {
+                namespace: portal.namespace().unwrap_or_default(),
+                name: portal.name_any(),
+            };
+            context.first_looks.forget_others(&list.items.into_iter().map(key).collect());
+        }
+        tokio::time::sleep(context.timing.class_report.min(Duration::from_secs(1))).await;
     }
     loop {
         if context.first_looks.pending() {
@@ -293,6 +321,12 @@ async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector
         }
         if let Err(error) = context.report_classes(&portals).await {
             tracing::warn!(reason = error.reason(), "the classes' status could not be written: {error}");
+        }
+        if let Err(error) = context.finish_tombstones().await {
+            tracing::warn!(
+                reason = error.reason(),
+                "what is left of deleted portals could not be looked after: {error}"
+            );
         }
         tokio::time::sleep(context.timing.class_report).await;
     }

@@ -2,6 +2,7 @@
 //! settings and secrets, and made anew when one of them changes.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use url::Url;
 
@@ -18,7 +19,7 @@ use crate::api::proxy::{
 };
 use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::{Caddy, CaddyOptions};
-use crate::backends::cloudflare::{CloudflareDns, CloudflareOptions, DRIFT_INTERVAL};
+use crate::backends::cloudflare::{AUDIT_INTERVAL, CloudflareDns, CloudflareOptions};
 use crate::backends::cloudflare_api::{self, Api, Budget};
 use crate::backends::cloudflare_tunnel::{CloudflareTunnel, Turn};
 use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
@@ -135,6 +136,9 @@ impl Registry {
         if let Some(running) = classes.get(&class.name)
             && running.class.fingerprint == class.fingerprint
         {
+            if let Some(id) = &class.approved {
+                running.dns.iter().chain(&running.proxy).for_each(|shared| shared.worker.approve(id));
+            }
             return Ok(Arc::clone(running));
         }
         let known: Vec<Shared> =
@@ -201,9 +205,17 @@ impl Making<'_> {
         let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
         let account_id = settings.account_id.clone();
         let account = account_id.as_deref().unwrap_or_default();
-        let key = fingerprint(&["cloudflare", api_url.as_str(), token.expose(), account]);
+        let key = fingerprint(&[
+            "cloudflare",
+            api_url.as_str(),
+            token.expose(),
+            account,
+            &format!("{} {}", settings.sweep_hours, settings.audit_log),
+        ]);
         let budget = self.registry.budget(&api_url, token);
-        let options = CloudflareOptions { api_url, token: token.clone(), account_id, drift_interval: DRIFT_INTERVAL };
+        let drift_interval = Duration::from_hours(settings.sweep_hours.into());
+        let audit_interval = settings.audit_log.then_some(AUDIT_INTERVAL);
+        let options = CloudflareOptions { api_url, token: token.clone(), account_id, drift_interval, audit_interval };
         self.shared(key, || CloudflareDns::new(options, budget)).map(Some)
     }
 

@@ -11,7 +11,7 @@ use super::moving::stamp;
 use super::outside::Written;
 use super::places::Standing;
 use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, conditions};
-use crate::api::portal::{MadeResource, Move, ResetPortalStatus};
+use crate::api::portal::{MadeResource, Move, QueuePlace, ResetPortalStatus, Verified};
 use crate::api::{FIELD_MANAGER, ResetPortal};
 
 /// Longest note of an event, by the API's own limit.
@@ -26,6 +26,8 @@ pub struct Found {
     pub class_name: Option<String>,
     pub backend: Option<String>,
     pub resources: Vec<MadeResource>,
+    pub verified: Vec<Verified>,
+    pub queue: Option<QueuePlace>,
     pub pending: Vec<String>,
     pub last_proof: Option<Timestamp>,
     pub standing: Standing,
@@ -59,6 +61,8 @@ impl Reports {
             backend: found.backend,
             conditions: conditions(&old.conditions, &found.findings, generation, now),
             resources: found.resources,
+            verified: found.verified,
+            queue: found.queue,
             pending: found.pending,
             last_proof: found.last_proof.map(stamp),
             place: found.standing.home,
@@ -108,7 +112,12 @@ impl Reports {
     /// Tells of one write.
     pub async fn written(&self, portal: &ResetPortal, written: &Written) {
         // Reasons differ by system, because events of one reason are counted instead of listed.
-        let reason = if written.condition == DNS_PROGRAMMED { "RecordChanged" } else { "RouteChanged" };
+        let reason = match (written.repaired, written.condition == DNS_PROGRAMMED) {
+            (false, true) => "RecordChanged",
+            (false, false) => "RouteChanged",
+            (true, true) => "RecordRepaired",
+            (true, false) => "RouteRepaired",
+        };
         self.event(portal, EventType::Normal, reason, "Program", &written.words).await;
     }
 

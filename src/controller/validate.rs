@@ -4,11 +4,12 @@ use kube::ResourceExt;
 use super::classes::ResolvedClass;
 use crate::api::class::{Grant, PublicScheme};
 use crate::api::condition::{ACCEPTED, Finding, Truth};
-use crate::api::portal::{Branding, DeletionPolicy, ManagementPolicy};
+use crate::api::portal::{Branding, DeletionPolicy, MadeResource, ManagementPolicy, Verified};
 use crate::api::proxy::CloudflareTunnelSettings;
 use crate::api::{
     ANNOTATION_ADOPT, ANNOTATION_PAUSED, HostName, MailAddress, MailDomain, PortalKey, ResetPortal, TunnelId,
 };
+use crate::backends::Known;
 use crate::plan::{CertificateMode, InstallationId, Intent, Mark};
 
 /// What holds for every portal of this controller.
@@ -62,6 +63,45 @@ pub struct ValidPortal {
     pub(super) proxied: bool,
     pub(super) ttl: u32,
     pub(super) certificate: CertificateMode,
+    pub(super) recorded: Recorded,
+}
+
+/// What the portal's status says about its things outside.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    resources: Vec<MadeResource>,
+    verified: Vec<Verified>,
+}
+
+impl Recorded {
+    pub fn of(portal: &ResetPortal) -> Self {
+        let status = portal.status.as_ref();
+        Self {
+            resources: status.map(|status| status.resources.clone()).unwrap_or_default(),
+            // An edit that was begun and not noted may have changed what was verified before it.
+            verified: status
+                .filter(|status| status.observed_generation == portal.metadata.generation && status.moving.is_none())
+                .map(|status| status.verified.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// What a tombstone says.
+    pub fn left(leftovers: &[MadeResource]) -> Self {
+        Self { resources: leftovers.to_vec(), verified: Vec::new() }
+    }
+
+    /// What is known of the portal's things in a system before it is asked.
+    pub fn known(&self, system: &str) -> Known {
+        let resources: Vec<MadeResource> =
+            self.resources.iter().filter(|made| made.system == system).cloned().collect();
+        let verified = self.verified.iter().find(|verified| verified.system == system);
+        match verified.and_then(|verified| Some((verified.digest.clone(), verified.at.parse().ok()?))) {
+            Some((digest, at)) => Known::Verified { digest, at, resources },
+            None if resources.is_empty() => Known::NeverMade,
+            None => Known::Nothing,
+        }
+    }
 }
 
 impl ValidPortal {
@@ -125,6 +165,7 @@ pub fn validate(portal: &ResetPortal, class: &ResolvedClass, policy: &Policy) ->
         mode: Mode::of(portal),
         enabled: spec.enabled,
         adopt: portal.annotated(ANNOTATION_ADOPT),
+        recorded: Recorded::of(portal),
         branding: spec.branding.clone(),
         proxied: spec.dns.proxied,
         ttl: if spec.dns.proxied { 1 } else { spec.dns.ttl },
@@ -230,6 +271,7 @@ mod tests {
             name: "prod".into(),
             spec: class.spec.clone(),
             secrets: ClassSecrets::default(),
+            approved: None,
             fingerprint: String::new(),
         }
     }

@@ -67,9 +67,26 @@ const PORTALS: Metric = Metric {
     help: "Portals by the truth of their Ready condition.",
 };
 
+const TOMBSTONES: Metric = Metric {
+    name: "portalkeeper_tombstones",
+    kind: "gauge",
+    labels: &[],
+    help: "Deleted portals of which something is left outside.",
+};
+
 /// Every metric, in the order of the documentation.
-pub const ALL: [Metric; 9] =
-    [PORTALS, RECONCILES, PROBES, CHANGES, REPAIRS, FOREIGN_WRITES_LOST, OUTSIDE_CALLS, OUTSIDE_SECONDS, RESETS];
+pub const ALL: [Metric; 10] = [
+    PORTALS,
+    TOMBSTONES,
+    RECONCILES,
+    PROBES,
+    CHANGES,
+    REPAIRS,
+    FOREIGN_WRITES_LOST,
+    OUTSIDE_CALLS,
+    OUTSIDE_SECONDS,
+    RESETS,
+];
 
 /// Metrics that this program offers.
 struct Metrics {
@@ -78,6 +95,7 @@ struct Metrics {
     outside_seconds: HistogramVec,
     resets: IntCounterVec,
     portals: IntGaugeVec,
+    tombstones: IntGaugeVec,
     reconciles: IntCounterVec,
     changes: IntCounterVec,
     probes: IntCounterVec,
@@ -98,9 +116,13 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         HistogramVec::new(HistogramOpts::new(OUTSIDE_SECONDS.name, OUTSIDE_SECONDS.help), OUTSIDE_SECONDS.labels)
             .expect("a constant metric definition is valid");
     registry.register(Box::new(outside_seconds.clone())).expect("registered once");
-    let portals = IntGaugeVec::new(Opts::new(PORTALS.name, PORTALS.help), PORTALS.labels)
-        .expect("a constant metric definition is valid");
-    registry.register(Box::new(portals.clone())).expect("registered once");
+    let gauge = |metric: &Metric| {
+        let made = IntGaugeVec::new(Opts::new(metric.name, metric.help), metric.labels);
+        let made = made.expect("a constant metric definition is valid");
+        registry.register(Box::new(made.clone())).expect("registered once");
+        made
+    };
+    let (portals, tombstones) = (gauge(&PORTALS), gauge(&TOMBSTONES));
     let (outside_calls, resets) = (counter(&OUTSIDE_CALLS), counter(&RESETS));
     let (reconciles, changes) = (counter(&RECONCILES), counter(&CHANGES));
     let (probes, repairs, foreign_writes_lost) = (counter(&PROBES), counter(&REPAIRS), counter(&FOREIGN_WRITES_LOST));
@@ -110,6 +132,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         outside_seconds,
         resets,
         portals,
+        tombstones,
         reconciles,
         changes,
         probes,
@@ -157,6 +180,11 @@ pub fn foreign_write_lost(instance: &str) {
 /// Sets how many portals there are with this truth of Ready.
 pub fn portals(ready: &str, count: i64) {
     METRICS.portals.with_label_values(&[ready]).set(count);
+}
+
+/// Sets of how many deleted portals something is left.
+pub fn tombstones(count: usize) {
+    METRICS.tombstones.with_label_values::<&str>(&[]).set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
 /// Every metric in Prometheus' text format.

@@ -21,7 +21,7 @@ async fn more_portals_than_a_window_has_requests_wait_with_a_place_and_a_time() 
     places.sort_unstable();
     assert_eq!(places, (1..=waiting.len()).collect::<Vec<_>>(), "each has a place of its own");
     let calls = scene.calls();
-    assert!((85..=90).contains(&calls.len()), "{}", calls.len());
+    assert!((75..=90).contains(&calls.len()), "{}", calls.len());
     assert!(calls.iter().all(|call| call.status == 200));
     // a deletion still gets through
     let made = scene.ours().first().cloned().expect("some were made");

@@ -1,4 +1,5 @@
 //! Cloudflare's records: the conformance suite, the faults of the catalogue by name, and what everything costs in calls.
+mod audit;
 mod budget;
 mod counts;
 mod faults;
@@ -160,6 +161,7 @@ fn dns(running: &RunningDouble, token: &str, budget: &Arc<Budget>) -> Cloudflare
         token: Secret::new(token),
         account_id: None,
         drift_interval: DRIFT_INTERVAL,
+        audit_interval: None,
     };
     CloudflareDns::new(options, Arc::clone(budget)).expect("a backend")
 }

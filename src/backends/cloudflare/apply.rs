@@ -49,6 +49,10 @@ pub(super) async fn apply(dns: &CloudflareDns, plan: &Plan<Record>) -> Vec<Outco
             memory.snapshot = None;
         }
     }
+    let mut feed = lock(&dns.feed);
+    for change in plan.changes.iter().enumerate().filter(|(index, _)| outcomes.get(index).is_some_and(Result::is_ok)) {
+        feed.wrote(change.1.key(), dns.api.budget().now());
+    }
     outcomes.into_values().collect()
 }
 

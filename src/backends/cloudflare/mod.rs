@@ -3,6 +3,7 @@
 //! Calls are scarce (a token has 1,200 in five minutes), so a portal that never had a record is given one without a look,
 //! several changes in a zone go out as one batch, and what was verified is believed for a day.
 mod apply;
+mod audit;
 mod item;
 pub mod zones;
 
@@ -15,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use url::Url;
 
+use self::audit::Feed;
 pub use self::item::Record;
 use self::zones::{Zone, Zones, not_found};
 use super::cloudflare_api::{Api, Budget};
@@ -45,10 +47,14 @@ pub struct CloudflareOptions {
     pub account_id: Option<String>,
     /// How long a verified record is believed.
     pub drift_interval: Duration,
+    /// How often the account's audit log is asked for what others changed; needs the account's id.
+    pub audit_interval: Option<Duration>,
 }
 
 /// A day: the rolling sweep looks at every zone once in it.
 pub const DRIFT_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often the audit log is asked.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
 struct Snapshot {
     at: Timestamp,
@@ -70,6 +76,8 @@ pub struct CloudflareDns {
     api: Api,
     account: Option<String>,
     drift_interval: Duration,
+    audit_interval: Option<Duration>,
+    feed: Mutex<Feed>,
     zones: Zones,
     memory: Mutex<HashMap<String, ZoneMemory>>,
 }
@@ -77,9 +85,11 @@ pub struct CloudflareDns {
 impl CloudflareDns {
     /// `budget` is the one of this token. Errors: an address or a token that cannot be used at all.
     pub fn new(options: CloudflareOptions, budget: Arc<Budget>) -> Result<Self, BackendError> {
-        let api = Api::new(options.api_url, options.token, budget)?.of_account(options.account_id.as_deref());
-        let (account, drift_interval) = (options.account_id, options.drift_interval);
-        Ok(Self { api, account, drift_interval, zones: Zones::default(), memory: Mutex::default() })
+        let api = Api::new(options.api_url.clone(), options.token.clone(), budget)?;
+        let api = api.of_account(options.account_id.as_deref());
+        let CloudflareOptions { account_id: account, drift_interval, audit_interval, .. } = options;
+        let (feed, zones, memory) = (Mutex::default(), Zones::default(), Mutex::default());
+        Ok(Self { api, account, drift_interval, audit_interval, feed, zones, memory })
     }
 
     fn records_api(&self, urgency: Urgency) -> Api {
@@ -229,6 +239,39 @@ impl Backend for CloudflareDns {
             lock(&self.memory).remove(&zone.id);
         }
         self.zones.forget(host.as_str());
+    }
+
+    fn hint_interval(&self) -> Option<Duration> {
+        self.audit_interval.filter(|_| self.account.is_some())
+    }
+
+    async fn hints(&self) -> Vec<String> {
+        let Some(account) = &self.account else { return Vec::new() };
+        let now = self.api.budget().now();
+        let Some((since, before)) = lock(&self.feed).span(now) else { return Vec::new() };
+        let api = self.api.at(Urgency::Drift).needing("Account · Audit logs · Read");
+        let (since, before) = (since.to_string(), before.to_string());
+        let query = [("since", since.as_str()), ("before", before.as_str()), ("per_page", "1000")];
+        let path = format!("/accounts/{}/audit_logs", path_segment(account));
+        match api.hint(api.http().get(&path).query(&query)).await {
+            Ok(envelope) => {
+                let entries = envelope["result"].as_array().cloned().unwrap_or_default();
+                lock(&self.feed).read(&entries, now)
+            }
+            Err(error) if error.class == ErrorClass::Credential => {
+                tracing::info!(
+                    "the API token may not read the account's audit log, so changes by others are found by the sweep only"
+                );
+                lock(&self.feed).refused(now);
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn actor(&self, name: &str) -> Option<String> {
+        let actor = lock(&self.feed).actor(name)?;
+        Some(format!("{} at {}", actor.who, actor.when.strftime("%Y-%m-%d %H:%M:%S UTC")))
     }
 
     fn drift_interval(&self) -> Duration {

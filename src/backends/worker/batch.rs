@@ -174,8 +174,11 @@ fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>)
     for (portal, words, _) in &wanted {
         let mut error = match verdicts.get(portal) {
             Some(Verdict::Contested { times, next }) => {
+                let host = jobs.iter().find(|job| job.portal == *portal).and_then(|job| job.want.intent());
+                let actor = host.and_then(|intent| shared.backend.actor(intent.host.as_str()));
                 let message = format!(
-                    "somebody else keeps changing this in {instance}: it was put right {times} times within an hour and needs again: {words}; the next time is {}",
+                    "somebody else keeps changing this in {instance}{}: it was put right {times} times within an hour and needs again: {words}; the next time is {}",
+                    actor.map(|actor| format!(" (the last was {actor})")).unwrap_or_default(),
                     next.strftime("%H:%M:%S UTC")
                 );
                 let mut error = BackendError::new(ErrorClass::Conflict, "Contested", message);

@@ -169,16 +169,22 @@ impl Worker {
 
     /// Lets the held repairs of this id go ahead.
     pub fn approve(&self, id: &str) {
-        lock(&self.repairs).approve(id);
+        let concerned = lock(&self.repairs).approve(id);
+        let mut memo = lock(&self.memo);
+        concerned.iter().for_each(|portal| {
+            memo.forget(portal);
+        });
     }
 }
 
 /// What a task of the worker came to.
 enum Step {
-    /// The lane is free again.
-    Done(String),
+    /// All of a lane's jobs are answered.
+    Done,
     /// The lanes of these are known now.
     Found(Vec<Job>),
+    /// Somebody else has changed something at these names.
+    Hints(Vec<String>),
 }
 
 /// The lane of what must be found out first. No host has this name.
@@ -189,6 +195,8 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
     let mut busy: HashSet<String> = HashSet::new();
     let mut tasks: JoinSet<Step> = JoinSet::new();
     let mut batch = Vec::new();
+    let mut lanes: HashMap<tokio::task::Id, String> = HashMap::new();
+    let mut hints = shared.backend.hint_interval().map(tokio::time::interval);
     loop {
         tokio::select! {
             count = queue.recv_many(&mut batch, BATCH) => {
@@ -197,15 +205,25 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
                 }
                 settle(shared.backend.gather(), &mut queue, &mut batch).await;
             }
-            Some(step) = tasks.join_next(), if !tasks.is_empty() => match step {
-                Ok(Step::Done(lane)) => { busy.remove(&lane); }
-                Ok(Step::Found(jobs)) => {
-                    busy.remove(UNKNOWN);
-                    batch.extend(jobs.into_iter().map(|job| Job { found: true, ..job }));
-                }
+            Some(step) = tasks.join_next_with_id(), if !tasks.is_empty() => {
                 // A panic of a backend must not stop the instance: the callers see that no answer came.
-                Err(_) => busy.clear(),
+                let id = step.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+                if let Some(lane) = lanes.remove(&id) {
+                    busy.remove(&lane);
+                }
+                match step.map(|(_, step)| step) {
+                    Ok(Step::Found(jobs)) => batch.extend(jobs.into_iter().map(|job| Job { found: true, ..job })),
+                    Ok(Step::Hints(names)) => {
+                        let names: HashSet<String> = names.into_iter().collect();
+                        lock(&shared.memo).forget_names(&|host| names.contains(host.as_str()));
+                    }
+                    Ok(Step::Done) | Err(_) => {}
+                }
             },
+            () = tick(hints.as_mut()) => {
+                let shared = Arc::clone(&shared);
+                tasks.spawn(async move { Step::Hints(shared.backend.hints().await) });
+            }
             () = shutdown.wait() => break,
         }
         for job in batch.drain(..) {
@@ -224,18 +242,28 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
         for lane in free(&shared, &waiting, &busy).into_iter().take(LANES.saturating_sub(busy.len())) {
             let Some(jobs) = waiting.remove(&lane) else { continue };
             busy.insert(lane.clone());
-            let shared = Arc::clone(&shared);
-            tasks.spawn(async move {
-                if lane == UNKNOWN {
+            let (shared, unknown) = (Arc::clone(&shared), lane == UNKNOWN);
+            let task = tasks.spawn(async move {
+                if unknown {
                     return Step::Found(batch::discover(&shared, jobs).await);
                 }
                 batch::work(&shared, jobs).await;
-                Step::Done(lane)
+                Step::Done
             });
+            lanes.insert(task.id(), lane);
         }
     }
     // Work that was begun is finished even when shutdown begins: a write is never abandoned half-way.
     while tasks.join_next().await.is_some() {}
+}
+
+async fn tick(interval: Option<&mut tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Collects what comes with a burst, so that it becomes one batch.

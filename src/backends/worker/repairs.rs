@@ -131,10 +131,13 @@ impl Repairs {
         self.held.clone()
     }
 
-    pub fn approve(&mut self, id: &str) {
-        if self.held.as_ref().is_some_and(|held| held.id == id) {
-            self.approved = Some(id.to_owned());
+    /// Lets the case of this id go ahead, and tells whom it concerns; nobody, if that is known already.
+    pub fn approve(&mut self, id: &str) -> Vec<PortalKey> {
+        if self.held.as_ref().is_none_or(|held| held.id != id) || self.approved.as_deref() == Some(id) {
+            return Vec::new();
         }
+        self.approved = Some(id.to_owned());
+        self.waiting.iter().cloned().collect()
     }
 }
 

@@ -1,0 +1,190 @@
+//! Tombstones: claims of portals that are gone, with what is left of them outside. They are finished when the class's
+//! credentials or systems are back; until then nobody else gets the host.
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use super::context::Context;
+use super::error::{ControllerError, is_code};
+use super::outside::withdraw;
+use super::validate::Recorded;
+use crate::api::claim::PortalClaimStatus;
+use crate::api::portal::{MadeResource, Place};
+use crate::api::{FIELD_MANAGER, HostName, PortalClaim, PortalKey, ResetPortal};
+use crate::http::double::lock;
+use crate::plan::Mark;
+use crate::telemetry::metrics;
+
+/// Label of claims that are tombstones, so that they are found without reading all claims.
+pub const TOMBSTONE: &str = "portalkeeper.dev/tombstone";
+/// First and longest wait between two tries.
+const WAIT: (SignedDuration, SignedDuration) = (SignedDuration::from_mins(1), SignedDuration::from_hours(1));
+
+/// When a tombstone is tried again, and how often it was tried.
+#[derive(Default)]
+pub struct Tries(HashMap<String, (Timestamp, u32)>);
+
+impl Tries {
+    fn due(&self, uid: &str, now: Timestamp) -> bool {
+        self.0.get(uid).is_none_or(|(next, _)| now >= *next)
+    }
+    fn failed(&mut self, uid: &str, now: Timestamp) {
+        let tries = self.0.get(uid).map_or(0, |(_, tries)| *tries);
+        let wait = WAIT.0.saturating_mul(1_i32.checked_shl(tries).unwrap_or(i32::MAX)).min(WAIT.1);
+        self.0.insert(uid.to_owned(), (now.checked_add(wait).unwrap_or(now), (tries + 1).min(16)));
+    }
+}
+
+/// What is written on a tombstone.
+pub struct Epitaph {
+    pub leftovers: Vec<MadeResource>,
+    /// Where they are.
+    pub places: Vec<Place>,
+    /// They are to stay, without the mark.
+    pub retain: bool,
+    /// Why they could not be removed.
+    pub message: String,
+}
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+impl Context {
+    /// Leaves the portal's claims as tombstones.
+    pub(super) async fn bury(&self, key: &PortalKey, uid: &str, epitaph: Epitaph) -> Result<(), ControllerError> {
+        let api: Api<PortalClaim> = Api::all(self.client.clone());
+        let Epitaph { leftovers, places, retain, message } = epitaph;
+        let since = super::moving::stamp(self.clock.now());
+        let status = PortalClaimStatus { leftovers, places, retain, since: Some(since), message: Some(message) };
+        for claim in self.claims.held(key, uid).await? {
+            let name = claim.name_any();
+            // The status first: a label without leftovers would be taken for a finished one.
+            api.patch_status(&name, &patch_params(), &Patch::Merge(&json!({"status": status}))).await?;
+            let label = json!({"metadata": {"labels": {TOMBSTONE: "true"}}});
+            api.patch(&name, &patch_params(), &Patch::Merge(&label)).await?;
+        }
+        Ok(())
+    }
+
+    /// Where something is left.
+    pub(super) async fn tombstone_places(&self) -> Result<Vec<Place>, ControllerError> {
+        let api: Api<PortalClaim> = Api::all(self.client.clone());
+        let found = api.list(&ListParams::default().labels(&format!("{TOMBSTONE}=true"))).await?.items;
+        Ok(found.into_iter().filter_map(|claim| claim.status).flat_map(|status| status.places).collect())
+    }
+
+    /// Every wait is over: something about classes or Secrets has changed.
+    pub(super) fn try_tombstones_again(&self) {
+        lock(&self.tombstone_tries).0.clear();
+    }
+
+    /// Tries to finish the tombstones that are due.
+    pub(super) async fn finish_tombstones(&self) -> Result<(), ControllerError> {
+        let api: Api<PortalClaim> = Api::all(self.client.clone());
+        let found = api.list(&ListParams::default().labels(&format!("{TOMBSTONE}=true"))).await?.items;
+        let mut graves: BTreeMap<String, Vec<PortalClaim>> = BTreeMap::new();
+        for claim in found {
+            graves.entry(claim.spec.portal_uid.clone()).or_default().push(claim);
+        }
+        metrics::tombstones(graves.len());
+        lock(&self.tombstone_tries).0.retain(|uid, _| graves.contains_key(uid));
+        for (uid, claims) in graves {
+            let now = self.clock.now();
+            if !lock(&self.tombstone_tries).due(&uid, now) {
+                continue;
+            }
+            if let Some(words) = self.finish(&uid, &claims).await? {
+                lock(&self.tombstone_tries).failed(&uid, now);
+                for claim in &claims {
+                    let old = claim.status.as_ref().and_then(|status| status.message.as_ref());
+                    if old != Some(&words) {
+                        let patch = json!({"status": {"message": words}});
+                        ignore_gone(api.patch_status(&claim.name_any(), &patch_params(), &Patch::Merge(&patch)).await)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One try. `Some` with what is in the way.
+    async fn finish(&self, uid: &str, claims: &[PortalClaim]) -> Result<Option<String>, ControllerError> {
+        let api: Api<PortalClaim> = Api::all(self.client.clone());
+        let Some(first) = claims.first() else { return Ok(None) };
+        let key = PortalKey { namespace: first.spec.portal_namespace.clone(), name: first.spec.portal_name.clone() };
+        let portals: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
+        if portals.get_metadata_opt(&key.name).await?.is_some() {
+            // Made anew: what carries its mark is its own again.
+            let patch = json!({"metadata": {"labels": {TOMBSTONE: null}}});
+            let status = json!({"status": {
+                "leftovers": null, "places": null, "retain": null, "since": null, "message": null,
+            }});
+            for claim in claims {
+                ignore_gone(api.patch_status(&claim.name_any(), &patch_params(), &Patch::Merge(&status)).await)?;
+                ignore_gone(api.patch(&claim.name_any(), &patch_params(), &Patch::Merge(&patch)).await)?;
+            }
+            return Ok(None);
+        }
+        let status = first.status.clone().unwrap_or_default();
+        let mut hosts: Vec<HostName> =
+            status.leftovers.iter().filter_map(|left| HostName::parse(&left.name).ok()).collect();
+        hosts.sort();
+        hosts.dedup();
+        let mark = Mark::new(self.store.installation(), &key);
+        let recorded = Recorded::left(&status.leftovers);
+        let mut problems = Vec::new();
+        for place in &status.places {
+            match self.at_place(place).await? {
+                Ok(class) => {
+                    let outside = withdraw(&class, &mark, &key, &hosts, &recorded, status.retain).await;
+                    problems.extend(outside.findings.into_iter().map(|finding| finding.message));
+                }
+                Err(finding) => problems.push(finding.message),
+            }
+        }
+        if status.places.is_empty() {
+            problems.push(
+                "the class under which they were made is not known; remove them by hand, then delete this claim"
+                    .to_owned(),
+            );
+        }
+        if !problems.is_empty() {
+            return Ok(Some(problems.join("; ")));
+        }
+        tracing::info!(portal = %key, "what was left of a deleted portal is removed");
+        self.claims.release(&key, uid, None).await?;
+        self.forget(&key);
+        Ok(None)
+    }
+}
+
+fn ignore_gone<T>(done: kube::Result<T>) -> Result<(), ControllerError> {
+    match done {
+        Err(error) if !is_code(&error, 404) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tombstone_is_tried_ever_more_seldom() {
+        let mut tries = Tries::default();
+        let mut now = Timestamp::UNIX_EPOCH;
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            assert!(tries.due("u", now));
+            tries.failed("u", now);
+            let next = tries.0["u"].0;
+            waits.push(next.duration_since(now).as_mins());
+            now = next;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+}
