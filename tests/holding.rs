@@ -269,3 +269,45 @@ async fn a_record_that_somebody_changed_is_put_right_when_the_portal_stops_answe
     assert_eq!(told.len(), 1);
     assert!(told[0].note.as_ref().unwrap().contains("elsewhere.localhost"), "{told:?}");
 }
+
+/// A class whose token is revoked, or whose limit is used up, stops its own portals and delays nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_or_throttled_token_stops_only_its_class() {
+    let world = World::start().await;
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(world.client.clone(), "portalkeeper");
+    let mut class = classes(&world).get("sandbox").await.unwrap();
+    let reference = class.spec.cloudflare.as_mut().unwrap().api_token_secret_ref.as_mut().unwrap();
+    let mut secret = secrets.get(&reference.name).await.unwrap();
+    secret.metadata = kube::api::ObjectMeta { name: Some("second".to_owned()), ..kube::api::ObjectMeta::default() };
+    secret.data = None;
+    secret.string_data = Some([(reference.key.clone(), "second-token".to_owned())].into());
+    secrets.create(&PostParams::default(), &secret).await.unwrap();
+    reference.name = "second".to_owned();
+    let mut second = PortalClass::new("second", class.spec.clone());
+    second.spec.default = false;
+    classes(&world).create(&PostParams::default(), &second).await.unwrap();
+    world.simulators.cloudflare.accept_token("second-token");
+    let begin = |name: &'static str, class: &'static str| {
+        let world = &world;
+        async move { world.create(name, json!({"domain": format!("{name}.localhost"), "className": class})).await }
+    };
+    for (index, trouble) in ["revoked", "blocked"].iter().enumerate() {
+        match *trouble {
+            "revoked" => world.simulators.cloudflare.revoke_token("second-token"),
+            _ => {
+                world.simulators.cloudflare.accept_token("second-token");
+                world.simulators.cloudflare.block("second-token");
+            }
+        }
+        let (broken, fine) = [("acme", "globex"), ("initech", "globex")][index];
+        begin(broken, "second").await;
+        begin(fine, "sandbox").await;
+        world.until_ready(fine).await;
+        let portal = world.portals().get(broken).await.unwrap();
+        assert!(condition_of(&portal, "Ready").is_none_or(|c| c.status != "True"), "{trouble}");
+        world.delete(fine).await;
+        if *trouble == "revoked" {
+            world.until_condition(broken, "DNSProgrammed", "False", "TokenRefused").await;
+        }
+    }
+}

@@ -1,15 +1,13 @@
 //! Certificates of Cloudflare's Origin CA, which only Cloudflare's edge trusts.
-use std::time::Duration;
-
 use async_trait::async_trait;
 use rcgen::{CertificateParams, KeyPair};
-use serde_json::{Value, json};
-use url::Url;
+use serde_json::json;
 
+use super::cloudflare_api::Api;
 use super::{BackendError, ErrorClass};
 use crate::api::HostName;
-use crate::config::{Secret, redact};
-use crate::http::{Client, ClientOptions};
+use crate::config::Secret;
+use crate::plan::Urgency;
 
 /// Life of a certificate in days, the longest that is offered.
 const VALIDITY_DAYS: u32 = 5475;
@@ -28,19 +26,17 @@ pub trait OriginCa: Send + Sync + 'static {
     async fn sign(&self, host: &HostName) -> Result<Signed, BackendError>;
 }
 
+/// Permission of the token, as the dashboard names it.
+const NEEDS: &str = "Zone · SSL and Certificates · Edit";
+
 /// Cloudflare's API with a token that has Zone, SSL and Certificates, Edit.
 pub struct CloudflareOriginCa {
-    client: Client,
-    token: Secret,
+    api: Api,
 }
 
 impl CloudflareOriginCa {
-    /// `api_url` with its `/client/v4`. Errors: an address or a token that cannot be used at all.
-    pub fn new(api_url: Url, token: Secret) -> Result<Self, BackendError> {
-        let mut options = ClientOptions::new("cloudflare", api_url);
-        options.timeout = Duration::from_secs(30);
-        options.headers = vec![("authorization", Secret::new(format!("Bearer {}", token.expose())))];
-        Ok(Self { client: Client::new(options)?, token })
+    pub fn new(api: &Api) -> Self {
+        Self { api: api.needing(NEEDS).at(Urgency::Create) }
     }
 }
 
@@ -58,28 +54,22 @@ impl OriginCa for CloudflareOriginCa {
         let body = json!({
             "csr": csr, "hostnames": [host], "request_type": "origin-ecc", "requested_validity": VALIDITY_DAYS,
         });
-        let response = self.client.post("/certificates").json(&body).send().await.map_err(BackendError::of_write)?;
-        let answer = response.json().unwrap_or(Value::Null);
-        if let (200..=299, Some(certificate)) = (response.status, answer["result"]["certificate"].as_str()) {
-            return Ok(Signed { certificate: Secret::new(certificate), key: Secret::new(key.serialize_pem()) });
-        }
-        let words: Vec<&str> =
-            answer["errors"].as_array().into_iter().flatten().filter_map(|e| e["message"].as_str()).collect();
-        let (class, reason, advice) = match response.status {
-            429 => (ErrorClass::Throttled, "CertificateRateLimited", ""),
-            401 | 403 => (
-                ErrorClass::Credential,
-                "CertificateTokenRefused",
-                "; the Cloudflare token needs Zone, SSL and Certificates, Edit",
-            ),
-            500.. => (ErrorClass::Unavailable, "CertificateFailed", ""),
-            _ => (ErrorClass::Permanent, "CertificateFailed", ""),
+        let answer = self.api.write(self.api.http().post("/certificates").json(&body)).await;
+        let mut error = match answer {
+            Ok(envelope) => match envelope["result"]["certificate"].as_str() {
+                Some(certificate) => {
+                    return Ok(Signed { certificate: Secret::new(certificate), key: Secret::new(key.serialize_pem()) });
+                }
+                None => BackendError::new(ErrorClass::Unavailable, "OddAnswer", "the answer holds no certificate"),
+            },
+            Err(error) => error,
         };
-        let said = if words.is_empty() { "no words".to_owned() } else { words.join(": ") };
-        let message =
-            format!("Cloudflare's Origin CA gave no certificate for {host} ({}): {said}{advice}", response.status);
-        let mut error = BackendError::new(class, reason, redact(&message, &[&self.token]));
-        error.retry_after = response.retry_after();
+        error.reason = match error.class {
+            ErrorClass::Throttled => "CertificateRateLimited",
+            ErrorClass::Credential => "CertificateTokenRefused",
+            _ => "CertificateFailed",
+        };
+        error.message = format!("Cloudflare's Origin CA gave no certificate for {host}: {}", error.message);
         Err(error)
     }
 }

@@ -5,8 +5,7 @@ use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
 use crate::api::proxy::NpmSettings;
-use crate::backends::BackendError;
-use crate::backends::cloudflare_api::DEFAULT_API_URL;
+use crate::backends::cloudflare_api::Api;
 use crate::backends::npm::certificate::{Choice, LetsEncrypt, Source};
 use crate::backends::npm::{Forward, Gate, NpmOptions, Pace};
 use crate::backends::origin_ca::{CloudflareOriginCa, OriginCa};
@@ -28,13 +27,14 @@ pub fn key(class: &ResolvedClass, settings: &NpmSettings) -> String {
     ])
 }
 
-/// The options. Errors: a Cloudflare address or token that cannot be used.
+/// The options; `cloudflare` is the class's account, if it has one.
 pub fn options(
     class: &ResolvedClass,
     settings: &NpmSettings,
     api_url: Url,
+    cloudflare: Option<Api>,
     gate: Gate,
-) -> Result<NpmOptions, BackendError> {
+) -> NpmOptions {
     let secret = |secret: &Option<Secret>| secret.clone().unwrap_or_default();
     let identity = secret(&class.secrets.npm_identity);
     let certificate = &settings.certificate;
@@ -55,18 +55,11 @@ pub fn options(
             propagation_seconds: settings.propagation_seconds,
         })
     };
-    let origin_ca = match (&certificates, &class.spec.cloudflare, &class.secrets.cf_api_token) {
-        (Source::OriginCa, Some(cloudflare), Some(token)) => {
-            let text = cloudflare.api_url.as_deref().unwrap_or(DEFAULT_API_URL);
-            let url = Url::parse(text).map_err(|error| {
-                let message = format!("cloudflare.apiUrl `{text}` is not an address: {error}");
-                BackendError::new(crate::backends::ErrorClass::Permanent, "BadAddress", message)
-            })?;
-            Some(Arc::new(CloudflareOriginCa::new(url, token.clone())?) as Arc<dyn OriginCa>)
-        }
+    let origin_ca = match (&certificates, cloudflare) {
+        (Source::OriginCa, Some(api)) => Some(Arc::new(CloudflareOriginCa::new(&api)) as Arc<dyn OriginCa>),
         _ => None,
     };
-    Ok(NpmOptions {
+    NpmOptions {
         api_url,
         verify_tls: settings.verify_tls,
         identity,
@@ -81,5 +74,5 @@ pub fn options(
         origin_ca,
         gate,
         pace: Pace::default(),
-    })
+    }
 }

@@ -235,9 +235,16 @@ impl Making<'_> {
         let address = self.url(&settings.api_url, "proxy.npm.apiUrl")?;
         let place = format!("{:?} {:?}", address.host_str(), address.port_or_known_default());
         let gate = lock(&self.registry.gates).entry(place).or_default().clone();
-        self.shared(npm::key(self.class, settings), || {
-            Npm::new(npm::options(self.class, settings, address, gate)?, Arc::clone(&self.registry.clock))
-        })
+        let api = match self.cloudflare()? {
+            Some((api_url, account, token)) => {
+                let budget = self.registry.budget(&api_url, token);
+                let api = Api::new(api_url, token.clone(), budget).map_err(|error| self.unusable(error))?;
+                Some(api.of_account(account.account_id.as_deref()))
+            }
+            None => None,
+        };
+        let options = npm::options(self.class, settings, address, api, gate);
+        self.shared(npm::key(self.class, settings), || Npm::new(options, Arc::clone(&self.registry.clock)))
     }
 
     fn tunnel(&self, settings: &CloudflareTunnelSettings) -> Result<Shared, Finding> {

@@ -3,6 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use portalkeeper::api::clock::SystemClock;
+use portalkeeper::backends::cloudflare_api::double::CloudflareDouble;
+use portalkeeper::backends::cloudflare_api::{Api, Budget};
 use portalkeeper::backends::npm::Pace;
 use portalkeeper::backends::npm::Version;
 use portalkeeper::backends::npm::certificate::{Choice, Source};
@@ -10,7 +13,7 @@ use portalkeeper::backends::npm::double::{Authority, Visit};
 use portalkeeper::backends::origin_ca::{CloudflareOriginCa, OriginCa};
 use portalkeeper::backends::{ErrorClass, Want};
 use portalkeeper::config::Secret;
-use portalkeeper::http::double::{Double, DoubleRequest, DoubleResponse, Fault, RunningDouble};
+use portalkeeper::http::double::{DoubleResponse, Fault, RunningDouble};
 use serde_json::{Value, json};
 
 use super::{DNS_TOKEN, HOST, Scene, VERSIONS, host, lets_encrypt};
@@ -443,46 +446,32 @@ async fn looking_orders_nothing() {
     assert_eq!((scene.writes(), scene.double.orders()), (Vec::new(), 0));
 }
 
-/// Cloudflare's side of an Origin CA order.
-struct Ca;
-
-impl Double for Ca {
-    fn name(&self) -> &'static str {
-        "origin-ca"
-    }
-    fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
-        let body = request.json().unwrap_or(Value::Null);
-        if request.headers.get("authorization").map(String::as_str) != Some("Bearer ca-token-canary") {
-            let errors = json!([{"code": 10000, "message": "Authentication error for ca-token-canary"}]);
-            return DoubleResponse::json(403, &json!({"success": false, "errors": errors}));
-        }
-        let csr = body["csr"].as_str().unwrap_or_default();
-        let right = request.path == "/client/v4/certificates"
-            && csr.starts_with("-----BEGIN CERTIFICATE REQUEST-----")
-            && body["hostnames"] == json!([HOST])
-            && body["request_type"] == "origin-ecc"
-            && body["requested_validity"] == 5475;
-        if !right {
-            return DoubleResponse::json(400, &json!({"success": false, "errors": [{"code": 1, "message": "odd"}]}));
-        }
-        DoubleResponse::json(200, &json!({"success": true, "result": {"certificate": "-----BEGIN CERTIFICATE-----"}}))
-    }
-    fn snapshot(&self) -> Value {
-        Value::Null
-    }
-    fn restore(&self, _: Value) {}
-}
-
 #[tokio::test]
 async fn the_origin_ca_signs_a_request_whose_key_stays_here() {
-    let running = RunningDouble::start(Arc::new(Ca)).await.expect("a loopback port");
+    let double = Arc::new(CloudflareDouble::new());
+    double.accept_token("ca-token-canary");
+    double.accept_token("other-token-canary");
+    double.deny("other-token-canary", "certificates");
+    double.add_zone(HOST.split_once('.').expect("a domain").1);
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
     let url = running.url.join("client/v4").expect("an address");
-    let ca = CloudflareOriginCa::new(url.clone(), Secret::new("ca-token-canary")).expect("a client");
-    let signed = ca.sign(&host(HOST)).await.expect("signed");
+    let ca = |token: &str| {
+        let budget = Budget::new(Arc::new(SystemClock));
+        CloudflareOriginCa::new(&Api::new(url.clone(), Secret::new(token), budget).expect("a client"))
+    };
+    let signed = ca("ca-token-canary").sign(&host(HOST)).await.expect("signed");
     assert!(signed.key.expose().starts_with("-----BEGIN PRIVATE KEY-----"));
+    let made = double.certificates();
+    assert_eq!((made.len(), &made[0]["hostnames"], &made[0]["requested_validity"]), (1, &json!([HOST]), &json!(5475)));
+    assert_eq!(made[0]["request_type"], "origin-ecc");
+    assert!(!made[0].to_string().contains("PRIVATE KEY"));
     // a token without the right is told with what it needs, and not shown
-    let ca = CloudflareOriginCa::new(url, Secret::new("other-token")).expect("a client");
-    let refused = ca.sign(&host(HOST)).await.expect_err("refused");
+    let refused = ca("other-token-canary").sign(&host(HOST)).await.expect_err("refused");
     assert_eq!((refused.class, refused.reason), (ErrorClass::Credential, "CertificateTokenRefused"));
-    assert!(refused.message.ends_with("the Cloudflare token needs Zone, SSL and Certificates, Edit"), "{refused}");
+    assert!(refused.message.ends_with("it lacks the permission Zone · SSL and Certificates · Edit"), "{refused}");
+    assert!(!refused.message.contains("canary"), "{refused}");
+    // a host of nobody's is refused in Cloudflare's words
+    let refused = ca("ca-token-canary").sign(&host("reset.elsewhere.example")).await.expect_err("refused");
+    assert_eq!(refused.reason, "CertificateFailed");
+    assert!(refused.message.contains("not part of your account"), "{refused}");
 }
