@@ -52,6 +52,7 @@ pub struct World {
     pub web: WebOptions,
     /// What public names lead to where a class pins no address.
     pub names: Arc<dyn Names>,
+    pub timing: Timing,
     _stop: ShutdownHandle,
 }
 
@@ -106,6 +107,7 @@ impl World {
             environment,
             web: WebOptions { force_https: false, trust: Trust::default() },
             names: Arc::new(PublicNames),
+            timing: quick(),
             _stop: stop,
         }
     }
@@ -122,7 +124,7 @@ impl World {
             environment: self.environment.clone(),
             policy: Policy { controller_namespace: "portalkeeper".into(), open_grants: true, admin_host: None },
             web: self.web.clone(),
-            timing: quick(),
+            timing: self.timing.clone(),
             names: self.names.clone(),
             shutdown: shutdown.clone(),
         })

@@ -149,7 +149,7 @@ impl Context {
         }
         if found.standing != before {
             self.keep_settings(class).await?;
-            self.reports.note(portal, &found.standing).await?;
+            self.reports.note(portal, found).await?;
         }
         Ok(old)
     }
@@ -184,7 +184,7 @@ impl Context {
                         Ok(note) => {
                             moving = Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving };
                             found.standing.moving = Some(moving);
-                            self.reports.note(portal, &found.standing).await?;
+                            self.reports.note(portal, found).await?;
                             continue;
                         }
                         Err(words) => words,
@@ -212,7 +212,7 @@ impl Context {
                             found.standing.leaving.push(Leaving { place: home, since: stamp(now) });
                         }
                         found.standing.moving = None;
-                        self.reports.note(portal, &found.standing).await?;
+                        self.reports.note(portal, found).await?;
                         let words = match moving.note {
                             Some(note) => format!("moved {way}; before the record was changed: {note}"),
                             None => format!("moved {way}"),
@@ -226,7 +226,7 @@ impl Context {
                         moving.note = Some(seen.chars().take(LONGEST_NOTE).collect());
                         moving = Move { stage: MoveStage::RolledBack, since: stamp(now), ..moving };
                         found.standing.moving = Some(moving);
-                        self.reports.note(portal, &found.standing).await?;
+                        self.reports.note(portal, found).await?;
                         let words = format!("the move {way} is rolled back: {seen}");
                         self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
                         continue;
