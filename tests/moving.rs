@@ -414,6 +414,7 @@ async fn a_class_that_gets_another_proxy_moves_its_portals_even_when_nobody_ran_
     scene.change_class(scene.second()).await;
     scene.world.start_daemon().await;
     // then what stood in the former proxy is removed by its former settings
+    scene.world.until("acme", "led to b", |_| scene.leads_to() == "b").await;
     scene.until_moved().await;
     assert_eq!(scene.told(), ["b made while the record leads to a", "a removed while the record leads to b"]);
     // which are forgotten when nobody needs them any more
@@ -426,7 +427,7 @@ async fn a_class_that_gets_another_proxy_moves_its_portals_even_when_nobody_ran_
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the former settings stay");
+    panic!("the former settings stay: {:?}", classes.get("a").await.unwrap().status);
 }
 
 #[tokio::test(flavor = "multi_thread")]

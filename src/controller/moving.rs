@@ -179,17 +179,18 @@ impl Context {
                 MoveStage::Proving => {
                     let mut outside = program(&mixed(class, &dns, &class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
-                    let fresh = Fresh::After(after(&moving.since, Duration::ZERO));
                     let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
                         Ok(note) => {
                             moving = Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving };
                             found.standing.moving = Some(moving);
+                            found.keep(&outside.resources);
+                            self.forget_probe(&valid.key);
                             self.reports.note(portal, found).await?;
                             continue;
                         }
                         Err(words) => words,
                     };
-                    let live = self.live(class, valid, &nothing_written, fresh).await;
+                    let live = self.live(class, valid, &nothing_written, Fresh::Recent).await;
                     let words = format!("{way}: the record leads to {} until {waiting}", shown(&old.target));
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
@@ -226,6 +227,8 @@ impl Context {
                         moving.note = Some(seen.chars().take(LONGEST_NOTE).collect());
                         moving = Move { stage: MoveStage::RolledBack, since: stamp(now), ..moving };
                         found.standing.moving = Some(moving);
+                        found.keep(&outside.resources);
+                        self.forget_probe(&valid.key);
                         self.reports.note(portal, found).await?;
                         let words = format!("the move {way} is rolled back: {seen}");
                         self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
@@ -245,8 +248,7 @@ impl Context {
                     let mut outside =
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
-                    let fresh = Fresh::After(after(&moving.since, Duration::ZERO));
-                    let live = self.live(class, valid, &nothing_written, fresh).await;
+                    let live = self.live(class, valid, &nothing_written, Fresh::Recent).await;
                     let words = format!(
                         "{way}: {}. The record leads to {} again and the route in {to} stays; the next try is at {}, or \
                          when the portal or its class is changed",
@@ -255,7 +257,10 @@ impl Context {
                         stamp(after(&moving.since, self.timing.move_again)),
                     );
                     found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
-                    return Ok(Made { outside, live, wait: Some(self.timing.resync) });
+                    let resync = self.timing.resync;
+                    let wait = self.until_probe(&valid.key).filter(|_| live.truth != Truth::True);
+                    let wait = wait.map_or(resync, |wait| wait.clamp(self.timing.first_retry, resync));
+                    return Ok(Made { outside, live, wait: Some(wait) });
                 }
             }
         }

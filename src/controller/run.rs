@@ -281,19 +281,30 @@ fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Sen
 }
 
 async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector::Store<ResetPortal>) {
-    // Until the first list is whole, the store knows of no portal: that is not the same as there being none.
-    if portals.wait_until_ready().await.is_err() {
-        return;
-    }
     loop {
-        if context.first_looks.pending() {
-            // A portal that was deleted before its first look never gets one.
-            let there: HashSet<PortalKey> = portals.state().iter().map(|portal| portal.key()).collect();
-            context.first_looks.forget_others(&there);
-        }
-        if let Err(error) = context.report_classes(&portals).await {
+        // Until every portal has been looked at, the store may not have been filled yet: what it does not know then
+        // is not gone, neither from the first looks nor from what a class is needed for.
+        let done = match context.first_looks.pending() {
+            true => context.forget_deleted().await,
+            false => context.report_classes(&portals).await,
+        };
+        if let Err(error) = done {
             tracing::warn!(reason = error.reason(), "the classes' status could not be written: {error}");
         }
         tokio::time::sleep(context.timing.class_report).await;
+    }
+}
+
+impl Context {
+    /// A portal that was deleted before its first look never gets one.
+    async fn forget_deleted(&self) -> Result<(), ControllerError> {
+        let portals: Api<ResetPortal> = Api::all(self.client.clone());
+        let there = portals.list_metadata(&ListParams::default()).await?.items;
+        let key = |portal: &kube::core::PartialObjectMeta<ResetPortal>| PortalKey {
+            namespace: portal.namespace().unwrap_or_default(),
+            name: portal.name_any(),
+        };
+        self.first_looks.forget_others(&there.iter().map(key).collect());
+        Ok(())
     }
 }

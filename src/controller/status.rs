@@ -35,6 +35,17 @@ pub struct Found {
     pub changes: Vec<Written>,
 }
 
+impl Found {
+    /// Does not forget what was made on the way, however the look ends.
+    pub fn keep(&mut self, made: &[MadeResource]) {
+        let new = made
+            .iter()
+            .filter(|new| !self.resources.iter().any(|old| old.system == new.system && old.name == new.name));
+        let new: Vec<MadeResource> = new.cloned().collect();
+        self.resources.extend(new);
+    }
+}
+
 /// Writes status and events.
 pub struct Reports {
     client: Client,
