@@ -25,6 +25,7 @@ mod kubectl;
 mod mail;
 mod mailbox;
 mod manifests;
+mod moving;
 mod npm;
 mod parity;
 mod parsers;

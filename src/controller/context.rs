@@ -1,6 +1,5 @@
 //! What every look works with, and what is remembered between looks.
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,8 +74,6 @@ pub struct Context {
     pub(super) unused_settings: Mutex<HashMap<String, HashSet<String>>>,
     /// Every portal, once the loop runs.
     pub(super) portals: std::sync::OnceLock<Reflected<ResetPortal>>,
-    /// The loop has begun to look at portals.
-    pub(super) looking: AtomicBool,
     pub(super) counted: Mutex<Counted>,
     pub(super) tombstone_tries: Mutex<Tries>,
 }
@@ -106,7 +103,6 @@ impl Context {
             kept_settings: Default::default(),
             unused_settings: Mutex::default(),
             portals: Default::default(),
-            looking: AtomicBool::new(false),
             counted: Mutex::default(),
             tombstone_tries: Mutex::default(),
             first_looks: FirstLooks::default(),

@@ -136,10 +136,13 @@ impl Context {
             for truth in old.portals.keys().filter(|truth| !new.portals.contains_key(*truth)) {
                 portals[truth] = serde_json::Value::Null;
             }
-            let patch = json!({"status": {
+            let mut patch = json!({"status": {
                 "observedGeneration": new.observed_generation, "conditions": new.conditions, "portals": portals,
-                "settings": unneeded, "heldPlans": new.held_plans,
+                "heldPlans": new.held_plans,
             }});
+            if !unneeded.is_empty() {
+                patch["status"]["settings"] = json!(unneeded);
+            }
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {
                 Err(error) if !is_code(&error, 404) => return Err(error.into()),

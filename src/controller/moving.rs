@@ -153,7 +153,7 @@ impl Context {
         }
         if found.standing != before {
             self.keep_settings(class).await?;
-            self.reports.note(portal, &found.standing).await?;
+            self.reports.note(portal, found).await?;
         }
         Ok(old)
     }
@@ -183,17 +183,18 @@ impl Context {
                 MoveStage::Proving => {
                     let mut outside = program(&mixed(class, &dns, &class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
-                    let fresh = Fresh::After(after(&moving.since, Duration::ZERO));
                     let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
                         Ok(note) => {
                             moving = Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving };
                             found.standing.moving = Some(moving);
-                            self.reports.note(portal, &found.standing).await?;
+                            found.keep(&outside.resources);
+                            self.forget_probe(&valid.key);
+                            self.reports.note(portal, found).await?;
                             continue;
                         }
                         Err(words) => words,
                     };
-                    let live = self.live(class, valid, &nothing_written, fresh).await;
+                    let live = self.live(class, valid, &nothing_written, Fresh::Recent).await;
                     let words = format!("{way}: the record leads to {} until {waiting}", shown(&old.target));
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
@@ -216,7 +217,7 @@ impl Context {
                             found.standing.leaving.push(Leaving { place: home, since: stamp(now) });
                         }
                         found.standing.moving = None;
-                        self.reports.note(portal, &found.standing).await?;
+                        self.reports.note(portal, found).await?;
                         let words = match moving.note {
                             Some(note) => format!("moved {way}; before the record was changed: {note}"),
                             None => format!("moved {way}"),
@@ -230,7 +231,9 @@ impl Context {
                         moving.note = Some(seen.chars().take(LONGEST_NOTE).collect());
                         moving = Move { stage: MoveStage::RolledBack, since: stamp(now), ..moving };
                         found.standing.moving = Some(moving);
-                        self.reports.note(portal, &found.standing).await?;
+                        found.keep(&outside.resources);
+                        self.forget_probe(&valid.key);
+                        self.reports.note(portal, found).await?;
                         let words = format!("the move {way} is rolled back: {seen}");
                         self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
                         continue;
@@ -249,8 +252,7 @@ impl Context {
                     let mut outside =
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
-                    let fresh = Fresh::After(after(&moving.since, Duration::ZERO));
-                    let live = self.live(class, valid, &nothing_written, fresh).await;
+                    let live = self.live(class, valid, &nothing_written, Fresh::Recent).await;
                     let words = format!(
                         "{way}: {}. The record leads to {} again and the route in {to} stays; the next try is at {}, or \
                          when the portal or its class is changed",
@@ -259,7 +261,10 @@ impl Context {
                         stamp(after(&moving.since, self.timing.move_again)),
                     );
                     found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
-                    return Ok(Made { outside, live, wait: Some(self.timing.resync) });
+                    let resync = self.timing.resync;
+                    let wait = self.until_probe(&valid.key).filter(|_| live.truth != Truth::True);
+                    let wait = wait.map_or(resync, |wait| wait.clamp(self.timing.first_retry, resync));
+                    return Ok(Made { outside, live, wait: Some(wait) });
                 }
             }
         }

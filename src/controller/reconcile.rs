@@ -144,7 +144,7 @@ impl Context {
         let failed = outside.findings.iter().any(|finding| finding.truth != Truth::True);
         let remembered: Vec<MadeResource> = match (failed, moved) {
             (false, true) => kept.iter().filter(missing).cloned().collect(),
-            _ => before.resources.iter().filter(missing).cloned().collect(),
+            _ => found.resources.iter().filter(missing).cloned().collect(),
         };
         let left = &found.standing.left_behind;
         let remembered = remembered.into_iter().filter(|made| !left.contains(made));

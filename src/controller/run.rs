@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject};
-use kube::api::{Api, ListParams, PartialObjectMeta};
+use kube::api::{Api, ListParams};
 use kube::runtime::controller::{Action, Controller as Loop};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -207,7 +207,6 @@ impl Controller {
 }
 
 async fn reconcile(portal: Arc<ResetPortal>, context: Arc<Context>) -> Result<Action, ControllerError> {
-    context.looking.store(true, Ordering::Release);
     let looked = context.reconcile(&portal).await;
     // Whatever came of it: this portal holds nobody back any more.
     context.first_looks.done(&portal.key());
@@ -300,26 +299,14 @@ fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Sen
 }
 
 async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector::Store<ResetPortal>) {
-    // Until the first list is whole, the store knows of no portal: that is not the same as there being none. Whoever waits
-    // for it takes the wake-up from the loop, which waits, too; but the loop looks at nothing before it is whole.
-    while context.first_looks.pending() && !context.looking.load(Ordering::Acquire) {
-        let api: Api<ResetPortal> = Api::all(context.client.clone());
-        if let Ok(list) = api.list_metadata(&ListParams::default()).await {
-            let key = |portal: PartialObjectMeta<ResetPortal>| PortalKey {
-                namespace: portal.namespace().unwrap_or_default(),
-                name: portal.name_any(),
-            };
-            context.first_looks.forget_others(&list.items.into_iter().map(key).collect());
-        }
-        tokio::time::sleep(context.timing.class_report.min(Duration::from_secs(1))).await;
-    }
     loop {
-        if context.first_looks.pending() {
-            // A portal that was deleted before its first look never gets one.
-            let there: HashSet<PortalKey> = portals.state().iter().map(|portal| portal.key()).collect();
-            context.first_looks.forget_others(&there);
-        }
-        if let Err(error) = context.report_classes(&portals).await {
+        // Until every portal has been looked at, the store may not have been filled yet: what it does not know then
+        // is not gone, neither from the first looks nor from what a class is needed for.
+        let done = match context.first_looks.pending() {
+            true => context.forget_deleted().await,
+            false => context.report_classes(&portals).await,
+        };
+        if let Err(error) = done {
             tracing::warn!(reason = error.reason(), "the classes' status could not be written: {error}");
         }
         if let Err(error) = context.finish_tombstones().await {
@@ -329,5 +316,19 @@ async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector
             );
         }
         tokio::time::sleep(context.timing.class_report).await;
+    }
+}
+
+impl Context {
+    /// A portal that was deleted before its first look never gets one.
+    async fn forget_deleted(&self) -> Result<(), ControllerError> {
+        let portals: Api<ResetPortal> = Api::all(self.client.clone());
+        let there = portals.list_metadata(&ListParams::default()).await?.items;
+        let key = |portal: &kube::core::PartialObjectMeta<ResetPortal>| PortalKey {
+            namespace: portal.namespace().unwrap_or_default(),
+            name: portal.name_any(),
+        };
+        self.first_looks.forget_others(&there.iter().map(key).collect());
+        Ok(())
     }
 }

@@ -170,6 +170,13 @@ impl Context {
         probed
     }
 
+    /// What was seen until now was about a record that is changed now.
+    pub(super) fn forget_probe(&self, key: &PortalKey) {
+        if let Some(memory) = lock(&self.memory).get_mut(key) {
+            memory.probed = None;
+        }
+    }
+
     /// When the portal was last asked for its proof.
     pub(super) fn probed_at(&self, key: &PortalKey) -> Option<Timestamp> {
         lock(&self.memory).get(key)?.probed.as_ref().map(|probed| probed.at)

@@ -31,8 +31,21 @@ pub struct Found {
     pub pending: Vec<String>,
     pub last_proof: Option<Timestamp>,
     pub standing: Standing,
+    /// The status has been written since the look began.
+    pub noted: bool,
     /// What was written outside, in words; each becomes an event.
     pub changes: Vec<Written>,
+}
+
+impl Found {
+    /// Does not forget what was made on the way, however the look ends.
+    pub fn keep(&mut self, made: &[MadeResource]) {
+        let new = made
+            .iter()
+            .filter(|new| !self.resources.iter().any(|old| old.system == new.system && old.name == new.name));
+        let new: Vec<MadeResource> = new.cloned().collect();
+        self.resources.extend(new);
+    }
 }
 
 /// Writes status and events.
@@ -73,7 +86,7 @@ impl Reports {
         for written in &found.changes {
             self.written(portal, written).await;
         }
-        if new == old {
+        if new == old && !found.noted {
             return Ok(());
         }
         let key = portal.key();
@@ -95,14 +108,14 @@ impl Reports {
     }
 
     /// Writes down where the portal stands, before anything is done about it outside.
-    pub async fn note(&self, portal: &ResetPortal, standing: &Standing) -> Result<(), ControllerError> {
+    pub async fn note(&self, portal: &ResetPortal, found: &mut Found) -> Result<(), ControllerError> {
         let key = portal.key();
         let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
-        let Standing { home, moving, leaving, left_behind } = standing;
-        let patch = json!({"status": {
-            "place": home, "moving": whole(moving), "leaving": leaving, "leftBehind": left_behind,
-        }});
+        let Standing { home, moving, leaving, left_behind } = found.standing.clone();
+        let standing = ResetPortalStatus { place: home, moving, leaving, left_behind, ..Default::default() };
+        let patch = json!({"status": standing_patch(&standing)});
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        found.noted = true;
         match api.patch_status(&key.name, &params, &Patch::Merge(&patch)).await {
             Err(error) if !is_code(&error, 404) => Err(error.into()),
             _ => Ok(()),
@@ -137,13 +150,21 @@ impl Reports {
     }
 }
 
-/// The move with its note said to be absent where it is, so that a merge takes a former one away.
-fn whole(moving: &Option<Move>) -> Value {
-    let mut value = json!(moving);
-    if let (Some(fields), Some(Move { note: None, .. })) = (value.as_object_mut(), moving) {
+/// Where the portal stands, with what it does not have said to be absent: whatever is there now, it goes.
+fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> {
+    let list = |empty: bool, value: Value| if empty { Value::Null } else { value };
+    let mut moving = json!(status.moving);
+    if let (Some(fields), Some(Move { note: None, .. })) = (moving.as_object_mut(), &status.moving) {
         fields.insert("note".to_owned(), Value::Null);
     }
-    value
+    [
+        ("place".to_owned(), json!(status.place)),
+        ("moving".to_owned(), moving),
+        ("leaving".to_owned(), list(status.leaving.is_empty(), json!(status.leaving))),
+        ("leftBehind".to_owned(), list(status.left_behind.is_empty(), json!(status.left_behind))),
+    ]
+    .into_iter()
+    .collect()
 }
 
 /// A merge patch from old to new: what is gone is null.
@@ -156,9 +177,7 @@ fn merge(old: &ResetPortalStatus, new: &ResetPortalStatus) -> Value {
     for name in as_map(old).into_iter().map(|(name, _)| name) {
         patch.entry(name).or_insert(Value::Null);
     }
-    if new.moving.is_some() {
-        patch.insert("moving".to_owned(), whole(&new.moving));
-    }
+    patch.extend(standing_patch(new));
     Value::Object(patch)
 }
 
@@ -170,6 +189,8 @@ mod tests {
     fn fields_that_are_gone_are_patched_away() {
         let old = ResetPortalStatus { host: Some("a".into()), url: Some("u".into()), ..Default::default() };
         let new = ResetPortalStatus { host: Some("b".into()), ..Default::default() };
-        assert_eq!(merge(&old, &new), json!({"host": "b", "url": null}));
+        let nowhere =
+            json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null});
+        assert_eq!(merge(&old, &new), nowhere);
     }
 }
