@@ -383,9 +383,7 @@ async fn a_portal_that_moves_to_another_class_leaves_nothing_in_the_former_proxy
     assert!(!world.routed(HOST));
     // the record is the same in both classes and is not touched
     assert_eq!(world.records().len(), 1);
-    // one creation was tried and refused by Cloudflare itself
-    let writes = world.simulators.cloudflare_log.writes();
-    assert!(writes.len() == 1 && writes[0].method == "POST" && writes[0].status == 400, "{writes:?}");
+    assert!(world.simulators.cloudflare_log.writes().is_empty());
     world.delete("acme").await;
     assert!(world.records().is_empty());
 }

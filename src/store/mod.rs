@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Connection, Row, SqlitePool};
 
 pub use audit::AuditEvent;
 pub use links::{LinkHash, NewLink, Reservation, ReserveRefusal, recovery_hash};
@@ -87,7 +87,20 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(failed)?;
+        // SQLite undoes a whole transaction by itself when the disk is full, and the library does not notice: what follows on
+        // such a connection would never be committed, so it is not used again.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // A rollback may be on its way yet.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
         // The immediate transaction makes two processes that start on one new file take turns.
         let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let found: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut *transaction).await.map_err(failed)?.get(0);
@@ -140,7 +153,7 @@ impl Store {
 
 /// Writes a whole, consistent copy of an SQLite file (mode 0600), also while others write to it.
 pub async fn copy_database(from: &Path, to: &Path) -> Result<(), StoreError> {
-    use sqlx::{ConnectOptions, Connection};
+    use sqlx::ConnectOptions;
     let failed = |source| StoreError::Open { path: from.display().to_string(), source };
     // The empty file exists before SQLite writes to it, so that nobody else can ever read it.
     crate::config::files::write_private(to, b"").map_err(|error| failed(sqlx::Error::Io(error)))?;

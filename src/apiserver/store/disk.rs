@@ -28,7 +28,9 @@ const LAYOUTS: [&[&str]; 2] = [
 
 /// An open file, for one writer.
 pub struct Disk {
-    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+    /// `None` after a write that failed, until the file is open again.
+    connection: Option<SqliteConnection>,
 }
 
 /// What is written.
@@ -46,14 +48,13 @@ impl Disk {
             // Secrets live in here: nobody else may read it, from the first byte on.
             crate::config::files::write_private(path, b"").map_err(|error| failed(sqlx::Error::Io(error)))?;
         }
-        let mut connection = SqliteConnectOptions::new()
+        let options = SqliteConnectOptions::new()
             .filename(path)
+            .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            .connect()
-            .await
-            .map_err(failed)?;
+            .busy_timeout(Duration::from_secs(5));
+        let mut connection = options.connect().await.map_err(failed)?;
         let found: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut connection).await.map_err(failed)?.get(0);
         let known = i64::try_from(LAYOUTS.len()).unwrap_or(i64::MAX);
         if found > known {
@@ -69,18 +70,30 @@ impl Disk {
             sqlx::query(mark).execute(&mut *transaction).await.map_err(failed)?;
             transaction.commit().await.map_err(failed)?;
         }
-        Ok(Self { connection })
+        Ok(Self { options, connection: Some(connection) })
+    }
+
+    /// The connection, opened anew where the last write failed. SQLite undoes a whole transaction by itself when the disk
+    /// is full; the library does not notice, takes what follows for parts of it and would never commit again. A new
+    /// connection has no such past.
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
     }
 
     /// Version of the newest write.
     pub async fn version(&mut self) -> Result<u64, sqlx::Error> {
-        let row = sqlx::query("SELECT version FROM counter").fetch_one(&mut self.connection).await?;
+        let row = sqlx::query("SELECT version FROM counter").fetch_one(self.connection().await?).await?;
         Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or(1))
     }
 
     /// Shows every object, one after the other.
     pub async fn each(&mut self, mut show: impl FnMut(Key, &[u8]) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let mut rows = sqlx::query("SELECT resource, namespace, name, body FROM object").fetch(&mut self.connection);
+        let connection = self.connection().await.map_err(StoreError::Read)?;
+        let mut rows = sqlx::query("SELECT resource, namespace, name, body FROM object").fetch(connection);
         while let Some(row) = rows.try_next().await.map_err(StoreError::Read)? {
             let key = Key { resource: row.get(0), namespace: row.get(1), name: row.get(2) };
             show(key, row.get_ref_bytes(3))?;
@@ -88,9 +101,19 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes one write with its version, durably.
+    /// Makes one write with its version, durably. After an error nothing of it is there.
     pub async fn write(&mut self, key: &Key, write: Write<'_>, version: u64) -> Result<(), sqlx::Error> {
-        let mut transaction = self.connection.begin().await?;
+        let Err(error) = self.attempt(key, write, version).await else { return Ok(()) };
+        self.connection = None;
+        // Whether the failure came before or after the commit, the counter tells.
+        match self.version().await {
+            Ok(found) if found == version => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    async fn attempt(&mut self, key: &Key, write: Write<'_>, version: u64) -> Result<(), sqlx::Error> {
+        let mut transaction = self.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
         let statement = match write {
             Write::Remove => "DELETE FROM object WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
             Write::Put(_) => "INSERT OR REPLACE INTO object (resource, namespace, name, body) VALUES (?1, ?2, ?3, ?4)",
@@ -106,7 +129,7 @@ impl Disk {
 
     #[cfg(test)]
     pub async fn pragma(&mut self, statement: &'static str) {
-        sqlx::query(statement).execute(&mut self.connection).await.unwrap();
+        sqlx::query(statement).execute(self.connection().await.unwrap()).await.unwrap();
     }
 }
 

@@ -118,12 +118,13 @@ async fn a_file_of_an_older_layout_is_brought_forward_with_all_it_holds() {
 async fn a_disk_that_takes_no_more_is_told_and_everything_can_still_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("api.db")).await.unwrap();
-    let version = put(&store, "a", "1").await;
-    let mut watch = store.follow("configmaps", version).unwrap();
+    put(&store, "a", "1").await;
     for (breaks, mends, words) in [
         ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1073741823", "full"),
         ("PRAGMA query_only = ON", "PRAGMA query_only = OFF", "readonly"),
     ] {
+        let version = store.version();
+        let mut watch = store.follow("configmaps", version).unwrap();
         store.0.disk.lock().await.pragma(breaks).await;
         let object = json!({"metadata": {}, "data": "x".repeat(100_000)});
         let error = store.transact::<StoreError>(&key("b"), |_| Ok(Change::Put(object))).await.unwrap_err();
@@ -134,8 +135,14 @@ async fn a_disk_that_takes_no_more_is_told_and_everything_can_still_be_read() {
         assert!(watch.take().unwrap().is_empty());
         assert_eq!(store.get(&key("a")).unwrap()["data"], "1");
         store.0.disk.lock().await.pragma(mends).await;
+        // and what is written now is there after a restart
+        let name = format!("after-{words}");
+        put(&store, &name, "1").await;
+        let again = Store::open(&folder.path().join("api.db")).await.unwrap();
+        assert_eq!(again.get(&key(&name)).unwrap()["data"], "1");
     }
     // when there is room again, then writes go on where they were
+    let version = store.version();
     assert_eq!(put(&store, "b", "2").await, version + 1);
 }
 
