@@ -205,4 +205,35 @@ mod tests {
         drop(store);
         assert_eq!(Store::open(&path).await.unwrap_err().reason(), "StoreTooNew");
     }
+
+    #[tokio::test]
+    async fn a_write_that_sqlite_undid_by_itself_does_not_swallow_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("portalkeeper.db");
+        let store = Store::open(&path).await.unwrap();
+        // what a full disk does: the whole transaction is gone, and not only the statement
+        let trap = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+        sqlx::query(trap).execute(&store.pool).await.unwrap();
+        let event = |mailbox: &str| AuditEvent {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            portal: "n/p".into(),
+            portal_uid: "u".into(),
+            action: "request".into(),
+            mailbox: mailbox.into(),
+            result: "LinkSent".into(),
+            client: String::new(),
+            actor: "owner".into(),
+        };
+        for _ in 0..8 {
+            store.audit_append(&event("lost@a.example")).await.unwrap_err();
+        }
+        sqlx::query("DROP TRIGGER full").execute(&store.pool).await.unwrap();
+        for _ in 0..8 {
+            store.audit_append(&event("kept@a.example")).await.unwrap();
+        }
+        let again = Store::open(&path).await.unwrap();
+        let kept = again.audit_newest(20).await.unwrap();
+        assert_eq!(kept.iter().filter(|event| event.mailbox == "kept@a.example").count(), 8);
+        assert_eq!(kept.len(), 8);
+    }
 }
