@@ -75,11 +75,8 @@ fn from_cloudflare(response: &Response) -> bool {
 
 /// The number of an error page of Cloudflare's edge: `error code: 1033`, `Error 1033`.
 fn cloudflare_code(page: &str) -> Option<u16> {
-    let page = page.to_ascii_lowercase();
-    let rest = &page[page.find("error")? + "error".len()..];
-    let digits: String =
-        rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).take(4).collect();
-    digits.parse().ok().filter(|code| (1000..2000).contains(code))
+    let code = regex::Regex::new(r"(?i)error\D{0,30}(1\d{3})\b").ok()?;
+    code.captures(page)?.get(1)?.as_str().parse().ok()
 }
 
 fn client(probe: &Probe<'_>) -> Result<Client, String> {
