@@ -74,7 +74,13 @@ struct Verified {
     at: Timestamp,
 }
 
-type Memo = Arc<Mutex<HashMap<PortalKey, Verified>>>;
+/// What was verified, and how long that is believed.
+#[derive(Clone)]
+struct Memo {
+    verified: Arc<Mutex<HashMap<PortalKey, Verified>>>,
+    drift: SignedDuration,
+    clock: Arc<dyn Clock>,
+}
 
 /// Handle of an instance's worker. Cheap to clone.
 #[derive(Clone)]
@@ -93,9 +99,10 @@ impl Worker {
     /// Starts the worker of an instance; it ends with `shutdown` or with its last handle.
     pub fn spawn<B: Backend>(backend: B, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let memo = Memo::default();
+        let drift = SignedDuration::try_from(backend.drift_interval()).unwrap_or(SignedDuration::MAX);
+        let memo = Memo { verified: Arc::default(), drift, clock };
         let instance = backend.instance();
-        tokio::spawn(run(backend, queue, Arc::clone(&memo), clock, shutdown));
+        tokio::spawn(run(backend, queue, memo.clone(), shutdown));
         Self { instance, jobs, memo }
     }
 
@@ -114,18 +121,16 @@ impl Worker {
 
     /// Makes the next want of this portal look again.
     pub fn forget(&self, portal: &PortalKey) {
-        lock(&self.memo).remove(portal);
+        lock(&self.memo.verified).remove(portal);
+    }
+
+    /// What was verified of just this intent within the drift interval, if it was. Asks nobody.
+    pub fn remembered(&self, intent: &Intent) -> Option<Programmed> {
+        self.memo.remembered(intent)
     }
 }
 
-async fn run<B: Backend>(
-    backend: B,
-    mut queue: mpsc::Receiver<Job>,
-    memo: Memo,
-    clock: Arc<dyn Clock>,
-    shutdown: Shutdown,
-) {
-    let drift = SignedDuration::try_from(backend.drift_interval()).unwrap_or(SignedDuration::MAX);
+async fn run<B: Backend>(backend: B, mut queue: mpsc::Receiver<Job>, memo: Memo, shutdown: Shutdown) {
     let mut batch = Vec::new();
     loop {
         let count = tokio::select! {
@@ -136,18 +141,18 @@ async fn run<B: Backend>(
             return;
         }
         let mut begun = Begun::default();
-        begun.sort(&mut batch, &memo, drift, clock.now());
+        begun.sort(&mut batch, &memo);
         let end = tokio::time::Instant::now() + backend.gather();
         while !begun.due.is_empty() && begun.due.len() < BATCH && !backend.gather().is_zero() {
             match tokio::time::timeout_at(end, queue.recv_many(&mut batch, BATCH - begun.due.len())).await {
-                Ok(1..) => begun.sort(&mut batch, &memo, drift, clock.now()),
+                Ok(1..) => begun.sort(&mut batch, &memo),
                 Ok(0) | Err(_) => break,
             }
         }
         // Work that was begun is finished even when shutdown begins: a write is never abandoned half-way.
-        process(&backend, begun.due, &memo, clock.as_ref()).await;
+        process(&backend, begun.due, &memo).await;
         for job in begun.later {
-            process(&backend, vec![job], &memo, clock.as_ref()).await;
+            process(&backend, vec![job], &memo).await;
         }
     }
 }
@@ -163,9 +168,13 @@ struct Begun {
 
 impl Begun {
     /// Answers what is remembered and takes the rest.
-    fn sort(&mut self, batch: &mut Vec<Job>, memo: &Memo, drift: SignedDuration, now: Timestamp) {
+    fn sort(&mut self, batch: &mut Vec<Job>, memo: &Memo) {
         for job in batch.drain(..) {
-            if let Some(programmed) = remembered(memo, &job, drift, now) {
+            let remembered = match &job.want {
+                Want::Present { intent, former } if former.is_empty() => memo.remembered(intent),
+                _ => None,
+            };
+            if let Some(programmed) = remembered {
                 let _ = job.answer.send(Ok(programmed));
             } else if self.due.iter().any(|other| other.portal == job.portal) {
                 self.later.push(job);
@@ -176,20 +185,22 @@ impl Begun {
     }
 }
 
-fn remembered(memo: &Memo, job: &Job, drift: SignedDuration, now: Timestamp) -> Option<Programmed> {
-    let Want::Present { intent, former } = &job.want else { return None };
-    let memo = lock(memo);
-    let verified = memo.get(&job.portal)?;
-    let fresh = now.duration_since(verified.at) < drift && now >= verified.at;
-    (fresh && former.is_empty() && verified.intent == *intent).then(|| Programmed {
-        resources: verified.resources.clone(),
-        certificate: verified.certificate.clone(),
-        doubts: verified.doubts.clone(),
-        ..Programmed::default()
-    })
+impl Memo {
+    fn remembered(&self, intent: &Intent) -> Option<Programmed> {
+        let now = self.clock.now();
+        let all = lock(&self.verified);
+        let verified = all.get(&intent.portal)?;
+        let fresh = now.duration_since(verified.at) < self.drift && now >= verified.at;
+        (fresh && verified.intent == *intent).then(|| Programmed {
+            resources: verified.resources.clone(),
+            certificate: verified.certificate.clone(),
+            doubts: verified.doubts.clone(),
+            ..Programmed::default()
+        })
+    }
 }
 
-async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &dyn Clock) {
+async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo) {
     if jobs.is_empty() {
         return;
     }
@@ -202,13 +213,13 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
         // One bad name must not hold the others: ask for each by itself, unless the instance is down for all.
         Err(error) if jobs.len() > 1 && matches!(error.class, ErrorClass::Permanent | ErrorClass::Conflict) => {
             for job in jobs {
-                Box::pin(process(backend, vec![job], memo, clock)).await;
+                Box::pin(process(backend, vec![job], memo)).await;
             }
             return;
         }
         Err(error) => {
             for job in jobs {
-                lock(memo).remove(&job.portal);
+                lock(&memo.verified).remove(&job.portal);
                 let _ = job.answer.send(Err(error.clone()));
             }
             return;
@@ -230,11 +241,12 @@ async fn process<B: Backend>(backend: &B, jobs: Vec<Job>, memo: &Memo, clock: &d
         match (&job.want, &result) {
             (Want::Present { intent, .. }, Ok(done)) if done.doubts.iter().all(|doubt| believed(backend, doubt)) => {
                 let Programmed { resources, certificate, doubts, .. } = done.clone();
-                let verified = Verified { intent: intent.clone(), resources, certificate, doubts, at: clock.now() };
-                lock(memo).insert(job.portal.clone(), verified);
+                let verified =
+                    Verified { intent: intent.clone(), resources, certificate, doubts, at: memo.clock.now() };
+                lock(&memo.verified).insert(job.portal.clone(), verified);
             }
             _ => {
-                lock(memo).remove(&job.portal);
+                lock(&memo.verified).remove(&job.portal);
             }
         }
         // A caller that stopped waiting asks again.

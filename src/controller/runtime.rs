@@ -9,7 +9,7 @@ use super::classes::{ResolvedClass, fingerprint};
 use super::npm;
 use super::provider::ProviderFacts;
 use super::tunnel::{self, StoreLedger};
-use crate::api::class::{CloudflareSettings, PublicScheme};
+use crate::api::class::PublicScheme;
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::api::proxy::{
@@ -180,18 +180,18 @@ impl Making<'_> {
         Ok(Shared { worker: Worker::spawn(backend, Arc::clone(clock), shutdown.clone()), key })
     }
 
-    /// Address, settings and token of the class's Cloudflare account.
-    fn cloudflare(&self) -> Result<Option<(Url, &CloudflareSettings, &Secret)>, Finding> {
+    /// Address and token of the class's Cloudflare account.
+    fn cloudflare(&self) -> Result<Option<(Url, &Secret)>, Finding> {
         let (Some(settings), Some(token)) = (&self.class.spec.cloudflare, &self.class.secrets.cf_api_token) else {
             return Ok(None);
         };
         let text = settings.api_url.as_deref().unwrap_or(cloudflare_api::DEFAULT_API_URL);
-        Ok(Some((self.url(text, "cloudflare.apiUrl")?, settings, token)))
+        Ok(Some((self.url(text, "cloudflare.apiUrl")?, token)))
     }
 
     fn dns(&self) -> Result<Option<Shared>, Finding> {
-        let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
-        let account_id = settings.account_id.clone();
+        let Some((api_url, token)) = self.cloudflare()? else { return Ok(None) };
+        let account_id = tunnel::account(&self.class.spec).map(str::to_owned);
         let account = account_id.as_deref().unwrap_or_default();
         let key = fingerprint(&["cloudflare", api_url.as_str(), token.expose(), account]);
         let options = CloudflareOptions { api_url, token: token.clone(), account_id };
@@ -221,7 +221,7 @@ impl Making<'_> {
 
     fn tunnel(&self, settings: &CloudflareTunnelSettings) -> Result<Shared, Finding> {
         let missing = "proxy.cloudflareTunnel needs cloudflare, whose token makes rules and records";
-        let (api_url, _, token) = self.cloudflare()?.ok_or_else(|| self.unusable(missing))?;
+        let (api_url, token) = self.cloudflare()?.ok_or_else(|| self.unusable(missing))?;
         let turn = lock(&self.registry.turns).entry(settings.tunnel_id.to_ascii_lowercase()).or_default().clone();
         let options = tunnel::options(self.class, settings, turn).map_err(|error| self.unusable(error))?;
         self.shared(tunnel::key(self.class, settings), || {
