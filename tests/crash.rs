@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use portalkeeper::api::{PortalClaim, PortalClass, ResetPortal};
 use portalkeeper::backends::caddy::double::CaddyDouble;
-use portalkeeper::backends::cloudflare_api::double::CloudflareDouble;
+use portalkeeper::backends::cloudflare_api::double::{ACCOUNT, CloudflareDouble};
 use portalkeeper::http::double::RunningDouble;
 use serde_json::{Value, json};
 
@@ -76,7 +76,17 @@ async fn connect(folder: &Path) -> kube::Client {
     }
 }
 
-fn class(cloudflare: &RunningDouble, caddy: &RunningDouble, ports: &Ports) -> [Value; 2] {
+/// The tunnel of the run that has one, with what somebody else keeps in it.
+const TUNNEL: &str = "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d";
+
+fn others_rules() -> Value {
+    json!({"ingress": [
+        {"hostname": "*.localhost", "service": "http://10.0.0.1:80", "originRequest": {"noTLSVerify": true}},
+        {"service": "http_status:404"},
+    ]})
+}
+
+fn class(cloudflare: &RunningDouble, proxy: Value, ports: &Ports) -> [Value; 2] {
     [
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "crash", "namespace": "portalkeeper"},
@@ -87,11 +97,11 @@ fn class(cloudflare: &RunningDouble, caddy: &RunningDouble, ports: &Ports) -> [V
             "spec": {
                 "default": true,
                 "cloudflare": {
-                    "apiUrl": format!("{}client/v4", cloudflare.url),
+                    "apiUrl": format!("{}client/v4", cloudflare.url), "accountId": ACCOUNT,
                     "apiTokenSecretRef": {"name": "crash", "key": "token"},
                 },
                 "cnameTarget": "edge.crash.localhost",
-                "proxy": {"caddy": {"adminUrl": caddy.url.as_str(), "origin": format!("127.0.0.1:{}", ports.pages)}},
+                "proxy": proxy,
                 "publicScheme": "http", "publicPort": ports.pages,
                 // Straight to the pages: what is proved here is that the portal is served.
                 "probe": {"address": format!("127.0.0.1:{}", ports.pages)},
@@ -128,9 +138,37 @@ async fn act(client: &kube::Client, index: usize, wanted: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
+    let caddy = Arc::new(CaddyDouble::new());
+    let caddy_api = RunningDouble::start(caddy.clone()).await.unwrap();
+    let proxy = |origin: &str| json!({"caddy": {"adminUrl": caddy_api.url.as_str(), "origin": origin}});
+    let cloudflare = Arc::new(CloudflareDouble::new());
+    let counts = |host: &str| caddy.config().to_string().matches(&format!("[\"{host}\"]")).count();
+    kills(ROUNDS, &cloudflare, proxy, counts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_beside_a_tunnel_leave_what_others_have_in_it() {
+    let cloudflare = Arc::new(CloudflareDouble::new());
+    cloudflare.add_tunnel(TUNNEL, others_rules());
+    let proxy = |origin: &str| json!({"cloudflareTunnel": {"tunnelId": TUNNEL, "origin": format!("http://{origin}")}});
+    let rules = || cloudflare.tunnel_document(TUNNEL).0["ingress"].as_array().unwrap().clone();
+    let counts = |host: &str| rules().iter().filter(|rule| rule["hostname"] == host).count();
+    kills(ROUNDS / 4, &cloudflare, proxy, counts).await;
+    let ours = |rule: &Value| rule["hostname"].as_str().is_some_and(|host| host.starts_with("reset."));
+    let left: Vec<Value> = rules().into_iter().filter(|rule| !ours(rule)).collect();
+    assert_eq!(json!({"ingress": left}).to_string(), others_rules().to_string());
+}
+
+/// Lives of the program over one Cloudflare and a proxy that `proxy` describes for an origin; `routes` counts those of a
+/// host in it.
+async fn kills(
+    rounds: usize,
+    cloudflare: &Arc<CloudflareDouble>,
+    proxy: impl Fn(&str) -> Value,
+    routes: impl Fn(&str) -> usize,
+) {
     portalkeeper::http::install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
-    let (cloudflare, caddy) = (Arc::new(CloudflareDouble::new()), Arc::new(CaddyDouble::new()));
     cloudflare.accept_token(TOKEN);
     // A hundred starts within minutes are more than a person's day.
     cloudflare.set_quota(1_000_000);
@@ -138,7 +176,6 @@ async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
         cloudflare.add_zone(&format!("d{index:02}.localhost"));
     }
     let cloudflare_api = RunningDouble::start(cloudflare.clone()).await.unwrap();
-    let caddy_api = RunningDouble::start(caddy.clone()).await.unwrap();
     let ports = Ports { pages: free_port(), api: free_port(), health: free_port() };
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
@@ -146,14 +183,14 @@ async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
     {
         let _program = start(folder.path(), &ports);
         let client = connect(folder.path()).await;
-        for object in class(&cloudflare_api, &caddy_api, &ports) {
+        for object in class(&cloudflare_api, proxy(&format!("127.0.0.1:{}", ports.pages)), &ports) {
             portalkeeper::app::install::put(&client, &portalkeeper::app::install::resource(&object), &object)
                 .await
                 .unwrap();
         }
     }
-    // given a hundred lives, each ended in the middle of whatever it was doing
-    for _ in 0..ROUNDS {
+    // given many lives, each ended in the middle of whatever it was doing
+    for _ in 0..rounds {
         let program = start(folder.path(), &ports);
         let client = connect(folder.path()).await;
         let acts = (0..PORTALS).map(|index| {
@@ -186,7 +223,7 @@ async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
     }
     // (and it did do things in them)
     assert!(
-        cloudflare_api.log.writes().len() > ROUNDS,
+        cloudflare_api.log.writes().len() > rounds,
         "too few writes for a test: {}",
         cloudflare_api.log.writes().len()
     );
@@ -224,11 +261,9 @@ async fn a_hundred_kills_leave_no_orphan_and_no_duplicate() {
         cloudflare.records().iter().filter_map(|record| record["name"].as_str().map(str::to_owned)).collect();
     records.sort();
     assert_eq!(records, expected, "seed {seed}: records");
-    let config = caddy.config().to_string();
     for index in 0..PORTALS {
         let host = format!("reset.d{index:02}.localhost");
-        let routes = config.matches(&format!("[\"{host}\"]")).count();
-        assert_eq!(routes, usize::from(wanted(index)), "seed {seed}: routes of {host} in {config}");
+        assert_eq!(routes(&host), usize::from(wanted(index)), "seed {seed}: routes of {host}");
     }
     let claims = Api::<PortalClaim>::all(client.clone()).list(&ListParams::default()).await.unwrap().items;
     assert_eq!(claims.len(), expected.len() * 2, "seed {seed}: claims");

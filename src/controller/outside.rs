@@ -164,7 +164,7 @@ pub async fn program(
     let (dns, proxy) = roles(class);
     let mut outside = Outside::default();
     if !in_order(class) {
-        let asked = [dns, proxy].into_iter().flatten().map(|role| asking.ask(role, former, asking.observing));
+        let asked = [dns, proxy].into_iter().flatten().map(|role| asking.ask(role, former));
         for (role, answer) in futures_util::future::join_all(asked).await {
             outside.note(role.0, role.1, answer, asking.observing);
         }
@@ -193,20 +193,15 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    async fn ask<'a>(
-        &self,
-        role: Role<'a>,
-        former: &[HostName],
-        observing: bool,
-    ) -> (Role<'a>, Result<Programmed, BackendError>) {
+    async fn ask<'a>(&self, role: Role<'a>, former: &[HostName]) -> (Role<'a>, Result<Programmed, BackendError>) {
         let (intent, former) = (self.intent.clone(), former.to_vec());
         let portal = intent.portal.clone();
-        let want = if observing { Want::Observe { intent, former } } else { Want::Present { intent, former } };
+        let want = if self.observing { Want::Observe { intent, former } } else { Want::Present { intent, former } };
         let known = self.recorded.known(role.1.instance());
         (role, role.1.submit_known(portal, want, known).await)
     }
 
-    /// The second is only looked at while the first is not in place.
+    /// The second one is left as it is while the first is not in place: nothing is written, and nothing asked.
     async fn one_by_one(
         &self,
         first: Option<Role<'_>>,
@@ -215,14 +210,15 @@ impl Asking<'_> {
         outside: &mut Outside,
     ) {
         for role in [first, second].into_iter().flatten() {
-            let held = !self.observing && !outside.programmed();
-            let (role, answer) = self.ask(role, former, self.observing || held).await;
-            outside.note(role.0, role.1, answer, self.observing);
-            if let Some(finding) = outside.findings.last_mut().filter(|found| held && found.reason == "ChangePending") {
-                let words = outside.pending.drain(..).collect::<Vec<_>>().join("; ");
+            if self.observing || outside.programmed() {
+                let (role, answer) = self.ask(role, former).await;
+                outside.note(role.0, role.1, answer, self.observing);
+            } else if let Some(known) = role.1.remembered(&self.intent) {
+                outside.note(role.0, role.1, Ok(known), self.observing);
+            } else {
                 let other = if role.0 == DNS_PROGRAMMED { "rule in the tunnel" } else { "record" };
-                finding.reason = "WaitsForOrder".to_owned();
-                finding.message = format!("waits until the {other} is in order: {words}");
+                let message = format!("waits until the {other} is in order, and was not looked at meanwhile");
+                outside.findings.push(Finding::new(role.0, Truth::Unknown, "WaitsForOrder", message));
             }
         }
     }

@@ -192,7 +192,7 @@ impl Making<'_> {
         Ok(Shared { worker: Worker::spawn(backend, Arc::clone(clock), shutdown.clone()), key })
     }
 
-    /// Address, settings and token of the class's Cloudflare account.
+    /// Address and token of the class's Cloudflare account.
     fn cloudflare(&self) -> Result<Option<(Url, &CloudflareSettings, &Secret)>, Finding> {
         let (Some(settings), Some(token)) = (&self.class.spec.cloudflare, &self.class.secrets.cf_api_token) else {
             return Ok(None);
@@ -203,7 +203,7 @@ impl Making<'_> {
 
     fn dns(&self) -> Result<Option<Shared>, Finding> {
         let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
-        let account_id = settings.account_id.clone();
+        let account_id = tunnel::account(&self.class.spec).map(str::to_owned);
         let account = account_id.as_deref().unwrap_or_default();
         let key = fingerprint(&[
             "cloudflare",
@@ -236,10 +236,10 @@ impl Making<'_> {
         let place = format!("{:?} {:?}", address.host_str(), address.port_or_known_default());
         let gate = lock(&self.registry.gates).entry(place).or_default().clone();
         let api = match self.cloudflare()? {
-            Some((api_url, account, token)) => {
+            Some((api_url, settings, token)) => {
                 let budget = self.registry.budget(&api_url, token);
                 let api = Api::new(api_url, token.clone(), budget).map_err(|error| self.unusable(error))?;
-                Some(api.of_account(account.account_id.as_deref()))
+                Some(api.of_account(settings.account_id.as_deref()))
             }
             None => None,
         };

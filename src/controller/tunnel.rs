@@ -3,10 +3,16 @@ use async_trait::async_trait;
 
 use super::classes::{ResolvedClass, fingerprint};
 use crate::api::proxy::CloudflareTunnelSettings;
-use crate::api::{TunnelId, TunnelOrigin};
+use crate::api::{PortalClassSpec, TunnelId, TunnelOrigin};
 use crate::backends::cloudflare_tunnel::{Entry, Ledger, TunnelOptions, Turn};
 use crate::config::Secret;
 use crate::store::{Store, TunnelRule};
+
+/// The account that the class's tunnel, if it has one, and its zones are in.
+pub fn account(spec: &PortalClassSpec) -> Option<&str> {
+    let of_tunnel = spec.proxy.cloudflare_tunnel.as_ref().and_then(|tunnel| tunnel.account_id.as_deref());
+    of_tunnel.or(spec.cloudflare.as_ref().and_then(|cloudflare| cloudflare.account_id.as_deref()))
+}
 
 /// What tells this worker from others: the settings and the account's token. Another one is another worker; the turn
 /// keeps both from writing at once.
@@ -25,10 +31,14 @@ pub fn options(
     settings: &CloudflareTunnelSettings,
     turn: Turn,
 ) -> Result<TunnelOptions, String> {
-    let of_class = class.spec.cloudflare.as_ref().and_then(|cloudflare| cloudflare.account_id.clone());
-    let account = settings.account_id.clone().or(of_class).ok_or_else(|| {
-        "a tunnel belongs to an account; set cloudflare.accountId or proxy.cloudflareTunnel.accountId".to_owned()
-    })?;
+    let account = account(&class.spec).ok_or("a tunnel belongs to an account; set cloudflare.accountId")?.to_owned();
+    if let Some(zones) = class.spec.cloudflare.as_ref().and_then(|cloudflare| cloudflare.account_id.as_ref())
+        && *zones != account
+    {
+        return Err(format!(
+            "the zones are in account {zones} and the tunnel in {account}, but a record reaches only a tunnel of its own account"
+        ));
+    }
     let tunnel =
         TunnelId::parse(&settings.tunnel_id).map_err(|error| format!("proxy.cloudflareTunnel.tunnelId {error}"))?;
     let origin =

@@ -193,6 +193,10 @@ fn a_rule_of_somebody_else_at_the_host_is_told_and_left_alone_until_it_may_be_ta
     // nor one that happens to be just like ours: nobody noted that we made it
     let mut alike = Scene::of(json!([{"hostname": "reset.acme.example", "service": ORIGIN}]));
     assert_eq!(alike.wants(&["reset.acme.example"]).len(), 1);
+    // a password in it is nothing for a condition
+    let secret = json!([{"hostname": "reset.acme.example", "service": "http://me:hunter2@10.0.0.1:80"}]);
+    let words = Scene::of(secret).wants(&["reset.acme.example"]);
+    assert_eq!(words, ["reset.acme.example: tunnel rule to http://…@10.0.0.1:80"]);
     // when it may be taken over, then it becomes ours, and goes with the portal
     let adopting = Intent { adopt: true, ..intent("reset.acme.example") };
     assert_eq!(scene.batch(&[(&adopting, Wish::Present)]), [""; 0]);

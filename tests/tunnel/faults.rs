@@ -200,6 +200,19 @@ async fn f04_a_write_whose_answer_is_lost_is_found_and_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_refused_proves_nothing_about_its_neighbours() {
+    let stage = Stage::with(foreign_document()).await;
+    present(&stage.worker(), &intent(HOST)).await.unwrap();
+    stage.running.faults.push("PUT", "/configurations", 1, Fault::Answer(DoubleResponse::json(429, &json!({}))));
+    let worker = stage.worker();
+    let (there, new) = (intent(HOST), intent("reset.globex.example"));
+    let (there, new) = tokio::join!(present(&worker, &there), present(&worker, &new));
+    assert_eq!(new.unwrap_err().class, ErrorClass::Throttled);
+    let there = there.unwrap();
+    assert_eq!((there.changes.len(), there.doubts[0].reason), (0, "AwaitingProof"));
+}
+
+#[tokio::test]
 async fn a_write_that_cannot_be_read_back_is_told_and_found_by_the_next_look() {
     let stage = Stage::with(foreign_document()).await;
     let worker = stage.worker();

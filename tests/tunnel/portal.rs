@@ -131,9 +131,13 @@ async fn no_record_leads_to_a_tunnel_in_which_somebody_else_has_the_host() {
             "{NAME} is taken by something that is not ours: tunnel rule to http://10.0.0.9:80; remove it, or set the annotation portalkeeper.dev/adopt=true to take it over"
         )
     );
-    let message = world.until_condition("acme", "DNSProgrammed", "False", "WaitsForOrder").await;
-    assert!(message.starts_with("waits until the rule in the tunnel is in order: cloudflare: create "), "{message}");
-    assert_eq!(writes(&world), [""; 0]);
+    let message = world.until_condition("acme", "DNSProgrammed", "Unknown", "WaitsForOrder").await;
+    assert!(message.starts_with("waits until the rule in the tunnel is in order"), "{message}");
+    let log = &world.simulators.cloudflare_log;
+    assert!(
+        log.writes().is_empty()
+            && log.calls().iter().all(|call| call.path.contains("/cfd_tunnel/") || call.path.contains("/audit_logs"))
+    );
     // a portal that may be reached past the edge cannot be behind a tunnel at all
     world.create("globex", json!({"domain": "globex.localhost", "dns": {"proxied": false}})).await;
     world.until_condition("globex", "Accepted", "False", "ProxyingNeeded").await;

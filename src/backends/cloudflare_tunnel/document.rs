@@ -30,7 +30,7 @@ impl Item for Rule {
     }
     fn describe(&self) -> String {
         let behind = if self.reached { "" } else { ", behind a rule that takes its requests" };
-        format!("tunnel rule to {}{behind}", self.service)
+        format!("tunnel rule to {}{behind}", shown(&self.service))
     }
 }
 
@@ -100,6 +100,16 @@ fn text<'a>(rule: &'a Value, field: &str) -> &'a str {
 }
 fn whole(rule: &Value) -> bool {
     text(rule, "path").is_empty()
+}
+/// Somebody's text for people: not too long, and without what stands before an `@`, which may be a password.
+fn shown(text: &str) -> String {
+    let open = match text.rsplit_once('@') {
+        Some((before, host)) => {
+            format!("{}…@{host}", before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://")))
+        }
+        None => text.to_owned(),
+    };
+    open.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 /// The rule is for all paths of exactly this host. The connector compares bytes, so another case is another host.
 fn is_for(rule: &Value, host: &str) -> bool {
@@ -238,7 +248,7 @@ impl Merged {
             }
             (Change::Create { mark, item, .. } | Change::Update { mark, to: item, .. }, None) => {
                 if let Some(other) = self.config.rules.iter().find(|rule| is_for(rule, host)) {
-                    let service = text(other, "service");
+                    let service = shown(text(other, "service"));
                     let message = format!("{host} is taken by something that is not ours: tunnel rule to {service}");
                     return Err(BackendError::new(ErrorClass::Conflict, "ForeignRule", message));
                 }
@@ -315,7 +325,8 @@ pub fn shadow(config: &Config, book: &Book, host: &str) -> Option<Shadow> {
     let before = config.rules().iter().take(at).filter(|rule| covers(rule, host));
     let mut paths = Vec::new();
     for rule in before {
-        let (path, service) = (text(rule, "path"), text(rule, "service"));
+        let (path, service) = (text(rule, "path"), shown(text(rule, "service")));
+        let path_shown = shown(path);
         if path.is_empty() {
             let message = format!(
                 "{host} has two rules in the tunnel, and the one that is not ours (to {service}) stands before ours, so ours gets no request; remove one of them"
@@ -325,11 +336,11 @@ pub fn shadow(config: &Config, book: &Book, host: &str) -> Option<Shadow> {
         // The connector's expressions are Go's, which are these in all that matters here.
         if regex::Regex::new(path).is_ok_and(|path| path.is_match("/")) {
             let message = format!(
-                "requests for {host} go to {service} by a tunnel rule of somebody else with the path `{path}`, which the portal's pages match, too; remove that rule or narrow its path"
+                "requests for {host} go to {service} by a tunnel rule of somebody else with the path `{path_shown}`, which the portal's pages match, too; remove that rule or narrow its path"
             );
             return Some(Shadow { truth: Truth::False, reason: "ShadowedByPath", message });
         }
-        paths.push(format!("`{path}` to {service}"));
+        paths.push(format!("`{path_shown}` to {service}"));
     }
     (!paths.is_empty()).then(|| Shadow {
         truth: Truth::True,

@@ -191,7 +191,7 @@ impl CloudflareTunnel {
     async fn write(&self, plan: &Plan<Rule>) -> Result<Vec<Result<Option<String>, BackendError>>, BackendError> {
         let mut turn = self.options.turn.lock().await;
         let tunnel = self.options.tunnel.as_str();
-        let observed = lock(&self.last).read.take();
+        let observed = lock(&self.last).read.clone();
         let reading = match observed {
             Some((at, reading)) if at == *turn => reading,
             _ => self.read().await?,

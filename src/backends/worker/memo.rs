@@ -70,6 +70,15 @@ impl Memo {
         })
     }
 
+    /// What is known to stand as intended.
+    pub fn standing(&self, intent: &Intent, now: Timestamp) -> Option<Programmed> {
+        let entry = self.0.get(&intent.portal)?;
+        let fresh = now < entry.until && now >= entry.at;
+        let same = matches!(&entry.want, Want::Present { intent: was, .. } if was == intent);
+        let done = entry.answer.as_ref().ok().filter(|_| fresh && same)?;
+        Some(Programmed { changes: Vec::new(), repaired: false, ..done.clone() })
+    }
+
     /// What a look for this want is for.
     pub fn urgency(&self, portal: &PortalKey, want: &Want) -> Urgency {
         let Some(intent) = want.intent() else { return Urgency::Edit };

@@ -104,6 +104,7 @@ pub struct Worker {
     jobs: mpsc::Sender<Job>,
     memo: Arc<Mutex<Memo>>,
     repairs: Arc<Mutex<Repairs>>,
+    clock: Arc<dyn Clock>,
     forget: Arc<dyn Fn(&HostName) + Send + Sync>,
 }
 
@@ -122,11 +123,16 @@ impl Worker {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let instance = backend.instance();
         let (memo, repairs) = (Arc::<Mutex<Memo>>::default(), Arc::<Mutex<Repairs>>::default());
-        let shared = Arc::new(Shared { backend, memo: Arc::clone(&memo), repairs: Arc::clone(&repairs), clock });
+        let shared = Arc::new(Shared {
+            backend,
+            memo: Arc::clone(&memo),
+            repairs: Arc::clone(&repairs),
+            clock: Arc::clone(&clock),
+        });
         let forgetting = Arc::clone(&shared);
         let forget = Arc::new(move |host: &HostName| forgetting.backend.forget(host));
         tokio::spawn(run(shared, queue, shutdown));
-        Self { instance, jobs, memo, repairs, forget }
+        Self { instance, jobs, memo, repairs, clock, forget }
     }
 
     pub fn instance(&self) -> &str {
@@ -148,6 +154,11 @@ impl Worker {
             .await
             .map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
+    }
+
+    /// The answer that a want of this would get without a call.
+    pub fn remembered(&self, intent: &Intent) -> Option<Programmed> {
+        lock(&self.memo).standing(intent, self.clock.now())
     }
 
     /// Makes the next want of this portal look again.
