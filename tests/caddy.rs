@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use portalkeeper::api::clock::TestClock;
+use portalkeeper::api::condition::Truth;
 use portalkeeper::api::{HostName, PortalKey};
 use portalkeeper::backends::caddy::double::CaddyDouble;
 use portalkeeper::backends::caddy::{Caddy, CaddyOptions};
@@ -458,6 +459,82 @@ async fn a_site_added_between_our_look_and_our_write_survives() {
     let routes = routes_of(&interloper.caddy.config());
     assert_eq!(owned_of(&routes).len(), 1);
     assert!(foreign_of(&routes).contains("new.acme.example"), "{routes:?}");
+}
+
+/// Somebody who adds a site of their own: as one call, or as a guarded read and write of the whole array.
+async fn edit(admin: Client, number: usize, whole: bool) {
+    const ROUTES: &str = "/config/apps/http/servers/mine/routes";
+    let name = format!("site{number}.example");
+    let mut mine = foreign_route(&host(&name));
+    mine["@id"] = json!(format!("theirs-{number}"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < deadline, "{name} cannot be added");
+        let sent = if whole {
+            let Ok(read) = admin.get(ROUTES).send().await else { continue };
+            let (Ok(Value::Array(mut routes)), Some(etag)) = (read.json(), read.headers.get("etag")) else { continue };
+            routes.push(mine.clone());
+            let request = admin.patch(ROUTES).header("if-match", etag.to_str().expect("an ETag"));
+            request.json(&Value::Array(routes)).send().await
+        } else {
+            admin.post(&format!("{ROUTES}/...")).json(&json!([mine])).send().await
+        };
+        match sent {
+            Ok(answer) if answer.status == 200 => return,
+            Ok(answer) if answer.status == 412 => {}
+            // Each change restarts the admin endpoint, so an answer may get lost: a look tells.
+            _ => {
+                let there = admin.get(&format!("/id/theirs-{number}")).send().await;
+                if there.is_ok_and(|answer| answer.status == 200) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_people_who_edit_the_same_caddy_lose_nothing_or_hear_of_it() {
+    for peer in caddies() {
+        let guarded = peer.name != "caddy 2.6";
+        let real = Real::start(&peer.program).await;
+        let scene = Scene::given(real.backend());
+        // given fifty people who each add a site, while portals come and go
+        let editors: Vec<_> =
+            (0..50).map(|number| tokio::spawn(edit(real.admin.clone(), number, guarded && number % 2 == 0))).collect();
+        let mut told = 0;
+        for number in 0..10 {
+            let name = format!("reset.c{number}.example");
+            let done = loop {
+                match scene.want(&name).await {
+                    Ok(done) => break done,
+                    // So many writers that even eight tries met one: the controller comes again.
+                    Err(error) => assert_eq!(error.class, ErrorClass::Unavailable, "{}: {error}", peer.name),
+                }
+            };
+            told += done.doubts.iter().filter(|doubt| doubt.reason == "WrittenUnguarded").count();
+            if number % 2 == 1 {
+                while scene.unwant(&name).await.is_err() {}
+            }
+        }
+        for editor in editors {
+            editor.await.expect("edited");
+        }
+        // then every portal is as wanted, and what was there before is there
+        let routes = routes_of(&real.config().await);
+        assert_eq!(owned_of(&routes).len(), 5, "{}: {routes:?}", peer.name);
+        assert!(foreign_of(&routes).contains("my own site") && foreign_of(&routes).contains("catch-all"));
+        let missing = (0..50).filter(|number| !foreign_of(&routes).contains(&format!("site{number}.example"))).count();
+        if guarded {
+            assert_eq!((missing, told), (0, 0), "{}: nothing of theirs is lost", peer.name);
+        } else {
+            // Whatever was lost was lost by one of our writes, and each of them said that it might be.
+            assert_eq!(told, 10, "{}: {missing} sites are missing", peer.name);
+            let doubt = scene.want("reset.told.example").await.expect("made").doubts.remove(0);
+            assert_eq!(doubt.truth, Truth::True);
+            assert!(doubt.message.contains("Caddy before 2.8 cannot refuse a write"), "{}", doubt.message);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use portalkeeper::api::{PortalClaim, PortalClass, ResetPortal};
+use portalkeeper::http::double::Fault;
 use portalkeeper::sandbox::CLOUDFLARE_TOKEN;
 use serde_json::{Value, json};
 
@@ -133,7 +134,7 @@ async fn an_edit_that_changes_nothing_outside_is_not_held() {
     assert_eq!(world.writes(), Vec::<String>::new());
 }
 
-/// A deletion whose credential is gone leaves a tombstone, and is finished when the credential returns.
+/// F19, I7: a deletion whose credential is gone leaves a tombstone, and is finished when the credential returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tombstone_is_finished_when_the_credential_returns() {
     let mut world = World::start().await;
@@ -314,4 +315,64 @@ async fn a_refused_or_throttled_token_stops_only_its_class() {
             world.until_condition(broken, "DNSProgrammed", "False", "TokenRefused").await;
         }
     }
+}
+
+/// F20: a portal that is edited while a write for it is under way ends as the edit says, with nothing left of before.
+#[tokio::test(flavor = "multi_thread")]
+async fn f20_an_edit_while_a_write_is_under_way_wins() {
+    let world = World::start().await;
+    let slow = Fault::Delay(Duration::from_millis(700));
+    world.simulators.faults.push("POST", "/dns_records", 1, slow.clone());
+    world.create("acme", json!({"domain": "acme.localhost"})).await;
+    until_under_way(&world).await;
+    world.patch("acme", json!({"spec": {"subdomain": "password"}})).await;
+    world.until_ready("acme").await;
+    let only = |host: &str| vec![format!("{host} CNAME edge.portalkeeper.localhost")];
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while world.records() != only("password.acme.localhost") {
+        assert!(tokio::time::Instant::now() < end, "{:?}", world.records());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // and a deletion while a write is under way leaves nothing
+    world.clear_logs();
+    world.simulators.faults.push("POST", "/dns_records", 1, slow);
+    world.create("globex", json!({"domain": "globex.localhost"})).await;
+    until_under_way(&world).await;
+    world.delete("globex").await;
+    assert_eq!(world.records(), only("password.acme.localhost"));
+    assert!(!world.routed("reset.globex.localhost"));
+}
+
+/// A delayed call shows in no log before it is answered; what shows is that the route beside it stands.
+async fn until_under_way(world: &World) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while world.simulators.caddy_log.writes().is_empty() {
+        assert!(tokio::time::Instant::now() < end, "nothing is written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// F23, I5: Cloudflare hangs, and the pages are served at their usual speed; what needs no Cloudflare goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn f23_pages_are_served_while_cloudflare_hangs() {
+    let world = World::start().await;
+    world.create("acme", json!({"domain": "acme.localhost"})).await;
+    world.until_ready("acme").await;
+    world.simulators.faults.push("*", "/zones", usize::MAX, Fault::Delay(Duration::from_secs(3600)));
+    world.create("globex", json!({"domain": "globex.localhost"})).await;
+    let class = classes(&world).get("sandbox").await.unwrap();
+    let mut by_hand = PortalClass::new("by-hand", class.spec.clone());
+    by_hand.spec.default = false;
+    by_hand.spec.cloudflare = None;
+    by_hand.spec.proxy = serde_json::from_value(json!({"manual": {}})).unwrap();
+    by_hand.spec.probe.address = Some(world.pages.to_string());
+    classes(&world).create(&PostParams::default(), &by_hand).await.unwrap();
+    world.create("initech", json!({"domain": "initech.localhost", "className": "by-hand"})).await;
+    world.until_ready("initech").await;
+    for _ in 0..20 {
+        let asked = tokio::time::timeout(Duration::from_secs(2), world.get("reset.acme.localhost", "/"));
+        assert_eq!(asked.await.expect("at once").0, 200);
+    }
+    // and the portal that waits for Cloudflare is served already, though nobody can find it yet
+    assert_eq!(world.get("reset.globex.localhost", "/").await.0, 200);
 }

@@ -121,16 +121,12 @@ impl Context {
                 held_plans: held,
                 settings: old.settings.clone(),
             };
-            let unneeded = self.unneeded_settings(&class, &portals.state(), &tombstones);
-            if new == old && unneeded.is_empty() {
+            let settings = self.tidy_settings(&class, &portals.state(), &tombstones);
+            if new == old && settings.is_empty() {
                 continue;
             }
-            if !unneeded.is_empty() {
-                self.kept_settings
-                    .lock()
-                    .await
-                    .retain(|(class, digest)| *class != name || !unneeded.contains_key(digest));
-            }
+            let gone = |digest: &String| settings.get(digest).is_some_and(Option::is_none);
+            self.kept_settings.lock().await.retain(|(class, digest)| *class != name || !gone(digest));
             // Truths that no portal has any more are patched away.
             let mut portals = json!(new.portals);
             for truth in old.portals.keys().filter(|truth| !new.portals.contains_key(*truth)) {
@@ -140,8 +136,8 @@ impl Context {
                 "observedGeneration": new.observed_generation, "conditions": new.conditions, "portals": portals,
                 "heldPlans": new.held_plans,
             }});
-            if !unneeded.is_empty() {
-                patch["status"]["settings"] = json!(unneeded);
+            if !settings.is_empty() {
+                patch["status"]["settings"] = json!(settings);
             }
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {

@@ -194,7 +194,7 @@ impl Context {
                         }
                         Err(words) => words,
                     };
-                    let live = self.live(class, valid, &nothing_written, Fresh::Recent).await;
+                    let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let words = format!("{way}: the record leads to {} until {waiting}", shown(&old.target));
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
@@ -252,7 +252,7 @@ impl Context {
                     let mut outside =
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
-                    let live = self.live(class, valid, &nothing_written, Fresh::Recent).await;
+                    let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let words = format!(
                         "{way}: {}. The record leads to {} again and the route in {to} stays; the next try is at {}, or \
                          when the portal or its class is changed",

@@ -178,26 +178,32 @@ impl Context {
         })
     }
 
-    /// Those of a class's kept settings that no portal needs any more, seen at two reports in a row: a portal that
-    /// is just being made may have noted its place between the two reads of one report.
-    pub(super) fn unneeded_settings(
+    /// What is to be changed in a class's kept settings: the present ones are added where they got lost although portals
+    /// stand under them; those go that no portal needs, seen at two reports in a row, because a portal that is just
+    /// being made may have noted its place between the two reads of one report.
+    pub(super) fn tidy_settings(
         &self,
         class: &PortalClass,
         portals: &[std::sync::Arc<ResetPortal>],
         tombstones: &[Place],
     ) -> BTreeMap<String, Option<String>> {
-        let name = class.name_any();
-        let mut needed: HashSet<String> = [digest(&class.spec)].into();
-        for status in portals.iter().filter_map(|portal| portal.status.as_ref()) {
-            let places = Standing::of(status).places().into_iter().filter(|place| place.class_name == name);
-            needed.extend(places.map(|place| place.settings));
-        }
-        let left = tombstones.iter().filter(|place| place.class_name == name);
-        needed.extend(left.map(|place| place.settings.clone()));
-        let kept = class.status.iter().flat_map(|status| status.settings.keys());
-        let unused: HashSet<String> = kept.filter(|digest| !needed.contains(*digest)).cloned().collect();
+        let (name, present) = (class.name_any(), Settings::of(&class.spec).text());
+        let now = fingerprint(&[&present]);
+        let statuses = portals.iter().filter_map(|portal| portal.status.as_ref());
+        let left = tombstones.iter().cloned();
+        let places = statuses.flat_map(|status| Standing::of(status).places()).chain(left);
+        let needed: HashSet<String> =
+            places.filter(|place| place.class_name == name).map(|place| place.settings).collect();
+        let kept = class.status.as_ref().map(|status| status.settings.clone()).unwrap_or_default();
+        let unused: HashSet<String> =
+            kept.keys().filter(|digest| !needed.contains(*digest) && **digest != now).cloned().collect();
         let before = lock(&self.unused_settings).insert(name, unused.clone()).unwrap_or_default();
-        unused.into_iter().filter(|digest| before.contains(digest)).map(|digest| (digest, None)).collect()
+        let gone = unused.into_iter().filter(|digest| before.contains(digest)).map(|digest| (digest, None));
+        let mut changes: BTreeMap<String, Option<String>> = gone.collect();
+        if needed.contains(&now) && !kept.contains_key(&now) {
+            changes.insert(now, Some(present));
+        }
+        changes
     }
 }
 

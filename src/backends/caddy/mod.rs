@@ -2,7 +2,9 @@
 pub mod double;
 mod routes;
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -10,10 +12,12 @@ use url::Url;
 
 pub use self::routes::Route;
 use self::routes::{Server, find_server};
-use super::{Backend, BackendError, ErrorClass, Scope};
+use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
+use crate::api::condition::Truth;
 use crate::config::{Secret, redact};
+use crate::http::double::lock;
 use crate::http::{Client, ClientOptions, Request, Response, path_segment};
-use crate::plan::{Intent, Observed, Plan};
+use crate::plan::{Change, Intent, Observed, Plan};
 
 /// Tries of one guarded write while others write, too.
 const TRIES: usize = 8;
@@ -40,6 +44,8 @@ pub struct CaddyOptions {
 pub struct Caddy {
     client: Client,
     options: CaddyOptions,
+    /// Hosts whose last write had no guard, with how long somebody else's change could have been lost by it.
+    unguarded: Mutex<HashMap<String, Duration>>,
 }
 
 /// The routes with what guards them.
@@ -67,7 +73,7 @@ impl Caddy {
         if let Some(token) = &options.admin_token {
             client.headers = vec![("authorization", Secret::new(format!("Bearer {}", token.expose())))];
         }
-        Ok(Self { client: Client::new(client)?, options })
+        Ok(Self { client: Client::new(client)?, options, unguarded: Mutex::default() })
     }
 
     fn refusal(&self, response: &Response) -> BackendError {
@@ -149,6 +155,30 @@ impl Caddy {
         }
     }
 
+    /// Remembers for which hosts a write may have taken somebody else's change away: the array was replaced as it was
+    /// read, and an old Caddy has no way to say that it is another one by then.
+    fn note_guard(&self, plan: &Plan<Route>, read: &Read, window: Duration) {
+        let replaced = read.etag.is_none() && read.missing.is_none();
+        let mut unguarded = lock(&self.unguarded);
+        for change in &plan.changes {
+            match change {
+                Change::Create { item, .. } | Change::Update { to: item, .. } | Change::Adopt { to: item, .. }
+                    if replaced =>
+                {
+                    let longest = unguarded.entry(item.host.clone()).or_default();
+                    *longest = window.max(*longest);
+                }
+                change => {
+                    unguarded.remove(change.key());
+                }
+            }
+        }
+        if replaced {
+            let (instance, milliseconds) = (self.instance(), window.as_millis());
+            tracing::warn!(%instance, milliseconds, "routes were replaced without a guard; {UNGUARDED}");
+        }
+    }
+
     /// Reads, computes and writes until nobody was in between.
     async fn guarded_write(
         &self,
@@ -156,12 +186,15 @@ impl Caddy {
     ) -> Result<Vec<Result<Option<String>, BackendError>>, BackendError> {
         let mut last = None;
         for _ in 0..TRIES {
+            let asked = Instant::now();
             let read = self.read_routes().await?;
             let (routes, outcomes) = routes::apply(&read.routes, plan);
             if routes == read.routes {
                 return Ok(outcomes);
             }
-            match self.write_request(&read, &routes).send().await {
+            let written = self.write_request(&read, &routes).send().await;
+            self.note_guard(plan, &read, asked.elapsed());
+            match written {
                 Ok(response) if response.status == 200 => {
                     // Old Caddys answer 200 whoever wrote in between: only a second look tells.
                     if read.etag.is_none() {
@@ -183,6 +216,11 @@ impl Caddy {
         Err(last.unwrap_or_else(overtaken))
     }
 }
+
+/// What a write without a guard means.
+const UNGUARDED: &str = "Caddy before 2.8 cannot refuse a write that is based on an older state: what somebody else changed \
+                         in the routes of this server meanwhile may be lost; look whether something is missing, and \
+                         update Caddy to 2.8 or newer";
 
 fn overtaken() -> BackendError {
     BackendError::new(
@@ -230,6 +268,22 @@ impl Backend for Caddy {
             Ok(outcomes) => outcomes,
             Err(error) => plan.changes.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// A route that stands is a route that stands; what its write may have cost others is told beside it.
+    async fn doubts(&self, items: &[Route]) -> Vec<Doubt> {
+        let unguarded = lock(&self.unguarded);
+        let told = items.iter().filter_map(|item| {
+            let window = unguarded.get(&item.host)?;
+            let (key, reason) = (item.host.clone(), "WrittenUnguarded");
+            let message = format!(
+                "{key} is in place in {}, written without a guard within {} ms: {UNGUARDED}",
+                self.instance(),
+                window.as_millis().max(1)
+            );
+            Some(Doubt { key, truth: Truth::True, reason, message })
+        });
+        told.collect()
     }
 
     /// Caddy forgets routes at a reload, so it is looked at often; a read costs it less than a millisecond.

@@ -32,7 +32,8 @@ impl Zone {
         let paid = matches!(value["plan"]["legacy_id"].as_str(), Some("pro" | "business" | "enterprise"));
         Some(Self {
             id: value["id"].as_str()?.to_owned(),
-            name: value["name"].as_str()?.to_ascii_lowercase(),
+            // Hosts are A-labels, and so are zones here, however the API spells them.
+            name: idna::domain_to_ascii(value["name"].as_str()?).ok()?,
             status: value["status"].as_str()?.to_owned(),
             paused: value["paused"].as_bool().unwrap_or(false),
             kind: value["type"].as_str().unwrap_or("full").to_owned(),
@@ -263,6 +264,14 @@ mod tests {
             suffixes("reset.customer.co.uk").collect::<Vec<_>>(),
             ["reset.customer.co.uk", "customer.co.uk", "co.uk"]
         );
+    }
+
+    #[test]
+    fn an_internationalised_zone_is_found_however_it_is_spelled() {
+        for spelling in ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example"] {
+            let book = book(&[zone(spelling, "active")]);
+            assert_eq!(book.of("reset.xn--bcher-kva.example").unwrap().name, "xn--bcher-kva.example", "{spelling}");
+        }
     }
 
     #[test]

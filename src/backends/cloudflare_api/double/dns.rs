@@ -21,6 +21,11 @@ impl CloudflareDouble {
         state.zones.push(json!({
             "id": id, "name": name, "status": status, "paused": paused, "type": "full",
             "account": {"id": ACCOUNT, "name": "Example"}, "plan": {"legacy_id": "free", "name": "Free Website"},
+            "owner": {"id": ACCOUNT, "name": "Example", "type": "organization"}, "meta": {"step": 4},
+            "name_servers": ["ada.ns.cloudflare.com", "bob.ns.cloudflare.com"], "development_mode": 0,
+            "original_name_servers": ["ns1.example.com", "ns2.example.com"], "original_registrar": null,
+            "original_dnshost": null, "created_on": "2026-01-01T00:00:00Z", "modified_on": "2026-01-01T00:00:00Z",
+            "activated_on": "2026-01-01T00:00:00Z",
         }));
     }
 
