@@ -122,7 +122,7 @@ fn wrong_variables_are_refused_at_start_all_at_once() {
     assert_eq!(
         text(&ended.stderr),
         "portalkeeper: the environment has 2 wrong value(s):\n  \
-         REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, caddy, traefik, ingress and manual (later: cloudflare_tunnel)\n  \
+         REVERSE_PROXY_BACKEND=nginx is not valid: allowed are npm, cloudflare_tunnel, caddy, traefik, ingress and manual\n  \
          TRUSTED_PROXY_COUNT=many is not valid: allowed is a number from 0 to 10\n"
     );
 }

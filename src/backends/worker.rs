@@ -74,12 +74,16 @@ struct Verified {
     at: Timestamp,
 }
 
-/// What was verified, and how long that is believed.
 #[derive(Clone)]
 struct Memo {
     verified: Arc<Mutex<HashMap<PortalKey, Verified>>>,
-    drift: SignedDuration,
+    /// How long that is believed; it may change with what there is.
+    drift: Arc<Mutex<SignedDuration>>,
     clock: Arc<dyn Clock>,
+}
+
+fn drift_of<B: Backend>(backend: &B) -> SignedDuration {
+    SignedDuration::try_from(backend.drift_interval()).unwrap_or(SignedDuration::MAX)
 }
 
 /// Handle of an instance's worker. Cheap to clone.
@@ -99,7 +103,7 @@ impl Worker {
     /// Starts the worker of an instance; it ends with `shutdown` or with its last handle.
     pub fn spawn<B: Backend>(backend: B, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let drift = SignedDuration::try_from(backend.drift_interval()).unwrap_or(SignedDuration::MAX);
+        let drift = Arc::new(Mutex::new(drift_of(&backend)));
         let memo = Memo { verified: Arc::default(), drift, clock };
         let instance = backend.instance();
         tokio::spawn(run(backend, queue, memo.clone(), shutdown));
@@ -140,6 +144,7 @@ async fn run<B: Backend>(backend: B, mut queue: mpsc::Receiver<Job>, memo: Memo,
         if count == 0 {
             return;
         }
+        *lock(&memo.drift) = drift_of(&backend);
         let mut begun = Begun::default();
         begun.sort(&mut batch, &memo);
         let end = tokio::time::Instant::now() + backend.gather();
@@ -187,10 +192,10 @@ impl Begun {
 
 impl Memo {
     fn remembered(&self, intent: &Intent) -> Option<Programmed> {
-        let now = self.clock.now();
+        let (now, drift) = (self.clock.now(), *lock(&self.drift));
         let all = lock(&self.verified);
         let verified = all.get(&intent.portal)?;
-        let fresh = now.duration_since(verified.at) < self.drift && now >= verified.at;
+        let fresh = now.duration_since(verified.at) < drift && now >= verified.at;
         (fresh && verified.intent == *intent).then(|| Programmed {
             resources: verified.resources.clone(),
             certificate: verified.certificate.clone(),
