@@ -1,4 +1,5 @@
 //! Real programs that tests drive. `tests/peers.sh` puts them into `target/peers`.
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -111,11 +112,15 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .expect("the program starts");
         Self(child)
     }
+    /// The program and whatever it has started: the workers of a killed nginx or Apache would go on without it.
     pub fn kill(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-9", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

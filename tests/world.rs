@@ -34,6 +34,7 @@ pub fn quick() -> Timing {
         move_settle: Duration::ZERO,
         move_patience: Duration::from_secs(1),
         move_again: Duration::from_hours(1),
+        doubt_after: Duration::ZERO,
         letting_go: Duration::from_mins(30),
         class_report: Duration::from_millis(200),
     }

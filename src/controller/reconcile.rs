@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
@@ -10,14 +10,15 @@ use super::context::Context;
 use super::error::ControllerError;
 use super::findings::{Switches, ready};
 use super::leaving::Made;
+use super::moving::signed;
 use super::outside::Outside;
 use super::places::{Standing, place_of};
 use super::runtime::ClassRuntime;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, retains, validate};
 use crate::api::condition::{ACCEPTED, Finding, LIVE, Truth};
-use crate::api::portal::MadeResource;
-use crate::api::{FIELD_MANAGER, FINALIZER, HostName, PortalKey, ResetPortal};
+use crate::api::portal::{MadeResource, Verified};
+use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::http::double::lock;
 use crate::telemetry::metrics;
 
@@ -159,7 +160,7 @@ impl Context {
             found.class_name = Some(here.class_name.clone());
             found.backend = Some(class.class.spec.backend_name().to_owned());
         }
-        self.look_again_where_dead(&key, &class, &valid, &outside, &live);
+        self.look_again_where_dead(&class, &valid, &outside, &found.verified, &live);
         found.findings.append(&mut outside.findings);
         if let Some(account) = &class.account {
             let ready = class.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await;
@@ -184,24 +185,26 @@ impl Context {
     /// verified is doubted at once and then every half hour.
     fn look_again_where_dead(
         &self,
-        key: &PortalKey,
         class: &ClassRuntime,
         valid: &ValidPortal,
         outside: &Outside,
+        verified: &[Verified],
         live: &Finding,
     ) {
         let now = self.clock.now();
         let mut memory = lock(&self.memory);
-        let doubted = &mut memory.entry(key.clone()).or_default().doubted;
+        let doubted = &mut memory.entry(valid.key.clone()).or_default().doubted;
         if live.truth != Truth::False || !outside.programmed() || valid.mode != Mode::Full {
             if live.truth == Truth::True {
                 *doubted = None;
             }
             return;
         }
-        if doubted.is_none_or(|at| now.duration_since(at) >= DOUBT_EVERY) {
+        let verified = verified.iter().filter_map(|verified| verified.at.parse::<Timestamp>().ok()).max();
+        let new = verified.is_some_and(|at| now.duration_since(at) < signed(self.timing.doubt_after));
+        if !new && doubted.is_none_or(|at| now.duration_since(at) >= DOUBT_EVERY) {
             *doubted = Some(now);
-            class.dns.iter().for_each(|shared| shared.worker.forget(key));
+            class.dns.iter().for_each(|shared| shared.worker.forget(&valid.key));
         }
     }
 

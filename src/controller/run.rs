@@ -46,6 +46,8 @@ pub struct Timing {
     pub move_patience: Duration,
     /// Until a move that was rolled back is tried again.
     pub move_again: Duration,
+    /// How long what was verified is not doubted although the portal does not answer: what is new takes its time.
+    pub doubt_after: Duration,
     /// How long a deletion, or leaving a former place, waits for systems that cannot be reached or that refuse the
     /// credential, before it lets go and leaves a tombstone that lists what remains.
     pub letting_go: Duration,
@@ -65,6 +67,7 @@ impl Default for Timing {
             move_settle: Duration::from_secs(30),
             move_patience: Duration::from_mins(5),
             move_again: Duration::from_hours(6),
+            doubt_after: Duration::from_mins(10),
             letting_go: Duration::from_mins(30),
             class_report: Duration::from_secs(10),
         }

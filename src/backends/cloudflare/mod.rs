@@ -150,28 +150,8 @@ impl CloudflareDns {
     }
 }
 
-fn odd_record() -> BackendError {
-    BackendError::new(ErrorClass::Unavailable, "OddAnswer", "cloudflare sent a record without id, name or type")
-}
-
-/// The id of a record in an answer.
-fn id_of(value: &Value) -> Option<String> {
-    value["id"].as_str().map(str::to_owned)
-}
-
-#[async_trait]
-impl Backend for CloudflareDns {
-    type Item = Record;
-
-    fn instance(&self) -> String {
-        "cloudflare".to_owned()
-    }
-
-    fn desired(&self, intent: &Intent) -> Vec<Record> {
-        Record::desired(intent).into_iter().collect()
-    }
-
-    async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Record>>, BackendError> {
+impl CloudflareDns {
+    async fn observe_hosts(&self, scope: &Scope) -> Result<Vec<Observed<Record>>, BackendError> {
         let unknown: Vec<HostName> = scope.hosts.iter().filter(|host| self.lane(host).is_none()).cloned().collect();
         if !unknown.is_empty() {
             self.discover(&unknown, scope.urgency).await;
@@ -196,6 +176,36 @@ impl Backend for CloudflareDns {
         found.sort_by(|a, b| a.id.cmp(&b.id));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
+    }
+}
+
+fn odd_record() -> BackendError {
+    BackendError::new(ErrorClass::Unavailable, "OddAnswer", "cloudflare sent a record without id, name or type")
+}
+
+/// The id of a record in an answer.
+fn id_of(value: &Value) -> Option<String> {
+    value["id"].as_str().map(str::to_owned)
+}
+
+#[async_trait]
+impl Backend for CloudflareDns {
+    type Item = Record;
+
+    fn instance(&self) -> String {
+        "cloudflare".to_owned()
+    }
+
+    fn desired(&self, intent: &Intent) -> Vec<Record> {
+        Record::desired(intent).into_iter().collect()
+    }
+
+    async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Record>>, BackendError> {
+        match self.observe_hosts(scope).await {
+            // A zone that was taken out of the account and put in again has another id.
+            Err(error) if error.reason == "ZoneNotFound" => self.observe_hosts(scope).await,
+            found => found,
+        }
     }
 
     async fn apply(&self, plan: &Plan<Record>) -> Vec<Result<Option<String>, BackendError>> {
@@ -238,7 +248,7 @@ impl Backend for CloudflareDns {
         if let Some(zone) = self.zones.of(host.as_str()) {
             lock(&self.memory).remove(&zone.id);
         }
-        self.zones.forget(host.as_str());
+        self.zones.doubt(host.as_str(), self.api.budget().now());
     }
 
     fn hint_interval(&self) -> Option<Duration> {

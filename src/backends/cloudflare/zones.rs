@@ -2,6 +2,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::api::HostName;
@@ -9,6 +10,8 @@ use crate::backends::cloudflare_api::Api;
 use crate::backends::{BackendError, ErrorClass};
 use crate::http::double::lock;
 
+/// For this long it is not doubted which zones there are.
+const FRESH: SignedDuration = SignedDuration::from_hours(1);
 /// Most zones a page of the zone list may hold.
 const PER_PAGE: usize = 50;
 
@@ -95,6 +98,8 @@ struct Book {
     complete: bool,
     /// Hosts that were asked for, by zone id.
     hosts: HashMap<String, HashSet<String>>,
+    /// When a zone was read, by name.
+    read: HashMap<String, Timestamp>,
     /// Zones, by id, in which hosts were before they were forgotten.
     former: HashMap<String, String>,
 }
@@ -114,7 +119,8 @@ impl Book {
         suffixes(host).find_map(|name| self.zones.get(name))
     }
 
-    fn add(&mut self, zone: Zone) {
+    fn add(&mut self, zone: Zone, now: Timestamp) {
+        self.read.insert(zone.name.clone(), now);
         // Of two accounts' zones of one name, the active one is meant.
         match self.zones.get(&zone.name) {
             Some(known) if known.status == "active" && zone.status != "active" && known.id != zone.id => {}
@@ -139,7 +145,19 @@ impl Zones {
         lock(&self.0).hosts.get(zone).map_or(0, HashSet::len)
     }
 
-    /// Forgets a zone that cannot be found any more, or whose place another may have taken.
+    /// Forgets a host's zone where it was not read of late: another may have taken its place, such as a child zone.
+    pub fn doubt(&self, host: &str, now: Timestamp) {
+        let old = {
+            let book = lock(&self.0);
+            let read = book.of(host).and_then(|zone| book.read.get(&zone.name));
+            read.is_some_and(|read| now.duration_since(*read) >= FRESH)
+        };
+        if old {
+            self.forget(host);
+        }
+    }
+
+    /// Forgets a zone that cannot be found any more.
     pub fn forget(&self, host: &str) {
         let mut book = lock(&self.0);
         if let Some(zone) = book.of(host).cloned() {
@@ -202,7 +220,7 @@ impl Zones {
         };
         let mut book = lock(&self.0);
         book.complete = complete;
-        listed.iter().filter_map(Zone::parse).for_each(|zone| book.add(zone));
+        listed.iter().filter_map(Zone::parse).for_each(|zone| book.add(zone, api.budget().now()));
         Ok(())
     }
 
@@ -216,7 +234,7 @@ impl Zones {
             if !zones.is_empty() {
                 let mut book = lock(&self.0);
                 book.zones.remove(name);
-                zones.into_iter().for_each(|zone| book.add(zone));
+                zones.into_iter().for_each(|zone| book.add(zone, api.budget().now()));
                 return Ok(());
             }
             // It was there once: the name is free for a shorter one.
@@ -244,7 +262,7 @@ mod tests {
 
     fn book(zones: &[Zone]) -> Book {
         let mut book = Book::default();
-        zones.iter().cloned().for_each(|zone| book.add(zone));
+        zones.iter().cloned().for_each(|zone| book.add(zone, Timestamp::UNIX_EPOCH));
         book
     }
 

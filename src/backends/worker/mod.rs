@@ -207,6 +207,7 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
     let mut tasks: JoinSet<Step> = JoinSet::new();
     let mut batch = Vec::new();
     let mut lanes: HashMap<tokio::task::Id, String> = HashMap::new();
+    let mut hinting: Option<tokio::task::Id> = None;
     let mut hints = shared.backend.hint_interval().map(tokio::time::interval);
     loop {
         tokio::select! {
@@ -219,6 +220,7 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
             Some(step) = tasks.join_next_with_id(), if !tasks.is_empty() => {
                 // A panic of a backend must not stop the instance: the callers see that no answer came.
                 let id = step.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+                hinting.take_if(|hinting| *hinting == id);
                 if let Some(lane) = lanes.remove(&id) {
                     busy.remove(&lane);
                 }
@@ -231,9 +233,9 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
                     Ok(Step::Done) | Err(_) => {}
                 }
             },
-            () = tick(hints.as_mut()) => {
+            () = tick(hints.as_mut()), if hinting.is_none() => {
                 let shared = Arc::clone(&shared);
-                tasks.spawn(async move { Step::Hints(shared.backend.hints().await) });
+                hinting = Some(tasks.spawn(async move { Step::Hints(shared.backend.hints().await) }).id());
             }
             () = shutdown.wait() => break,
         }
