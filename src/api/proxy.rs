@@ -33,9 +33,15 @@ pub struct ProxySettings {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CaddySettings {
-    /// Admin address, `http://127.0.0.1:2019`.
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock` (Caddy 2.7 and newer).
+    #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s]+|unix:/[^\s]+)$"))]
     pub admin_url: String,
+    /// `false` takes any certificate of an https admin address.
+    #[serde(default = "yes")]
+    pub verify_tls: bool,
+    /// Lets Caddy get certificates by a DNS challenge at Cloudflare: one TLS policy for all names, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_challenge: Option<CaddyDnsChallenge>,
     /// Where Caddy finds the pages, `127.0.0.1:5000`.
     #[schemars(length(min = 1, max = 260))]
     pub origin: String,
@@ -67,6 +73,23 @@ pub struct CloudflareTunnelSettings {
     /// Where the tunnel's connectors find the pages, `http://127.0.0.1:5000`: scheme, host and port, and no path.
     #[schemars(length(min = 1, max = 300), regex(pattern = r"^[hH][tT][tT][pP][sS]?://[^\s/?#@]+/?$"))]
     pub origin: String,
+}
+
+/// Certificates of Caddy by a DNS challenge at Cloudflare, which needs a Caddy built with `dns.providers.cloudflare`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!(has(self.tokenSecretRef) && has(self.placeholder))", "tokenSecretRef and placeholder exclude each other"))]
+pub struct CaddyDnsChallenge {
+    /// Cloudflare token with DNS Edit, which Caddy keeps in its configuration. Without it, the class's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
+    /// Instead of a token, a placeholder that Caddy fills in, such as `{env.CF_API_TOKEN}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200), regex(pattern = r"^\{[A-Za-z0-9_.:/-]+\}$"))]
+    pub placeholder: Option<String>,
+    /// `false`: where Caddy lacks the module, it gets certificates in its own ways, and that is only told.
+    #[serde(default = "yes")]
+    pub required: bool,
 }
 
 /// Nginx Proxy Manager, 2.12 and newer, by its API.

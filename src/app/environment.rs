@@ -4,8 +4,9 @@ use crate::api::class::{
     SmtpEncryption, SmtpSettings,
 };
 use crate::api::proxy::{
-    CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings, IssuerKind, IssuerRef,
-    LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxySettings, TraefikLayout, TraefikSettings,
+    CaddyDnsChallenge, CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings, IssuerKind,
+    IssuerRef, LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxySettings, TraefikLayout,
+    TraefikSettings,
 };
 use crate::api::{HostName, MailAddress, TunnelError, TunnelId, TunnelOrigin};
 use crate::config::environment::{ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
@@ -30,13 +31,15 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
             };
             ProxySettings { cloudflare_tunnel: Some(tunnel), ..Default::default() }
         }
-        ProxyVariables::Caddy { admin_url, origin, admin_token } => {
+        ProxyVariables::Caddy { admin_url, origin, admin_token, verify_tls, dns_challenge } => {
             secrets.caddy_admin_token.clone_from(admin_token);
             let caddy = CaddySettings {
                 admin_url: trimmed(admin_url),
                 origin: origin.clone(),
                 admin_token_secret_ref: None,
                 listen: None,
+                verify_tls: *verify_tls,
+                dns_challenge: dns_challenge.map(|required| CaddyDnsChallenge { required, ..Default::default() }),
             };
             ProxySettings { caddy: Some(caddy), ..Default::default() }
         }

@@ -44,6 +44,8 @@ pub trait Queue: Send + Sync {
     fn enter(&self, portal: &PortalKey, urgency: Urgency);
     /// The portal's work got through, or is not wanted any more.
     fn leave(&self, portal: &PortalKey);
+    /// The number of its turn, smaller for those who came earlier.
+    fn order(&self, portal: &PortalKey) -> Option<u64>;
     fn place(&self, portal: &PortalKey) -> Option<Place>;
 }
 
@@ -78,6 +80,10 @@ pub trait Backend: Send + Sync + 'static {
     /// not. Idempotent: creating what is there with our mark and deleting what is gone are successes. One
     /// failed change does not stop the others.
     async fn apply(&self, plan: &Plan<Self::Item>) -> Vec<Result<Option<String>, BackendError>>;
+
+    /// Keeps up what all portals of the instance share, before a batch that may write. What cannot be kept up is told by
+    /// [`Backend::doubts`].
+    async fn upkeep(&self, _: &Mark) {}
 
     /// What there is to say about items that are written, beyond that they are. Asked after each batch; while a doubt is
     /// not `True`, the state is looked at again before the drift interval ends.

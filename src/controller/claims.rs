@@ -90,7 +90,8 @@ impl Claims {
         if found.spec.held_by(&key, &spec.portal_uid) {
             return Ok(Standing::Held);
         }
-        let has_leftovers = found.status.as_ref().is_some_and(|status| !status.leftovers.is_empty());
+        let buried = found.labels().contains_key(super::tombstones::TOMBSTONE);
+        let has_leftovers = buried || found.status.as_ref().is_some_and(|status| !status.leftovers.is_empty());
         let same_portal = found.spec.portal_namespace == key.namespace && found.spec.portal_name == key.name;
         if !same_portal && (has_leftovers || self.holder_exists(&found.spec).await?) {
             return Ok(Standing::Taken);

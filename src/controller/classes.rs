@@ -20,6 +20,8 @@ pub struct EnvironmentClass {
 pub struct ClassSecrets {
     pub cf_api_token: Option<Secret>,
     pub caddy_admin_token: Option<Secret>,
+    /// Cloudflare token or placeholder that Caddy gets for its certificates.
+    pub caddy_dns_token: Option<Secret>,
     pub npm_identity: Option<Secret>,
     pub npm_password: Option<Secret>,
     /// Cloudflare token that NPM gets for its certificate orders.
@@ -108,6 +110,13 @@ pub fn resolve(
     if let Some(caddy) = &spec.proxy.caddy {
         secrets.caddy_admin_token =
             find(caddy.admin_token_secret_ref.as_ref(), environment.map(|e| &e.caddy_admin_token))?;
+        if let Some(challenge) = &caddy.dns_challenge {
+            let placeholder = challenge.placeholder.as_ref().map(Secret::new);
+            let token = find(challenge.token_secret_ref.as_ref(), None)?;
+            let token = placeholder.or(token).or_else(|| secrets.cf_api_token.clone());
+            let field = "proxy.caddy.dnsChallenge.tokenSecretRef, or a Cloudflare account";
+            secrets.caddy_dns_token = Some(needed(token, field, "CF_API_TOKEN")?);
+        }
     }
     if let Some(npm) = &spec.proxy.npm {
         let identity = find(npm.identity_secret_ref.as_ref(), environment.map(|e| &e.npm_identity))?;
@@ -137,6 +146,7 @@ pub fn resolve(
         &serde_json::to_string(&spec).unwrap_or_default(),
         secrets.cf_api_token.as_ref().map_or("", Secret::expose),
         secrets.caddy_admin_token.as_ref().map_or("", Secret::expose),
+        secrets.caddy_dns_token.as_ref().map_or("", Secret::expose),
         secrets.npm_identity.as_ref().map_or("", Secret::expose),
         secrets.npm_password.as_ref().map_or("", Secret::expose),
         secrets.npm_dns_token.as_ref().map_or("", Secret::expose),
@@ -156,6 +166,7 @@ pub fn secret_names(spec: &PortalClassSpec) -> Vec<String> {
         orders.and_then(|o| o.dns_token_secret_ref.as_ref()),
         spec.cloudflare.as_ref().and_then(|c| c.api_token_secret_ref.as_ref()),
         spec.proxy.caddy.as_ref().and_then(|c| c.admin_token_secret_ref.as_ref()),
+        spec.proxy.caddy.as_ref().and_then(|c| c.dns_challenge.as_ref()).and_then(|d| d.token_secret_ref.as_ref()),
         spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()).and_then(|m| m.api_key_secret_ref.as_ref()),
         spec.smtp.as_ref().and_then(|s| s.password_secret_ref.as_ref()),
     ];

@@ -61,6 +61,8 @@ impl Context {
         }
         let Some(portals) = self.portals.get() else { return Effect::default() };
         let mut effect = Effect::default();
+        // Portals of one place differ alike.
+        let mut known: HashMap<String, bool> = HashMap::new();
         for portal in portals.state() {
             let Some(status) = portal.status.as_ref().filter(|status| !status.resources.is_empty()) else { continue };
             let Some(home) = Standing::of(status).home.filter(|home| home.class_name == here.class_name) else {
@@ -68,7 +70,10 @@ impl Context {
             };
             effect.owned += 1;
             let asked = status.observed_generation != portal.metadata.generation;
-            if !asked && status.moving.is_none() && self.differs(class, &home, here) {
+            if asked || status.moving.is_some() {
+                continue;
+            }
+            if *known.entry(home.settings.clone()).or_insert_with(|| self.differs(class, &home, here)) {
                 effect.changing += 1;
                 if effect.names.len() < 5 {
                     effect.names.push(portal.key().to_string());

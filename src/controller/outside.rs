@@ -7,7 +7,7 @@ use super::validate::{Mode, Recorded, ValidPortal};
 use crate::api::HostName;
 use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, QueuePlace, Verified};
-use crate::backends::{BackendError, Programmed, Want, Worker};
+use crate::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
 use crate::telemetry::metrics;
 
@@ -35,6 +35,8 @@ pub struct Outside {
     pub pending: Vec<String>,
     /// What was found to be as wanted, where looks are counted.
     pub verified: Vec<Verified>,
+    /// Systems that refused, rather than had to wait or could not be reached.
+    pub refused: Vec<String>,
     /// Where the portal waits for a rate limit.
     pub queue: Option<QueuePlace>,
     /// Asked to wait this long.
@@ -99,6 +101,9 @@ impl Outside {
             }
             Err(error) => {
                 self.wait = self.wait.max(error.retry_after);
+                if !matches!(error.class, ErrorClass::Throttled | ErrorClass::Unavailable) {
+                    self.refused.push(worker.instance().to_owned());
+                }
                 self.queue = self.queue.take().or(error.place.map(|place| QueuePlace {
                     system: worker.instance().to_owned(),
                     position: i64::try_from(place.position).unwrap_or(i64::MAX),

@@ -123,6 +123,11 @@ impl Context {
             }
             None => {
                 let here = place_of(&class.class);
+                let mut valid = valid;
+                if found.standing.home.as_ref() != Some(&here) {
+                    // What was verified elsewhere says nothing about here.
+                    valid.recorded.doubt();
+                }
                 let old = self.on_the_way(portal, &class, &valid, !former.is_empty(), found).await?;
                 (class, valid, here, old)
             }
@@ -151,8 +156,12 @@ impl Context {
         let remembered = remembered.into_iter().filter(|made| !left.contains(made));
         found.resources = outside.resources.iter().cloned().chain(remembered).collect();
         let systems: Vec<&String> = found.resources.iter().map(|made| &made.system).collect();
+        // Whoever was refused has nothing that a restart might believe.
+        let refused = |system: &String| outside.refused.contains(system);
         found.verified.retain(|old| {
-            systems.contains(&&old.system) && !outside.verified.iter().any(|new| new.system == old.system)
+            !refused(&old.system)
+                && systems.contains(&&old.system)
+                && !outside.verified.iter().any(|new| new.system == old.system)
         });
         found.verified.append(&mut outside.verified);
         found.queue = outside.queue.take();
@@ -200,7 +209,9 @@ impl Context {
             }
             return;
         }
-        let verified = verified.iter().filter_map(|verified| verified.at.parse::<Timestamp>().ok()).max();
+        let dns = class.dns.as_ref().map(|shared| shared.worker.instance());
+        let of_dns = verified.iter().find(|verified| Some(verified.system.as_str()) == dns);
+        let verified = of_dns.and_then(|verified| verified.at.parse::<Timestamp>().ok());
         let new = verified.is_some_and(|at| now.duration_since(at) < signed(self.timing.doubt_after));
         if !new && doubted.is_none_or(|at| now.duration_since(at) >= DOUBT_EVERY) {
             *doubted = Some(now);

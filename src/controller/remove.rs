@@ -14,6 +14,7 @@ use super::status::Found;
 use super::tombstones::Epitaph;
 use super::validate::{Mode, Recorded, retains};
 use crate::api::condition::{Finding, READY, Truth};
+use crate::api::portal::MadeResource;
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::plan::Mark;
 
@@ -24,6 +25,10 @@ pub fn hosts(portal: &ResetPortal) -> Vec<HostName> {
     hosts.sort();
     hosts.dedup();
     hosts
+}
+
+fn outside_names(made: &[MadeResource], host: &HostName) -> bool {
+    !made.iter().any(|made| made.name == host.as_str())
 }
 
 impl Context {
@@ -77,7 +82,12 @@ impl Context {
                     places.push(here);
                 }
             }
-            let (leftovers, retain, message) = (status.resources, retains(portal), words.join("; "));
+            // What was made may not have been noted yet: its names are known all the same.
+            let mut leftovers = status.resources;
+            for host in hosts(portal).iter().filter(|host| outside_names(&leftovers, host)).collect::<Vec<_>>() {
+                leftovers.push(MadeResource { system: "unknown".to_owned(), name: host.to_string(), id: None });
+            }
+            let (retain, message) = (retains(portal), words.join("; "));
             self.bury(&key, &uid, Epitaph { leftovers, places, retain, message }).await?;
             self.drop_finalizer(portal).await?;
             return Ok(None);

@@ -189,10 +189,13 @@ impl Controller {
             concerned.map(|portal| ObjectRef::from_obj(portal.as_ref())).collect::<Vec<_>>()
         };
         spawn_until(&self.shutdown, report_classes(Arc::clone(&context), store));
+        spawn_until(&self.shutdown, keep_graveyard(Arc::clone(&context)));
         let keeper = Arc::clone(&context);
-        let triggers = debounced(pokes).then(move |()| {
+        let triggers = debounced(pokes).then(move |settings| {
             let context = Arc::clone(&keeper);
-            context.try_tombstones_again();
+            if settings {
+                context.try_tombstones_again();
+            }
             async move {
                 if let Err(error) = context.keep_environment_class().await {
                     tracing::warn!(reason = error.reason(), "{error}");
@@ -252,7 +255,7 @@ fn class_version(class: &PortalClass) -> Option<u64> {
 }
 
 /// Pokes when an object's content changes; a status of our own making is no change.
-async fn on_change<K>(api: Api<K>, poke: mpsc::UnboundedSender<()>, version: fn(&K) -> Option<u64>)
+async fn on_change<K>(api: Api<K>, poke: mpsc::UnboundedSender<bool>, version: fn(&K) -> Option<u64>)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
@@ -265,12 +268,12 @@ where
                 let name = object.name_any();
                 if known.get(&name) != Some(&version) {
                     known.insert(name, version);
-                    let _ = poke.send(());
+                    let _ = poke.send(true);
                 }
             }
             Ok(Event::Delete(object)) => {
                 known.remove(&object.name_any());
-                let _ = poke.send(());
+                let _ = poke.send(true);
             }
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "a watch broke off and starts again"),
@@ -279,25 +282,27 @@ where
 }
 
 /// Pokes when an object is gone: whoever waited for its name may have it now.
-async fn on_deletion<K>(api: Api<K>, poke: mpsc::UnboundedSender<()>)
+async fn on_deletion<K>(api: Api<K>, poke: mpsc::UnboundedSender<bool>)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
         if matches!(event, Ok(Event::Delete(_))) {
-            let _ = poke.send(());
+            let _ = poke.send(false);
         }
     }
 }
 
-/// Several pokes within a tenth of a second are one.
-fn debounced(pokes: mpsc::UnboundedReceiver<()>) -> impl Stream<Item = ()> + Send {
+/// Several pokes within a tenth of a second are one; `true` where classes or Secrets are among what has changed.
+fn debounced(pokes: mpsc::UnboundedReceiver<bool>) -> impl Stream<Item = bool> + Send {
     stream::unfold(pokes, |mut pokes| async move {
-        pokes.recv().await?;
+        let mut settings = pokes.recv().await?;
         tokio::time::sleep(Duration::from_millis(100)).await;
-        while pokes.try_recv().is_ok() {}
-        Some(((), pokes))
+        while let Ok(other) = pokes.try_recv() {
+            settings |= other;
+        }
+        Some((settings, pokes))
     })
 }
 
@@ -311,12 +316,6 @@ async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector
         };
         if let Err(error) = done {
             tracing::warn!(reason = error.reason(), "the classes' status could not be written: {error}");
-        }
-        if let Err(error) = context.finish_tombstones().await {
-            tracing::warn!(
-                reason = error.reason(),
-                "what is left of deleted portals could not be looked after: {error}"
-            );
         }
         tokio::time::sleep(context.timing.class_report).await;
     }
@@ -333,5 +332,18 @@ impl Context {
         };
         self.first_looks.forget_others(&there.iter().map(key).collect());
         Ok(())
+    }
+}
+
+/// In a loop of its own: a system that hangs holds no report up.
+async fn keep_graveyard(context: Arc<Context>) {
+    loop {
+        if let Err(error) = context.finish_tombstones().await {
+            tracing::warn!(
+                reason = error.reason(),
+                "what is left of deleted portals could not be looked after: {error}"
+            );
+        }
+        tokio::time::sleep(context.timing.class_report).await;
     }
 }

@@ -18,7 +18,7 @@ use crate::api::proxy::{
     TraefikSettings,
 };
 use crate::api::{Origin, PortalClassSpec};
-use crate::backends::caddy::{Caddy, CaddyOptions};
+use crate::backends::caddy::{Caddy, CaddyOptions, DnsChallenge};
 use crate::backends::cloudflare::{AUDIT_INTERVAL, CloudflareDns, CloudflareOptions};
 use crate::backends::cloudflare_api::{self, Api, Budget};
 use crate::backends::cloudflare_tunnel::{CloudflareTunnel, Turn};
@@ -150,7 +150,7 @@ impl Registry {
     }
 
     fn budget(&self, api_url: &Url, token: &Secret) -> Arc<Budget> {
-        let key = fingerprint(&[api_url.as_str(), token.expose()]);
+        let key = fingerprint(&[api_url.as_str().trim_end_matches('/'), token.expose()]);
         Arc::clone(lock(&self.budgets).entry(key).or_insert_with(|| Budget::new(Arc::clone(&self.clock))))
     }
 
@@ -269,8 +269,15 @@ impl Making<'_> {
             token.as_ref().map_or("", Secret::expose),
             settings.listen.as_deref().unwrap_or_default(),
             self.class.spec.public_scheme.as_str(),
+            &serde_json::to_string(settings).unwrap_or_default(),
+            self.class.secrets.caddy_dns_token.as_ref().map_or("", Secret::expose),
         ]);
+        let challenge = settings.dns_challenge.as_ref().zip(self.class.secrets.caddy_dns_token.clone());
         let options = CaddyOptions {
+            verify_tls: settings.verify_tls,
+            dns_challenge: challenge
+                .map(|(challenge, token)| DnsChallenge { token, required: challenge.required })
+                .filter(|_| self.class.spec.public_scheme == PublicScheme::Https),
             admin_url: self.url(&settings.admin_url, "proxy.caddy.adminUrl")?,
             origin: settings.origin.clone(),
             admin_token: token,

@@ -12,7 +12,7 @@ use super::error::{ControllerError, is_code};
 use super::outside::withdraw;
 use super::validate::Recorded;
 use crate::api::claim::PortalClaimStatus;
-use crate::api::portal::{MadeResource, Place};
+use crate::api::portal::{Leaving, MadeResource, Place};
 use crate::api::{FIELD_MANAGER, HostName, PortalClaim, PortalKey, ResetPortal};
 use crate::http::double::lock;
 use crate::plan::Mark;
@@ -97,7 +97,19 @@ impl Context {
             if !lock(&self.tombstone_tries).due(&uid, now) {
                 continue;
             }
-            if let Some(words) = self.finish(&uid, &claims).await? {
+            let words = match self.finish(&uid, &claims).await {
+                Ok(words) => words,
+                // One that cannot be looked after does not hold the others.
+                Err(error) => {
+                    lock(&self.tombstone_tries).failed(&uid, now);
+                    tracing::warn!(
+                        reason = error.reason(),
+                        "what is left of a deleted portal could not be looked after: {error}"
+                    );
+                    continue;
+                }
+            };
+            if let Some(words) = words {
                 lock(&self.tombstone_tries).failed(&uid, now);
                 for claim in &claims {
                     let old = claim.status.as_ref().and_then(|status| status.message.as_ref());
@@ -113,21 +125,14 @@ impl Context {
 
     /// One try. `Some` with what is in the way.
     async fn finish(&self, uid: &str, claims: &[PortalClaim]) -> Result<Option<String>, ControllerError> {
-        let api: Api<PortalClaim> = Api::all(self.client.clone());
         let Some(first) = claims.first() else { return Ok(None) };
         let key = PortalKey { namespace: first.spec.portal_namespace.clone(), name: first.spec.portal_name.clone() };
         let portals: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
-        if portals.get_metadata_opt(&key.name).await?.is_some() {
-            // Made anew: what carries its mark is its own again.
-            let patch = json!({"metadata": {"labels": {TOMBSTONE: null}}});
-            let status = json!({"status": {
-                "leftovers": null, "places": null, "retain": null, "since": null, "message": null,
-            }});
-            for claim in claims {
-                ignore_gone(api.patch_status(&claim.name_any(), &patch_params(), &Patch::Merge(&status)).await)?;
-                ignore_gone(api.patch(&claim.name_any(), &patch_params(), &Patch::Merge(&patch)).await)?;
-            }
-            return Ok(None);
+        match portals.get_opt(&key.name).await? {
+            // On its way out, held by somebody else's finalizer perhaps.
+            Some(going) if going.metadata.deletion_timestamp.is_some() => return Ok(None),
+            Some(heir) => return self.hand_over(&portals, &heir, claims).await,
+            None => {}
         }
         let status = first.status.clone().unwrap_or_default();
         let mut hosts: Vec<HostName> =
@@ -160,6 +165,55 @@ impl Context {
         self.forget(&key);
         Ok(None)
     }
+
+    /// A portal that was made anew: what carries its mark is its own again. What it does not want at those names and places
+    /// is noted in its status, from where its own looks clean it up.
+    async fn hand_over(
+        &self,
+        portals: &Api<ResetPortal>,
+        heir: &ResetPortal,
+        claims: &[PortalClaim],
+    ) -> Result<Option<String>, ControllerError> {
+        let Some(left) = claims.iter().find_map(|claim| claim.status.clone()) else { return Ok(None) };
+        let mut status = heir.status.clone().unwrap_or_default();
+        let Some(home) = status.place.clone() else {
+            // It has not been looked at yet; then it will be known what it wants.
+            return Ok(None);
+        };
+        status.resources.extend(left.leftovers.into_iter().filter(|one| !heir_has(heir, one)));
+        let since = super::moving::stamp(self.clock.now());
+        let places = left.places.into_iter().filter(|place| *place != home);
+        let new: Vec<Leaving> = places
+            .filter(|place| !status.leaving.iter().any(|leaving| leaving.place == *place))
+            .map(|place| Leaving { place, since: since.clone() })
+            .collect();
+        status.leaving.extend(new);
+        let patch = json!({
+            "metadata": {"resourceVersion": heir.metadata.resource_version},
+            "status": {"resources": status.resources, "leaving": status.leaving},
+        });
+        match portals.patch_status(&heir.name_any(), &patch_params(), &Patch::Merge(&patch)).await {
+            Ok(_) => {}
+            // It was written in between: the next try sees how it is then.
+            Err(error) if is_code(&error, 409) || is_code(&error, 404) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let api: Api<PortalClaim> = Api::all(self.client.clone());
+        let label = json!({"metadata": {"labels": {TOMBSTONE: null}}});
+        let epitaph = json!({"status": {
+            "leftovers": null, "places": null, "retain": null, "since": null, "message": null,
+        }});
+        for claim in claims {
+            ignore_gone(api.patch_status(&claim.name_any(), &patch_params(), &Patch::Merge(&epitaph)).await)?;
+            ignore_gone(api.patch(&claim.name_any(), &patch_params(), &Patch::Merge(&label)).await)?;
+        }
+        Ok(None)
+    }
+}
+
+fn heir_has(heir: &ResetPortal, one: &MadeResource) -> bool {
+    let made = heir.status.iter().flat_map(|status| &status.resources);
+    made.into_iter().any(|made| made.system == one.system && made.name == one.name)
 }
 
 fn ignore_gone<T>(done: kube::Result<T>) -> Result<(), ControllerError> {

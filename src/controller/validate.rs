@@ -86,6 +86,11 @@ impl Recorded {
         }
     }
 
+    /// What was verified is not believed any more.
+    pub fn doubt(&mut self) {
+        self.verified.clear();
+    }
+
     /// What a tombstone says.
     pub fn left(leftovers: &[MadeResource]) -> Self {
         Self { resources: leftovers.to_vec(), verified: Vec::new() }

@@ -29,6 +29,8 @@ pub struct ClientOptions {
     pub max_body: usize,
     /// Connect to one of these, whatever DNS says; empty asks DNS. The port of `base` must be the same.
     pub pins: Vec<SocketAddr>,
+    /// Speak http over this socket of the machine, whatever the address says.
+    pub socket: Option<std::path::PathBuf>,
     /// Keep idle connections for the next call. `false` for systems that drop them after each write.
     pub pooled: bool,
     /// Verify the certificate of an https address.
@@ -45,6 +47,7 @@ impl ClientOptions {
             timeout: Duration::from_secs(10),
             max_body: 1 << 20,
             pins: Vec::new(),
+            socket: None,
             pooled: true,
             verify_tls: true,
         }
@@ -92,6 +95,9 @@ impl Client {
             .timeout(options.timeout);
         if let (false, Some(host)) = (options.pins.is_empty(), options.base.host_str()) {
             builder = builder.resolve_to_addrs(host, &options.pins);
+        }
+        if let Some(socket) = &options.socket {
+            builder = builder.unix_socket(socket.as_path());
         }
         if !options.pooled {
             builder = builder.pool_max_idle_per_host(0);

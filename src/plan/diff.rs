@@ -183,6 +183,7 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
         let is_ours = |o: &&Observed<I>| matches!(&o.ownership, Ownership::Marked(other) if other == mark);
         match want {
             Want::Present { items, adopt, keep, .. } => {
+                let blocked_before = blocked.len();
                 for item in items {
                     let at_key: Vec<_> = observed.iter().filter(|o| o.item.key() == item.key()).collect();
                     let ours: Vec<_> = at_key.iter().copied().filter(is_ours).collect();
@@ -229,7 +230,9 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                     }
                 }
                 let wanted = |key: &str| items.iter().any(|i| i.key() == key) || keep.iter().any(|k| k.as_str() == key);
-                let stale = observed.iter().filter(is_ours).filter(|o| !wanted(o.item.key()));
+                // Who cannot have the new thing keeps the old one.
+                let refused = blocked.len() > blocked_before;
+                let stale = observed.iter().filter(is_ours).filter(|o| !refused && !wanted(o.item.key()));
                 late.extend(stale.map(|o| Change::Delete {
                     portal: portal.clone(),
                     mark: mark.clone(),

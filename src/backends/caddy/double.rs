@@ -8,13 +8,16 @@ use crate::http::double::{Double, DoubleRequest, DoubleResponse, lock};
 
 /// The simulated Caddy: its configuration document.
 #[derive(Debug)]
-pub struct CaddyDouble(Mutex<Value>);
+pub struct CaddyDouble(Mutex<Value>, std::sync::atomic::AtomicBool);
 
 impl Default for CaddyDouble {
     fn default() -> Self {
-        Self(Mutex::new(json!({
-            "apps": {"http": {"servers": {"srv0": {"listen": [":80"], "routes": []}}}}
-        })))
+        Self(
+            Mutex::new(json!({
+                "apps": {"http": {"servers": {"srv0": {"listen": [":80"], "routes": []}}}}
+            })),
+            Default::default(),
+        )
     }
 }
 
@@ -22,6 +25,12 @@ impl CaddyDouble {
     /// With one server on `:80` that has no routes.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A stock Caddy: without the module for DNS challenges at Cloudflare.
+    pub fn without_dns_module(self) -> Self {
+        self.1.store(true, std::sync::atomic::Ordering::Relaxed);
+        self
     }
 
     /// The whole configuration.
@@ -134,6 +143,20 @@ impl Double for CaddyDouble {
                 *place = body;
             }
             _ => return refuse(405, "method not allowed"),
+        }
+        let stock = self.1.load(std::sync::atomic::Ordering::Relaxed);
+        let policies = changed.pointer("/apps/tls/automation/policies").and_then(Value::as_array);
+        let for_all = |policy: &&Value| policy["subjects"].as_array().is_none_or(Vec::is_empty);
+        if policies.is_some_and(|policies| policies.iter().filter(for_all).count() > 1) {
+            return refuse(500, "automation policy 1: cannot have more than one default/catch-all automation policy");
+        }
+        if stock
+            && policies.is_some_and(|policies| Value::Array(policies.clone()).to_string().contains("\"cloudflare\""))
+        {
+            return refuse(
+                500,
+                "loading new config: loading tls app module: provision tls: unknown module: dns.providers.cloudflare",
+            );
         }
         if let Some(id) = duplicate_ids(&changed) {
             return refuse(400, &format!("indexing config: duplicate ID '{id}' found"));

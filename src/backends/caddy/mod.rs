@@ -1,5 +1,6 @@
 //! Caddy by its admin API: one route per portal, every change of a batch in one guarded write.
 pub mod double;
+mod policy;
 mod routes;
 
 use std::collections::HashMap;
@@ -17,11 +18,12 @@ use crate::api::condition::Truth;
 use crate::config::{Secret, redact};
 use crate::http::double::lock;
 use crate::http::{Client, ClientOptions, Request, Response, path_segment};
-use crate::plan::{Change, Intent, Observed, Plan};
+use crate::plan::{Change, Intent, Mark, Observed, Plan};
 
 /// Tries of one guarded write while others write, too.
 const TRIES: usize = 8;
 const SERVERS: &str = "/config/apps/http/servers";
+const POLICIES: &str = "/config/apps/tls/automation/policies";
 /// Name of the server that is made where there is none.
 const OWN_SERVER: &str = "portalkeeper";
 
@@ -38,6 +40,19 @@ pub struct CaddyOptions {
     pub listen: Option<String>,
     /// Public addresses are https, so the server on `:443` is meant rather than `:80`.
     pub https: bool,
+    /// Verify the certificate of an https admin address.
+    pub verify_tls: bool,
+    /// Certificates by a DNS challenge at Cloudflare, where Caddy is to see to that.
+    pub dns_challenge: Option<DnsChallenge>,
+}
+
+/// How Caddy proves to a certificate authority that a host is ours.
+#[derive(Debug, Clone)]
+pub struct DnsChallenge {
+    /// API token, or a placeholder like `{env.CF_API_TOKEN}` that Caddy fills in by itself.
+    pub token: Secret,
+    /// Without it no portal of this Caddy is in order.
+    pub required: bool,
 }
 
 /// The routes of one Caddy.
@@ -46,6 +61,8 @@ pub struct Caddy {
     options: CaddyOptions,
     /// Hosts whose last write had no guard, with how long somebody else's change could have been lost by it.
     unguarded: Mutex<HashMap<String, Duration>>,
+    /// What came of the TLS policy.
+    policy: Mutex<Option<(Truth, &'static str, String)>>,
 }
 
 /// The routes with what guards them.
@@ -67,13 +84,25 @@ enum Missing {
 impl Caddy {
     /// Errors: an address or a token that cannot be used at all.
     pub fn new(options: CaddyOptions) -> Result<Self, BackendError> {
-        let mut client = ClientOptions::new("caddy", options.admin_url.clone());
+        let mut client = match options.admin_url.scheme() {
+            "unix" => {
+                // Caddy takes any Host there, as long as there is one.
+                let base = Url::parse("http://127.0.0.1:2019")
+                    .map_err(|error| BackendError::new(ErrorClass::Permanent, "BadAddress", error.to_string()))?;
+                let mut client = ClientOptions::new("caddy", base);
+                client.socket = Some(options.admin_url.path().into());
+                client
+            }
+            _ => ClientOptions::new("caddy", options.admin_url.clone()),
+        };
+        client.verify_tls = options.verify_tls;
         client.max_body = 64 << 20;
         client.timeout = Duration::from_secs(30);
         if let Some(token) = &options.admin_token {
             client.headers = vec![("authorization", Secret::new(format!("Bearer {}", token.expose())))];
         }
-        Ok(Self { client: Client::new(client)?, options, unguarded: Mutex::default() })
+        let (unguarded, policy) = (Mutex::default(), Mutex::default());
+        Ok(Self { client: Client::new(client)?, options, unguarded, policy })
     }
 
     fn refusal(&self, response: &Response) -> BackendError {
@@ -87,7 +116,8 @@ impl Caddy {
             Some(at) => format!("{}API token [redacted]", &words[..at]),
             None => words,
         };
-        let words = redact(&words, &self.options.admin_token.iter().collect::<Vec<_>>());
+        let challenge = self.options.dns_challenge.iter().map(|challenge| &challenge.token);
+        let words = redact(&words, &self.options.admin_token.iter().chain(challenge).collect::<Vec<_>>());
         let status = response.status;
         let (class, reason, advice) = match status {
             401 => (ErrorClass::Credential, "TokenRefused", ""),
@@ -179,6 +209,75 @@ impl Caddy {
         }
     }
 
+    /// Puts the policy where it belongs; guarded like the routes.
+    async fn keep_policy(&self, mark: &Mark, challenge: &DnsChallenge) -> Result<policy::Step, BackendError> {
+        let wanted = policy::desired(&policy::id(&mark.installation), challenge.token.expose());
+        for _ in 0..TRIES {
+            let (policies, etag) = self.policies().await?;
+            let step = policy::ensure(policies.as_deref().unwrap_or_default(), &wanted);
+            let policy::Step::Write(new) = &step else { return Ok(step) };
+            if self.write_policies(new, policies.is_some(), etag).await? {
+                return Ok(step);
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Takes our policy away when no route of this installation is left.
+    async fn drop_policy(&self, mark: &Mark) -> Result<(), BackendError> {
+        let prefix = format!("pk1-{}-", mark.installation.as_str());
+        let left = self.read_routes().await?.routes;
+        if left.iter().any(|route| route["@id"].as_str().is_some_and(|id| id.starts_with(&prefix))) {
+            return Ok(());
+        }
+        for _ in 0..TRIES {
+            let (policies, etag) = self.policies().await?;
+            let Some(rest) = policy::without(policies.as_deref().unwrap_or_default(), &policy::id(&mark.installation))
+            else {
+                return Ok(());
+            };
+            if self.write_policies(&rest, true, etag).await? {
+                return Ok(());
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// The policies, if there is a list of them, and what guards it.
+    async fn policies(&self) -> Result<(Option<Vec<Value>>, Option<String>), BackendError> {
+        match self.read(POLICIES).await? {
+            None => Ok((None, None)),
+            Some((Value::Array(policies), etag)) => Ok((Some(policies), etag)),
+            Some(_) => {
+                let message = format!("caddy's {POLICIES} is no list");
+                Err(BackendError::new(ErrorClass::Unavailable, "OddAnswer", message))
+            }
+        }
+    }
+
+    /// `false` where somebody was faster.
+    async fn write_policies(
+        &self,
+        policies: &[Value],
+        there: bool,
+        etag: Option<String>,
+    ) -> Result<bool, BackendError> {
+        let body = Value::Array(policies.to_vec());
+        let request = if there { self.client.patch(POLICIES) } else { self.client.put(POLICIES) };
+        let request = match etag {
+            Some(etag) => request.json(&body).header("if-match", &etag),
+            None => request.json(&body),
+        };
+        match request.send().await {
+            Ok(response) if response.status == 200 => Ok(true),
+            Ok(response) if matches!(response.status, 409 | 412) => Ok(false),
+            Ok(response) => Err(self.refusal(&response)),
+            // Each change restarts Caddy's admin endpoint: the next read tells what happened.
+            Err(error) if error.outcome_unknown() => Ok(false),
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+
     /// Reads, computes and writes until nobody was in between.
     async fn guarded_write(
         &self,
@@ -249,6 +348,9 @@ impl Backend for Caddy {
 
     fn instance(&self) -> String {
         let host = self.options.admin_url.host_str().unwrap_or_default();
+        if self.options.admin_url.scheme() == "unix" {
+            return format!("caddy/unix:{}", self.options.admin_url.path());
+        }
         match self.options.admin_url.port_or_known_default() {
             Some(port) => format!("caddy/{host}:{port}"),
             None => format!("caddy/{host}"),
@@ -265,9 +367,43 @@ impl Backend for Caddy {
 
     async fn apply(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
         match self.guarded_write(plan).await {
-            Ok(outcomes) => outcomes,
+            Ok(outcomes) => {
+                let leaves = |change: &&Change<Route>| matches!(change, Change::Delete { .. } | Change::Release { .. });
+                if let (Some(change), true) = (plan.changes.iter().find(leaves), self.options.dns_challenge.is_some())
+                    && let Err(error) = self.drop_policy(change.mark()).await
+                {
+                    tracing::warn!(reason = error.reason, "a TLS policy without portals may stay in Caddy: {error}");
+                }
+                outcomes
+            }
             Err(error) => plan.changes.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    async fn upkeep(&self, mark: &Mark) {
+        let Some(challenge) = &self.options.dns_challenge else { return };
+        let failed = if challenge.required { Truth::False } else { Truth::True };
+        let told = match self.keep_policy(mark, challenge).await {
+            Ok(policy::Step::Foreign) => Some((
+                Truth::True,
+                "ForeignTlsPolicy",
+                "Caddy has a TLS policy of somebody else for all names, which sees to the certificates; ours was not added"
+                    .to_owned(),
+            )),
+            Ok(_) => None,
+            Err(error) if error.message.contains(policy::MODULE) => Some((
+                failed,
+                "DnsModuleMissing",
+                format!(
+                    "this Caddy was built without the module {}, so it cannot get certificates by a DNS challenge at Cloudflare; \
+                     use a build that has it (xcaddy build --with github.com/caddy-dns/cloudflare), or switch proxy.caddy.dnsChallenge off",
+                    policy::MODULE
+                ),
+            )),
+            // What hinders reads hinders the routes as well and is told there.
+            Err(error) => Some((Truth::Unknown, "TlsPolicyUnknown", format!("Caddy's TLS policy cannot be kept: {error}"))),
+        };
+        *lock(&self.policy) = told;
     }
 
     /// A route that stands is a route that stands; what its write may have cost others is told beside it.
@@ -283,7 +419,14 @@ impl Backend for Caddy {
             );
             Some(Doubt { key, truth: Truth::True, reason, message })
         });
-        told.collect()
+        let mut doubts: Vec<Doubt> = told.collect();
+        if let Some((truth, reason, message)) = lock(&self.policy).clone() {
+            doubts.extend(items.iter().map(|item| {
+                let message = format!("{} is in place in {}; {message}", item.host, self.instance());
+                Doubt { key: item.host.clone(), truth, reason, message }
+            }));
+        }
+        doubts
     }
 
     /// Caddy forgets routes at a reload, so it is looked at often; a read costs it less than a millisecond.

@@ -13,6 +13,9 @@ use crate::plan::{Change, Item, Mark, Observed, Ownership, Plan};
 
 use super::Record;
 
+/// Refused records of one batch that are looked for one by one.
+const MOST_CULPRITS: usize = 8;
+
 type Outcome = Result<Option<String>, BackendError>;
 
 /// One change with its place in the plan.
@@ -211,9 +214,12 @@ impl Work<'_> {
         let mut groups: Vec<(Vec<Step>, bool)> = vec![(steps.to_vec(), false)];
         let mut left_over: Vec<Step> = Vec::new();
         let mut was_full = false;
+        let mut culprits = 0;
         while let Some((group, at_fault)) = groups.pop() {
             if let [(index, change)] = group.as_slice() {
-                done.push((*index, self.single(change).await));
+                let outcome = self.single(change).await;
+                culprits += usize::from(outcome.is_err());
+                done.push((*index, outcome));
             } else {
                 let (first, second) = if at_fault { halves(group) } else { (group, Vec::new()) };
                 let sent = match first.as_slice() {
@@ -221,6 +227,17 @@ impl Work<'_> {
                         let outcome = self.single(change).await;
                         // Whether it was the one at fault tells about its neighbour.
                         let refused = outcome.is_err();
+                        culprits += usize::from(refused);
+                        let refusal = outcome.as_ref().err().filter(|error| {
+                            // One conflict is somebody's record; several are more likely all ours, and one look tells.
+                            (error.class == ErrorClass::Conflict && culprits > 1) || culprits > MOST_CULPRITS
+                        });
+                        if let Some(error) = refusal.cloned() {
+                            done.push((*index, outcome));
+                            let rest = groups.into_iter().flat_map(|(group, _)| group).chain(left_over).chain(second);
+                            done.extend(rest.map(|(index, _)| (index, Err(error.clone()))));
+                            return (done, None);
+                        }
                         done.push((*index, outcome));
                         if refused {
                             left_over.extend(second)

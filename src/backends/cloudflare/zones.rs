@@ -96,6 +96,8 @@ struct Book {
     zones: HashMap<String, Zone>,
     /// The whole list was read.
     complete: bool,
+    /// Names that were asked for and are no zones.
+    absent: HashSet<String>,
     /// Hosts that were asked for, by zone id.
     hosts: HashMap<String, HashSet<String>>,
     /// When a zone was read, by name.
@@ -116,11 +118,21 @@ fn suffixes(host: &str) -> impl Iterator<Item = &str> {
 
 impl Book {
     fn of(&self, host: &str) -> Option<&Zone> {
-        suffixes(host).find_map(|name| self.zones.get(name))
+        for name in suffixes(host) {
+            if let Some(zone) = self.zones.get(name) {
+                return Some(zone);
+            }
+            // A longer zone may be there as long as nobody has looked.
+            if !self.complete && !self.absent.contains(name) {
+                return None;
+            }
+        }
+        None
     }
 
     fn add(&mut self, zone: Zone, now: Timestamp) {
         self.read.insert(zone.name.clone(), now);
+        self.absent.remove(&zone.name);
         // Of two accounts' zones of one name, the active one is meant.
         match self.zones.get(&zone.name) {
             Some(known) if known.status == "active" && zone.status != "active" && known.id != zone.id => {}
@@ -162,6 +174,9 @@ impl Zones {
         let mut book = lock(&self.0);
         if let Some(zone) = book.of(host).cloned() {
             book.zones.remove(&zone.name);
+            suffixes(host).for_each(|name| {
+                book.absent.remove(name);
+            });
             book.former.insert(host.to_owned(), zone.id);
         }
     }
@@ -218,8 +233,12 @@ impl Zones {
             complete = true;
             api.rest("/zones", filter, PER_PAGE, first).await?
         };
+        if !complete {
+            // A part of the list may hold a zone whose child is in another part.
+            return Ok(());
+        }
         let mut book = lock(&self.0);
-        book.complete = complete;
+        book.complete = true;
         listed.iter().filter_map(Zone::parse).for_each(|zone| book.add(zone, api.budget().now()));
         Ok(())
     }
@@ -237,8 +256,10 @@ impl Zones {
                 zones.into_iter().for_each(|zone| book.add(zone, api.budget().now()));
                 return Ok(());
             }
-            // It was there once: the name is free for a shorter one.
-            lock(&self.0).zones.remove(name);
+            // If it was there once, the name is free for a shorter one.
+            let mut book = lock(&self.0);
+            book.zones.remove(name);
+            book.absent.insert(name.to_owned());
         }
         Ok(())
     }
@@ -261,7 +282,7 @@ mod tests {
     }
 
     fn book(zones: &[Zone]) -> Book {
-        let mut book = Book::default();
+        let mut book = Book { complete: true, ..Book::default() };
         zones.iter().cloned().for_each(|zone| book.add(zone, Timestamp::UNIX_EPOCH));
         book
     }

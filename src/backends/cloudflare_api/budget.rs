@@ -40,6 +40,8 @@ struct State {
     refused: Option<(BackendError, Timestamp)>,
     refusals: u32,
     succeeded: Option<Timestamp>,
+    /// When the token was last asked for and found valid.
+    valid: Option<Timestamp>,
     /// Who waits, in the order in which they will be let through.
     waiting: BTreeSet<(Urgency, u64, PortalKey)>,
     entered: HashMap<PortalKey, (Urgency, u64)>,
@@ -95,7 +97,6 @@ impl Budget {
                 let message = "Cloudflare's rate limit is being tried with one call first".to_owned();
                 return Err(throttled("RateLimited", message, TRYING));
             }
-            state.trying = true;
         }
         if state.window.is_some_and(|(_, ends)| now >= ends) {
             state.window = None;
@@ -118,6 +119,8 @@ impl Budget {
             }
             state.window = Some((left - 1, ends));
         }
+        // Only now, when the call is sure to be made: nobody else would ever end the trying.
+        state.trying = state.trying || state.blocked_until.is_some();
         state.in_flight += 1;
         Ok(Permit { budget: Arc::clone(self), settled: false })
     }
@@ -135,6 +138,18 @@ impl Budget {
     /// The time that limits go by.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The token was asked for and found valid.
+    pub fn found_valid(&self) {
+        let now = self.clock.now();
+        lock(&self.state).valid = Some(now);
+    }
+
+    /// Whether that was within the last five minutes.
+    pub fn is_valid(&self) -> bool {
+        let now = self.clock.now();
+        lock(&self.state).valid.is_some_and(|at| now.duration_since(at) < BLOCK)
     }
 
     /// Whether the token was good for anything within the last minute.
@@ -210,6 +225,10 @@ impl Queue for Budget {
         if let Some((urgency, number)) = state.entered.remove(portal) {
             state.waiting.remove(&(urgency, number, portal.clone()));
         }
+    }
+
+    fn order(&self, portal: &PortalKey) -> Option<u64> {
+        lock(&self.state).entered.get(portal).map(|(_, number)| *number)
     }
 
     fn place(&self, portal: &PortalKey) -> Option<Place> {

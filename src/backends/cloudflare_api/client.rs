@@ -70,7 +70,7 @@ impl Api {
     /// Sends a read and gives the envelope.
     pub async fn read(&self, request: Request) -> Result<Value, BackendError> {
         let permit = self.budget.permit(self.urgency)?;
-        let response = request.send().await.map_err(BackendError::from)?;
+        let response = request.single().send().await.map_err(BackendError::from)?;
         permit.answered(&response);
         self.envelope(&response).await
     }
@@ -90,7 +90,7 @@ impl Api {
     /// Sends a write and gives the envelope.
     pub async fn write(&self, request: Request) -> Result<Value, BackendError> {
         let permit = self.budget.permit(self.urgency)?;
-        let response = request.send().await.map_err(BackendError::of_write)?;
+        let response = request.single().send().await.map_err(BackendError::of_write)?;
         permit.answered(&response);
         self.envelope(&response).await.map_err(|mut error| {
             // A gateway's 5xx says nothing about what happened behind it; a refusal with an unknown code is a refusal.
@@ -179,15 +179,21 @@ impl Api {
     /// Cloudflare uses one code for a token that is gone and for one that may not do this. A call that every valid token may
     /// make tells which it is, once for all that wait.
     async fn blame(&self, error: &mut BackendError) {
+        if self.budget.is_valid() {
+            error.reason = "PermissionMissing";
+            error.message.push_str(&format!("; the API token is valid, but it lacks the permission {}", self.needs));
+            return;
+        }
         // Tokens that belong to an account are asked for elsewhere.
         let account = self.account.as_ref().map(|id| format!("/accounts/{}/tokens/verify", path_segment(id)));
         for path in std::iter::once("/user/tokens/verify".to_owned()).chain(account) {
             let Ok(permit) = self.budget.permit(Urgency::Edit) else { return };
-            let Ok(response) = self.client.get(&path).send().await else { return };
+            let Ok(response) = self.client.get(&path).single().send().await else { return };
             let body = response.json().unwrap_or_default();
             match (response.status, body["result"]["status"].as_str()) {
                 (200, Some("active")) => {
                     permit.answered(&response);
+                    self.budget.found_valid();
                     error.reason = "PermissionMissing";
                     let advice = format!("; the API token is valid, but it lacks the permission {}", self.needs);
                     error.message.push_str(&advice);

@@ -73,6 +73,9 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
         let memo = lock(&shared.memo);
         jobs.sort_by_key(|job| memo.urgency(&job.portal, &job.want));
     }
+    if let Some(job) = jobs.iter().find(|job| matches!(job.want, Want::Present { .. })) {
+        shared.backend.upkeep(job.want.mark()).await;
+    }
     // What was never made is made without a look where the system itself refuses a second one.
     let unseen = |job: &Job| {
         let Want::Present { intent, former } = &job.want else { return false };
@@ -140,7 +143,10 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
     for (job, answer) in &mut answers {
         if let (Ok(done), Want::Present { intent, .. }) = (answer, &job.want) {
             done.repaired = !done.changes.is_empty() && repaired.contains(&job.portal);
-            done.verified = Some((digest(&shared.backend, intent), now));
+            // What there is something to say about is looked at again after a restart.
+            if done.doubts.is_empty() && shared.backend.spares_reads() {
+                done.verified = Some((digest(&shared.backend, intent), now));
+            }
         }
     }
     conclude(shared, answers);
@@ -204,6 +210,17 @@ fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>)
 /// Remembers the answers, sees to the queue, and sends them.
 fn conclude<B: Backend>(shared: &Shared<B>, answers: Vec<(Job, Answer)>) {
     let now = shared.clock.now();
+    let answers: Vec<(Job, Answer)> = answers
+        .into_iter()
+        .map(|(job, answer)| match answer {
+            // A mere look that has to wait says nothing against what was verified before.
+            Err(error) if error.class == ErrorClass::Throttled => {
+                let known = lock(&shared.memo).postponed(&job.portal, &job.want, now);
+                (job, known.ok_or(error))
+            }
+            answer => (job, answer),
+        })
+        .collect();
     let queue = shared.backend.queue();
     if let Some(queue) = queue {
         let memo = lock(&shared.memo);
@@ -217,7 +234,7 @@ fn conclude<B: Backend>(shared: &Shared<B>, answers: Vec<(Job, Answer)>) {
         }
     }
     for (job, mut answer) in answers {
-        lock(&shared.memo).note(&shared.backend, &job.portal, &job.want, &answer, now);
+        lock(&shared.memo).note_unless_postponed(&shared.backend, &job.portal, &job.want, &answer, now);
         if let (Err(error), Some(queue)) = (&mut answer, queue) {
             error.place = queue.place(&job.portal);
         }

@@ -24,6 +24,8 @@ pub enum Known {
 
 /// First and longest time after which a refusal is tried again where reads are scarce.
 const RETRY: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(1), SignedDuration::from_mins(10));
+/// How soon a look that had to wait is tried again.
+const POSTPONED: SignedDuration = SignedDuration::from_secs(60);
 /// Longest time for which a mere look is believed.
 const OBSERVED: SignedDuration = SignedDuration::from_mins(10);
 
@@ -104,6 +106,35 @@ impl Memo {
         let until = at.checked_add(drift(backend, &job.portal)).unwrap_or(now);
         let (want, made) = (job.want.clone(), Some(intent.clone()));
         self.0.insert(job.portal.clone(), Entry { want, answer, made, at: *at, until, refusals: 0 });
+    }
+
+    /// What is still believed of a want whose look has to wait: looked for again in a minute.
+    pub fn postponed(&mut self, portal: &PortalKey, want: &Want, now: Timestamp) -> Option<Programmed> {
+        let entry = self.0.get_mut(portal)?;
+        if !same(&entry.want, want) {
+            return None;
+        }
+        let done = entry.answer.as_ref().ok()?.clone();
+        entry.until = now.checked_add(POSTPONED).unwrap_or(now);
+        entry.at = now;
+        Some(Programmed { changes: Vec::new(), repaired: false, ..done })
+    }
+
+    /// [`Memo::note`], but for an answer that [`Memo::postponed`] has just given.
+    pub fn note_unless_postponed<B: Backend>(
+        &mut self,
+        backend: &B,
+        portal: &PortalKey,
+        want: &Want,
+        answer: &Answer,
+        now: Timestamp,
+    ) {
+        let postponed = |entry: &Entry| {
+            entry.at == now && now.checked_add(POSTPONED).is_ok_and(|until| entry.until == until) && answer.is_ok()
+        };
+        if !self.0.get(portal).is_some_and(postponed) {
+            self.note(backend, portal, want, answer, now);
+        }
     }
 
     /// Remembers what came of a want.

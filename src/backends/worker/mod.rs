@@ -227,6 +227,7 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
                 match step.map(|(_, step)| step) {
                     Ok(Step::Found(jobs)) => batch.extend(jobs.into_iter().map(|job| Job { found: true, ..job })),
                     Ok(Step::Hints(names)) => {
+                        names.iter().filter_map(|name| HostName::parse(name).ok()).for_each(|host| shared.backend.forget(&host));
                         let names: HashSet<String> = names.into_iter().collect();
                         lock(&shared.memo).forget_names(&|host| names.contains(host.as_str()));
                     }
@@ -252,7 +253,7 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
                 None => waiting.entry(lane(&shared.backend, &job)).or_default().push(job),
             }
         }
-        for lane in free(&shared, &waiting, &busy).into_iter().take(LANES.saturating_sub(busy.len())) {
+        for lane in free(&shared, &waiting, &busy) {
             let Some(jobs) = waiting.remove(&lane) else { continue };
             busy.insert(lane.clone());
             let (shared, unknown) = (Arc::clone(&shared), lane == UNKNOWN);
@@ -306,16 +307,24 @@ fn lane<B: Backend>(backend: &B, job: &Job) -> String {
 
 /// Lanes that can be worked on, in the order of those that wait in them.
 fn free<B: Backend>(shared: &Shared<B>, waiting: &HashMap<String, Vec<Job>>, busy: &HashSet<String>) -> Vec<String> {
+    let room = LANES.saturating_sub(busy.len());
+    if room == 0 {
+        return Vec::new();
+    }
     let memo = lock(&shared.memo);
     let place = |job: &Job| {
-        let place = shared.backend.queue().and_then(|queue| queue.place(&job.portal));
-        (memo.urgency(&job.portal, &job.want), place.map_or(usize::MAX, |place| place.position))
+        let order = shared.backend.queue().and_then(|queue| queue.order(&job.portal));
+        (memo.urgency(&job.portal, &job.want), order.unwrap_or(u64::MAX))
     };
     let mut free: Vec<_> = waiting
         .iter()
         .filter(|(lane, _)| !busy.contains(*lane))
-        .map(|(lane, jobs)| (jobs.iter().map(&place).min(), lane.clone()))
+        .map(|(lane, jobs)| (jobs.first().map(place), lane))
         .collect();
+    if free.len() > room {
+        free.select_nth_unstable(room - 1);
+        free.truncate(room);
+    }
     free.sort();
-    free.into_iter().map(|(_, lane)| lane).collect()
+    free.into_iter().map(|(_, lane)| lane.clone()).collect()
 }

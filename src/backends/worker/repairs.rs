@@ -63,30 +63,38 @@ impl Repairs {
         while self.recent.front().is_some_and(old) {
             self.recent.pop_front();
         }
-        let destructive = wanted.iter().filter(|(.., overwrites)| *overwrites).count();
-        let changing = self.recent.len() + destructive;
+        let new: Vec<&PortalKey> = wanted
+            .iter()
+            .filter(|(portal, _, overwrites)| *overwrites && !self.waiting.contains(portal))
+            .map(|(portal, ..)| portal)
+            .collect();
         let approved = self.held.as_ref().is_some_and(|case| self.approved.as_ref() == Some(&case.id));
-        let mut held = None;
-        if !approved && destructive > 0 && fuse::blows(owned, changing) {
-            let case = self.held.take().unwrap_or_else(|| {
-                let hash = Sha256::digest(format!("{instance} {now}").as_bytes());
-                let id = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-                Held { id, owned, changing, words: Vec::new() }
-            });
-            let concerned = || wanted.iter().filter(|(.., overwrites)| *overwrites);
-            self.waiting.extend(concerned().map(|(portal, ..)| portal.clone()));
-            let words = concerned().map(|(_, words, _)| words.clone()).take(5).collect();
-            let case = Held { owned, changing: changing.max(self.waiting.len()), words, id: case.id };
-            held = Some(case.clone());
-            self.held = Some(case);
+        // What was approved is no surprise any more; what waits for approval is as good as wanted.
+        let waiting = if approved { 0 } else { self.waiting.len() };
+        let changing = self.recent.len() + waiting + new.len();
+        let too_many = !new.is_empty() && fuse::blows(owned, changing);
+        if too_many && !approved {
+            let id = self.held.as_ref().map_or_else(
+                || {
+                    let hash = Sha256::digest(format!("{instance} {now}").as_bytes());
+                    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+                },
+                |case| case.id.clone(),
+            );
+            self.waiting.extend(new.into_iter().cloned());
+            let concerned = wanted.iter().filter(|(.., overwrites)| *overwrites);
+            let words = concerned.map(|(_, words, _)| words.clone()).take(5).collect();
+            self.held = Some(Held { owned, changing, words, id });
         }
         let mut verdicts = HashMap::new();
         for (portal, _, overwrites) in wanted {
-            let verdict = match &held {
-                Some(case) if *overwrites => Verdict::Held(case.clone()),
+            let waits = self.waiting.contains(portal);
+            let verdict = match &self.held {
+                // Once held, held until that is approved or nothing of it is left to be done.
+                Some(case) if *overwrites && (waits && !approved || !waits && too_many) => Verdict::Held(case.clone()),
                 _ => self.contest(portal, now),
             };
-            if verdict == Verdict::Go && *overwrites && !approved {
+            if verdict == Verdict::Go && *overwrites && !waits {
                 self.recent.push_back(now);
             }
             verdicts.insert(portal.clone(), verdict);
@@ -207,8 +215,12 @@ mod tests {
             assert_eq!(verdicts[&key(index)], Verdict::Go);
         }
         assert!(matches!(repairs.judge("i", &wanted(3..4, true), 10, at(4))[&key(3)], Verdict::Held(_)));
+        // and one that is held stays held, however small the batches are in which it comes again
+        for second in [5, 3700] {
+            assert!(matches!(repairs.judge("i", &wanted(3..4, true), 10, at(second))[&key(3)], Verdict::Held(_)));
+        }
         assert_eq!(
-            repairs.judge("i", &wanted(3..4, true), 10, at(3700))[&key(3)],
+            repairs.judge("i", &wanted(5..6, true), 10, at(3701))[&key(5)],
             Verdict::Go,
             "an hour later it is one"
         );

@@ -54,25 +54,7 @@ impl Reader<'_> {
         let proxy = match backend.as_deref() {
             None | Some("npm") => self.npm().map(ProxyVariables::Npm),
             Some("cloudflare_tunnel") => self.tunnel(),
-            Some("caddy") => {
-                let admin_url = self.url("CADDY_ADMIN_URL");
-                if admin_url.is_none() && self.text("CADDY_ADMIN_URL").is_none() {
-                    self.missing::<()>(
-                        "CADDY_ADMIN_URL",
-                        "REVERSE_PROXY_BACKEND=caddy needs Caddy's admin address, like http://127.0.0.1:2019",
-                    );
-                }
-                let origin = self.origin("CADDY_ORIGIN");
-                if origin.is_none() && self.text("CADDY_ORIGIN").is_none() {
-                    self.missing::<()>("CADDY_ORIGIN", "REVERSE_PROXY_BACKEND=caddy needs the address under which Caddy finds this program, like 127.0.0.1:5000");
-                }
-                let admin_token = self.secret("CADDY_ADMIN_TOKEN");
-                admin_url.zip(origin).map(|(admin_url, origin)| ProxyVariables::Caddy {
-                    admin_url,
-                    origin,
-                    admin_token,
-                })
-            }
+            Some("caddy") => self.caddy(),
             Some("traefik") => self.traefik(),
             Some("ingress") => Some(self.ingress()),
             Some("manual") if self.text("INGRESS_CLASS_NAME").is_some() => Some(self.ingress()),

@@ -20,6 +20,9 @@ pub enum ProxyVariables {
         admin_url: Url,
         origin: String,
         admin_token: Option<Secret>,
+        verify_tls: bool,
+        /// Certificates by a DNS challenge, and whether there must be.
+        dns_challenge: Option<bool>,
     },
     Traefik {
         dynamic_dir: String,
@@ -67,6 +70,46 @@ pub enum NpmCertificateVariable {
 }
 
 impl Reader<'_> {
+    pub fn caddy(&mut self) -> Option<ProxyVariables> {
+        let admin_url = match self.text("CADDY_ADMIN_URL") {
+            Some(text) => {
+                let usable = |url: &Url| match url.scheme() {
+                    "http" | "https" => url.host_str().is_some(),
+                    scheme => scheme == "unix" && url.path().starts_with('/'),
+                };
+                let url = Url::parse(&text).ok().filter(usable);
+                if url.is_none() {
+                    let allowed = "allowed is an address that begins with http:// or https://, or a socket like unix:///run/caddy/admin.sock";
+                    self.invalid("CADDY_ADMIN_URL", &text, allowed);
+                }
+                url
+            }
+            None => self.missing(
+                "CADDY_ADMIN_URL",
+                "REVERSE_PROXY_BACKEND=caddy needs Caddy's admin address, like http://127.0.0.1:2019",
+            ),
+        };
+        let origin = self.origin("CADDY_ORIGIN");
+        self.needed(
+            "CADDY_ORIGIN",
+            "REVERSE_PROXY_BACKEND=caddy needs the address under which Caddy finds this program, like 127.0.0.1:5000",
+        );
+        let admin_token = self.secret("CADDY_ADMIN_TOKEN");
+        let verify_tls = self.flag("CADDY_TLS_VERIFY").unwrap_or(true);
+        let dns_challenge = match self.text("CADDY_DNS_CHALLENGE").as_deref() {
+            None | Some("auto") => Some(false),
+            Some("true") => Some(true),
+            Some("false") => None,
+            Some(other) => {
+                let other = other.to_owned();
+                self.invalid("CADDY_DNS_CHALLENGE", &other, "allowed are auto, true and false");
+                None
+            }
+        };
+        let (admin_url, origin) = admin_url.zip(origin)?;
+        Some(ProxyVariables::Caddy { admin_url, origin, admin_token, verify_tls, dns_challenge })
+    }
+
     pub fn npm(&mut self) -> Option<NpmVariables> {
         const WHY: &str = "REVERSE_PROXY_BACKEND=npm, which is also the default, needs";
         let api_url = self.url("NPM_API_URL");

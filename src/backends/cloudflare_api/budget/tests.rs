@@ -115,3 +115,17 @@ fn a_refused_token_is_not_tried_again_for_a_while_that_grows() {
     told(&budget, 200, &[]);
     assert_eq!(budget.refuse(&refusal).as_secs(), 30, "it worked in between");
 }
+
+#[test]
+fn a_refusal_for_the_reserve_does_not_end_the_trying_for_ever() {
+    let (clock, budget) = budget();
+    let early = budget.permit(Urgency::Edit).unwrap();
+    told(&budget, 429, &[("retry-after", "10")]);
+    // an answer from before the block says how much is left, and that is too little for a mere look
+    early.answered(&answer(200, &[("ratelimit", "\"default\";r=500;t=200")]));
+    clock.advance(SignedDuration::from_secs(11));
+    assert!(wait(&budget, Urgency::Drift).is_some());
+    let tries = budget.permit(Urgency::Edit).expect("somebody must be able to try");
+    tries.answered(&answer(200, &[]));
+    assert_eq!(wait(&budget, Urgency::Edit), None);
+}

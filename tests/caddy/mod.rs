@@ -1,4 +1,6 @@
 //! The Caddy backend against its simulator and against real Caddys.
+mod tls;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,7 +77,15 @@ fn four_hosts() -> Vec<HostName> {
 }
 
 fn options(admin: &Url, origin: &str, listen: Option<String>) -> CaddyOptions {
-    CaddyOptions { admin_url: admin.clone(), origin: origin.to_owned(), admin_token: None, listen, https: false }
+    CaddyOptions {
+        admin_url: admin.clone(),
+        origin: origin.to_owned(),
+        admin_token: None,
+        listen,
+        https: false,
+        verify_tls: true,
+        dns_challenge: None,
+    }
 }
 
 struct Simulated {
