@@ -51,12 +51,7 @@ impl Rules {
 }
 
 /// Adds what an object breaks of its rules to what is wrong with it already. Errors: the rules cannot be asked now.
-pub fn check(
-    rules: &Arc<Rules>,
-    old: Option<&Value>,
-    object: &Value,
-    causes: &mut Vec<Cause>,
-) -> Result<(), ApiError> {
+pub fn check(rules: &Arc<Rules>, old: Option<&Value>, object: &Value, causes: &mut Vec<Cause>) -> Result<(), ApiError> {
     check_within(rules, old, object, causes, Budget::default())
 }
 
@@ -156,14 +151,7 @@ impl Asked {
         }
     }
 
-    fn fields(
-        &mut self,
-        place: &Place,
-        schema: &Value,
-        old: Option<&Value>,
-        fields: &Map<String, Value>,
-        path: &str,
-    ) {
+    fn fields(&mut self, place: &Place, schema: &Value, old: Option<&Value>, fields: &Map<String, Value>, path: &str) {
         let old = |name: &str| old.and_then(|old| old.get(name));
         for (name, inner) in &place.fields {
             if let Some(value) = fields.get(name).filter(|_| !self.over) {
@@ -236,11 +224,17 @@ impl Asked {
         match (spent, held) {
             (Some(Spent::Rule), _) => {
                 let why = "'operation cancelled: actual cost limit exceeded'";
-                invalid(path, format!("{why}: no further validation rules will be run due to call cost exceeds limit for rule: {named}"));
+                invalid(
+                    path,
+                    format!(
+                        "{why}: no further validation rules will be run due to call cost exceeds limit for rule: {named}"
+                    ),
+                );
                 self.over = true;
             }
             (Some(Spent::All), _) => {
-                let words = "validation failed due to running out of cost budget, no further validation rules will be run";
+                let words =
+                    "validation failed due to running out of cost budget, no further validation rules will be run";
                 invalid(path, words.to_owned());
                 self.over = true;
             }

@@ -53,7 +53,9 @@ const ROOT_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// With its defaults an object would be larger than [`LARGEST_OBJECT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("with the defaults of its schema the object would be larger than {LARGEST_OBJECT} bytes, the largest that is kept")]
+#[error(
+    "with the defaults of its schema the object would be larger than {LARGEST_OBJECT} bytes, the largest that is kept"
+)]
 pub struct TooLarge;
 
 /// Puts the schema's defaults where a field is absent, or null where null is not allowed. Other nulls that are not
@@ -218,7 +220,9 @@ mod tests {
         let schema = json!({"type": "array", "items": {"type": "object", "properties": {"a": field, "b": field}}});
         let filled = |count: usize| {
             let mut list = json!(vec![json!({}); count]);
-            apply_defaults(&schema, &mut list).map(|()| list.to_string().len()).map_err(|TooLarge| list.to_string().len())
+            apply_defaults(&schema, &mut list)
+                .map(|()| list.to_string().len())
+                .map_err(|TooLarge| list.to_string().len())
         };
         assert!(filled(100).is_ok_and(|size| size > 2_000_000));
         // no more than there is room for is ever in memory

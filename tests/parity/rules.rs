@@ -1,8 +1,8 @@
 //! CEL rules of custom resources, and what was wrong before a schema became stricter.
 use serde_json::{Value, json};
 
-use super::{Server, on_each_server};
 use super::resources::{INVALID, TYPE};
+use super::{Server, on_each_server};
 
 #[tokio::test]
 async fn rules_are_told_with_their_message_reason_and_field() {
@@ -134,9 +134,13 @@ async fn expressions_are_only_so_deep() {
         let nested = |open: &str, middle: &str, close: &str, times: usize| {
             format!("{}{middle}{}", open.repeat(times), close.repeat(times))
         };
-        for (open, middle, close) in
-            [("(", "true", ")"), ("[", "1", "]"), ("{'a': ", "1", "}"), ("true ? true : ", "true", ""), ("(!", "true", ")")]
-        {
+        for (open, middle, close) in [
+            ("(", "true", ")"),
+            ("[", "1", "]"),
+            ("{'a': ", "1", "}"),
+            ("true ? true : ", "true", ""),
+            ("(!", "true", ")"),
+        ] {
             let rule = format!("{} == {}", nested(open, middle, close, 1000), nested(open, middle, close, 1000));
             let words = defined_with(server, &rule).await.expect_err(open);
             assert!(words.contains("compilation failed"), "{words}");
@@ -179,7 +183,9 @@ async fn rules_have_to_be_questions_about_what_can_be_compared() {
 async fn loops_within_loops_over_lists_without_bounds_are_too_dear() {
     on_each_server(async |server| {
         let words = defined_with(server, "self.l.all(a, self.l.all(b, self.l.all(c, a != b || b != c)))").await;
-        assert!(words.expect_err("too dear").contains("estimated rule cost exceeds budget by factor of more than 100x"));
+        assert!(
+            words.expect_err("too dear").contains("estimated rule cost exceeds budget by factor of more than 100x")
+        );
     })
     .await;
 }

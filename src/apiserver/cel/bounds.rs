@@ -36,8 +36,9 @@ pub fn check(expression: &str) -> Result<(), BoundsError> {
     while let Some(byte) = bytes.get(at).copied() {
         let rest = &bytes[at..];
         if let Some(prefix) = text_prefix(rest) {
-            at += prefix + text_length(&rest[prefix..], rest[..prefix].iter().any(|b| b"rR".contains(b)))
-                .ok_or(BoundsError::Text(at + 1))?;
+            at += prefix
+                + text_length(&rest[prefix..], rest[..prefix].iter().any(|b| b"rR".contains(b)))
+                    .ok_or(BoundsError::Text(at + 1))?;
             continue;
         }
         let mut length = 1;
@@ -58,7 +59,9 @@ pub fn check(expression: &str) -> Result<(), BoundsError> {
             }
             b')' | b']' | b'}' => {
                 // One that closes nothing is the parser's to tell.
-                if open.len() > 1 && let Some(closed) = open.pop() {
+                if open.len() > 1
+                    && let Some(closed) = open.pop()
+                {
                     depth = closed.before + 1;
                 }
             }
@@ -141,7 +144,8 @@ mod tests {
     #[test]
     fn what_is_nested_or_chained_counts_and_what_stands_side_by_side_does_not() {
         let nested = |open: &str, close: &str, n: usize| format!("{}1{}", open.repeat(n), close.repeat(n));
-        for (open, close) in [("(", ")"), ("[", "]"), ("{1:", "}"), ("true?1:", ""), ("!", ""), ("f(", ")"), ("-", "")] {
+        for (open, close) in [("(", ")"), ("[", "]"), ("{1:", "}"), ("true?1:", ""), ("!", ""), ("f(", ")"), ("-", "")]
+        {
             assert_eq!(check(&nested(open, close, 80)), Ok(()), "{open}");
             assert_eq!(check(&nested(open, close, 251)), Err(BoundsError::Deep), "{open}");
         }
@@ -149,7 +153,9 @@ mod tests {
             assert_eq!(check(&format!("a{}", step.repeat(80))), Ok(()), "{step}");
             assert_eq!(check(&format!("a{}", step.repeat(251))), Err(BoundsError::Deep), "{step}");
         }
-        for (begin, part, end) in [("[", "1+1,", "1]"), ("", "a.b == 1 && ", "b"), ("", "a || ", "b"), ("f(", "a.b[1],", "1)")] {
+        for (begin, part, end) in
+            [("[", "1+1,", "1]"), ("", "a.b == 1 && ", "b"), ("", "a || ", "b"), ("f(", "a.b[1],", "1)")]
+        {
             assert_eq!(check(&format!("{begin}{}{end}", part.repeat(500))), Ok(()), "{part}");
         }
     }

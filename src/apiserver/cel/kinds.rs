@@ -252,8 +252,10 @@ fn is_time(kind: &Kind<'_>) -> bool {
 /// The kind that a function answers with, where it does not depend on what it is given.
 fn result_of(name: &str, method: bool) -> Kind<'static> {
     match name {
-        "contains" | "startsWith" | "endsWith" | "matches" | "hasValue" | "isSorted" | "containsIP" | "containsCIDR"
-        | "equivalent" | "intersects" | "isURL" | "isIP" | "isCIDR" | "isQuantity" | "isSemver" => BOOL,
+        "contains" | "startsWith" | "endsWith" | "matches" | "hasValue" | "isSorted" | "containsIP"
+        | "containsCIDR" | "equivalent" | "intersects" | "isURL" | "isIP" | "isCIDR" | "isQuantity" | "isSemver" => {
+            BOOL
+        }
         "size" | "indexOf" | "lastIndexOf" | "compareTo" => INT,
         "int" if !method => INT,
         "string" | "lowerAscii" | "upperAscii" | "trim" | "replace" | "substring" | "charAt" | "join" => TEXT,
@@ -321,7 +323,16 @@ mod tests {
     fn what_cannot_be_compared_is_found() {
         let told = "ERROR: <input>:1:8: found no matching overload for '_==_' applied to '(string, int)'\n | self.s == 1\n | .......^";
         assert_eq!(checked("self.s == 1", &BOOL).unwrap_err(), told);
-        for bad in ["self.n + 'a' == 'a'", "self.s && true", "!self.n", "self.l == 'a'", "self.l.all(i, i == 1)", "self.s < 1", "self.s.a == 1", "self.n.all(i, true)"] {
+        for bad in [
+            "self.n + 'a' == 'a'",
+            "self.s && true",
+            "!self.n",
+            "self.l == 'a'",
+            "self.l.all(i, i == 1)",
+            "self.s < 1",
+            "self.s.a == 1",
+            "self.n.all(i, true)",
+        ] {
             assert!(checked(bad, &BOOL).unwrap_err().starts_with("ERROR: <input>:1:"), "{bad}");
         }
     }

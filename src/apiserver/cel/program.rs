@@ -123,7 +123,8 @@ impl Names<'_> {
         match &expression.expr {
             Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => {
-                self.about_changes |= name == "oldSelf" && self.known.iter().filter(|known| *known == name).count() == 1;
+                self.about_changes |=
+                    name == "oldSelf" && self.known.iter().filter(|known| *known == name).count() == 1;
                 let known = name.starts_with('@') || self.known.contains(name);
                 if known { Ok(()) } else { Err(self.missing(name.trim_start_matches('.'), false)) }
             }
@@ -164,8 +165,7 @@ impl Names<'_> {
 }
 
 fn is_operator(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.is_empty() && name != "_"
-        || name.starts_with('@')
+    !name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.is_empty() && name != "_" || name.starts_with('@')
 }
 
 /// Whether the call is of a function with a name before its own.

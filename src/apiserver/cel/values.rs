@@ -11,8 +11,27 @@ use serde_json::{Number, Value};
 
 /// Names that an expression cannot say, and so says with underscores around them.
 const RESERVED: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
-    "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// A field's name as expressions have it.
@@ -102,9 +121,15 @@ mod tests {
         let one = |schema: Value, given: Value| value(&schema, &given);
         assert_eq!(one(json!({"type": "number"}), json!(1)), cel::Value::Float(1.0));
         assert_eq!(one(json!({"type": "integer"}), json!(1)), cel::Value::Int(1));
-        assert!(matches!(one(json!({"type": "string", "format": "date"}), json!("2026-01-01")), cel::Value::Timestamp(_)));
+        assert!(matches!(
+            one(json!({"type": "string", "format": "date"}), json!("2026-01-01")),
+            cel::Value::Timestamp(_)
+        ));
         assert!(matches!(one(json!({"type": "string", "format": "duration"}), json!("1h")), cel::Value::Duration(_)));
-        assert_eq!(one(json!({"type": "string", "format": "byte"}), json!("YQ==")), cel::Value::Bytes(Arc::new(vec![b'a'])));
+        assert_eq!(
+            one(json!({"type": "string", "format": "byte"}), json!("YQ==")),
+            cel::Value::Bytes(Arc::new(vec![b'a']))
+        );
         assert_eq!(one(json!({"format": "date-time"}), json!("no time")), text("no time"));
     }
 }

@@ -40,7 +40,8 @@ fn rules_tell_the_value_unless_it_is_a_structure_and_spare_what_has_not_changed(
 
 #[test]
 fn what_rules_can_say_is_evaluated() {
-    let object = json!({"s": "ab", "n": 2, "l": ["a", "b", "c"], "m": {"k": "v"}, "t": "2026-01-02T03:04:05Z", "my_field": "x"});
+    let object =
+        json!({"s": "ab", "n": 2, "l": ["a", "b", "c"], "m": {"k": "v"}, "t": "2026-01-02T03:04:05Z", "my_field": "x"});
     for holds in [
         "self.l.all(i, i != '') && self.l.exists(i, i == 'b') && self.l.exists_one(i, i == 'c')",
         "self.l.map(i, i + '!') == ['a!', 'b!', 'c!']",
@@ -65,7 +66,10 @@ fn what_rules_can_say_is_evaluated() {
         assert_eq!(asked(&turned, object.clone()), ["<nil>: Invalid value: broken"], "{turned}");
     }
     let failed = |rule: &str| asked(rule, object.clone()).remove(0);
-    assert_eq!(failed("self.l[9] == ''"), "<nil>: Invalid value: \"object\": index out of bounds: 9 evaluating rule: broken");
+    assert_eq!(
+        failed("self.l[9] == ''"),
+        "<nil>: Invalid value: \"object\": index out of bounds: 9 evaluating rule: broken"
+    );
     assert_eq!(failed("self.m.z == ''"), "<nil>: Invalid value: \"object\": no such key: z evaluating rule: broken");
 }
 
@@ -74,7 +78,8 @@ fn transition_rules_know_items_by_their_keys_and_may_be_asked_of_new_ones() {
     let schema = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"],
         "items": {"type": "object", "properties": {"id": {"type": "string"}, "v": {"type": "integer"}},
             "x-kubernetes-validations": [{"rule": "self.v >= oldSelf.v", "message": "smaller"}]}});
-    let (old, new) = (json!([{"id": "a", "v": 5}, {"id": "b", "v": 1}]), json!([{"id": "b", "v": 2}, {"id": "a", "v": 4}]));
+    let (old, new) =
+        (json!([{"id": "a", "v": 5}, {"id": "b", "v": 1}]), json!([{"id": "b", "v": 2}, {"id": "a", "v": 4}]));
     assert_eq!(broken(schema.clone(), Some(old), new.clone()), ["[1]: Invalid value: smaller"]);
     assert_eq!(broken(schema, None, new), [""; 0]);
     let rule = json!([{"rule": "oldSelf.hasValue() || self == 1", "optionalOldSelf": true, "message": "begin with 1"}]);
@@ -110,7 +115,9 @@ fn what_costs_too_much_ends_and_no_more_rules_are_asked() {
     let found = broken_within(loops, None, json!({"l": items}), budget);
     assert_eq!(
         found,
-        ["<nil>: Invalid value: \"object\": 'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: broken"]
+        [
+            "<nil>: Invalid value: \"object\": 'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: broken"
+        ]
     );
     // errors within `||` do not keep it running
     let loops = schema("self.l.exists(a, self.l.exists(b, self.l.exists(c, a + b == c || 1 / 0 == 1)))");
@@ -126,12 +133,32 @@ fn what_costs_too_much_ends_and_no_more_rules_are_asked() {
 /// Everything that nests or chains, up to the bound and past it.
 fn nested() -> impl Strategy<Value = String> {
     let kinds = vec![
-        ("(", "true", ")"), ("!(", "true", ")"), ("[", "1", "]"), ("{'a': ", "1", "}"), ("true ? ", "true", " : false"),
-        ("true ? false : ", "true", ""), ("", "self.l", "[0]"), ("", "1", " + 1"), ("", "self", ".a"), ("", "self.s", ".trim()"),
-        ("", "self.s", " + self.s"), ("-", "1", ""), ("!", "true", ""), ("size([", "1", "])"), ("[1].all(a, ", "true", ")"),
-        ("self.l.map(a, ", "a", ")"), ("[1].exists(a, [a].all(b, ", "true", "))"), ("", "true", " && true"), ("", "true", " || false"),
-        ("cel.bind(a, ", "1", ", a)"), ("'' + (", "''", ")"), ("has(self.", "a", ")"), ("", "1", " == 1"), ("", "1", " in [1]"),
-        ("self.l.filter(a, ", "true", ").size() > 0"), ("dyn(", "1", ")"),
+        ("(", "true", ")"),
+        ("!(", "true", ")"),
+        ("[", "1", "]"),
+        ("{'a': ", "1", "}"),
+        ("true ? ", "true", " : false"),
+        ("true ? false : ", "true", ""),
+        ("", "self.l", "[0]"),
+        ("", "1", " + 1"),
+        ("", "self", ".a"),
+        ("", "self.s", ".trim()"),
+        ("", "self.s", " + self.s"),
+        ("-", "1", ""),
+        ("!", "true", ""),
+        ("size([", "1", "])"),
+        ("[1].all(a, ", "true", ")"),
+        ("self.l.map(a, ", "a", ")"),
+        ("[1].exists(a, [a].all(b, ", "true", "))"),
+        ("", "true", " && true"),
+        ("", "true", " || false"),
+        ("cel.bind(a, ", "1", ", a)"),
+        ("'' + (", "''", ")"),
+        ("has(self.", "a", ")"),
+        ("", "1", " == 1"),
+        ("", "1", " in [1]"),
+        ("self.l.filter(a, ", "true", ").size() > 0"),
+        ("dyn(", "1", ")"),
     ];
     (proptest::collection::vec((proptest::sample::select(kinds), 1_usize..260), 1..4)).prop_map(|layers| {
         let mut text = String::new();
