@@ -1,4 +1,5 @@
 //! Every integration test, as one binary.
+mod apicel;
 mod apifront;
 mod apihistory;
 mod apilife;

@@ -1,9 +1,9 @@
 //! What is served: built-in resources, and whatever custom resource definitions are stored.
 use std::sync::{Arc, Mutex};
 
-use kube::core::cel::{CompiledSchema, compile_schema};
 use serde_json::Value;
 
+use super::rules::Rules;
 use super::store::Store;
 use crate::http::double::lock;
 
@@ -42,7 +42,7 @@ pub struct Resource {
     /// `openAPIV3Schema` of a custom resource.
     pub schema: Option<Arc<Value>>,
     /// The schema's CEL rules.
-    pub rules: Option<Arc<CompiledSchema>>,
+    pub rules: Option<Arc<Rules>>,
     /// Printer columns of a custom resource.
     pub columns: Vec<Column>,
     /// Fields of a custom resource by which objects can be selected, beside those of metadata: `spec.host`.
@@ -192,6 +192,7 @@ fn custom(definition: &Value) -> Vec<Resource> {
         .map(|version| {
             let schema = &version["schema"]["openAPIV3Schema"];
             let schema = if schema.is_object() { schema.clone() } else { serde_json::json!({"type": "object"}) };
+            let schema = Arc::new(schema);
             let columns = version["additionalPrinterColumns"].as_array().into_iter().flatten();
             let columns = columns.map(|column| Column {
                 name: text(&column["name"]),
@@ -217,8 +218,8 @@ fn custom(definition: &Value) -> Vec<Resource> {
                 columns: columns.collect(),
                 selectable: selectable.map(|path| path.trim_start_matches('.').to_owned()).collect(),
                 defaulted_after: if has_defaults(&schema) { defined } else { 0 },
-                rules: super::rules::has_any(&schema).then(|| Arc::new(compile_schema(&schema))),
-                schema: Some(Arc::new(schema)),
+                rules: Rules::of(&schema),
+                schema: Some(schema),
             }
         })
         .collect()

@@ -1,23 +1,70 @@
-//! CEL rules in the schemas of definitions: whether each can be used. There is no type checker for CEL here, so that
-//! of mistakes in types only fields that are not there are found beforehand. Pure.
-use kube::core::cel::compile_schema;
-use serde_json::{Value, json};
+//! CEL rules in the schemas of definitions: whether each can be used.
+use serde_json::{Map, Value, json};
 
+use super::cel::{self, BOOL, Kind, Program, TEXT, TOO_DEAR};
 use super::schema::Cause;
 
 const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
+/// Most rules of one schema, and most text of them together, in bytes.
+const MOST_RULES: usize = 1_000;
+const MOST_TEXT: usize = 128 << 10;
+
 /// Adds what is wrong with the rules of a schema and of all within it.
 pub fn check(schema: &Value, at: &str, found: &mut Vec<Cause>) {
+    let (rules, text) = amount(schema);
+    if rules == 0 {
+        return;
+    }
+    if rules > MOST_RULES || text > MOST_TEXT {
+        let words = format!(
+            "Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema: \
+             {rules} rules of {text} bytes, at most {MOST_RULES} of {MOST_TEXT} bytes are taken"
+        );
+        return found.push(Cause { reason: "FieldValueForbidden", field: at.to_owned(), message: words });
+    }
+    let (schema, place) = (schema.clone(), at.to_owned());
+    let checked = cel::run(move || {
+        let mut found = Vec::new();
+        check_place(&schema, &place, &mut found);
+        found
+    });
+    match checked {
+        Ok(checked) => found.extend(checked),
+        Err(error) => {
+            let words = format!("Internal error: the rules could not be read: {error}");
+            found.push(Cause { reason: "InternalError", field: at.to_owned(), message: words });
+        }
+    }
+}
+
+/// How many rules a schema has, and how much text they are.
+fn amount(schema: &Value) -> (usize, usize) {
+    let inner = schema["properties"].as_object().into_iter().flat_map(Map::values);
+    let inner = inner.chain(["items", "additionalProperties"].iter().map(|name| &schema[*name]));
+    let (mut count, mut bytes) = (0, 0);
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        let length = |name: &str| rule[name].as_str().unwrap_or_default().len();
+        count += 1;
+        bytes += length("rule") + length("messageExpression");
+    }
+    for (more, text) in inner.filter(|inner| inner.is_object()).map(amount) {
+        count += more;
+        bytes += text;
+    }
+    (count, bytes)
+}
+
+fn check_place(schema: &Value, at: &str, found: &mut Vec<Cause>) {
     for (index, rule) in schema["x-kubernetes-validations"].as_array().into_iter().flatten().enumerate() {
         check_rule(schema, rule, &format!("{at}.x-kubernetes-validations[{index}]"), found);
     }
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-        check(inner, &format!("{at}.properties[{name}]"), found);
+        check_place(inner, &format!("{at}.properties[{name}]"), found);
     }
     for name in ["items", "additionalProperties"] {
         if schema[name].is_object() {
-            check(&schema[name], &format!("{at}.{name}"), found);
+            check_place(&schema[name], &format!("{at}.{name}"), found);
         }
     }
 }
@@ -43,13 +90,16 @@ fn check_rule(schema: &Value, rule: &Value, at: &str, found: &mut Vec<Cause>) {
         add("FieldValueInvalid", "fieldPath", format!("Invalid value: {}: must be a valid path", rule["fieldPath"]));
     }
     let quoted = as_go_shows(rule);
-    if let Some(words) = cannot_compile(text("rule"), schema) {
-        add("FieldValueInvalid", "rule", format!("Invalid value: {quoted}: compilation failed: {words}"));
+    if let Some(words) = cannot_compile(text("rule"), schema, &BOOL) {
+        if words == TOO_DEAR {
+            return add("FieldValueForbidden", "rule", format!("Forbidden: {words}"));
+        }
+        add("FieldValueInvalid", "rule", format!("Invalid value: {quoted}: {words}"));
     }
     if let Some(words) =
-        Some(text("messageExpression")).filter(|e| !e.is_empty()).and_then(|e| cannot_compile(e, schema))
+        Some(text("messageExpression")).filter(|e| !e.is_empty()).and_then(|e| cannot_compile(e, schema, &TEXT))
     {
-        let words = format!("Invalid value: {quoted}: messageExpression compilation failed: {words}");
+        let words = format!("Invalid value: {quoted}: messageExpression {words}");
         add("FieldValueInvalid", "messageExpression", words);
     }
     if rule["optionalOldSelf"] == true && !text("rule").contains("oldSelf") {
@@ -87,16 +137,16 @@ fn is_path(schema: &Value, path: &str) -> bool {
 }
 
 /// Why an expression cannot be used; `None` where it can.
-fn cannot_compile(expression: &str, schema: &Value) -> Option<String> {
-    let compiled = compile_schema(&json!({"x-kubernetes-validations": [{"rule": expression}]}));
-    if let Some(error) = compiled.compilation_errors().first() {
-        use std::error::Error;
-        let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        return Some(if words.starts_with("ERROR") { words } else { format!("ERROR: {words}") });
+fn cannot_compile(expression: &str, schema: &Value, wanted: &Kind<'_>) -> Option<String> {
+    let failed = |words: String| match words.starts_with("ERROR") {
+        true => format!("compilation failed: {words}"),
+        false => words,
+    };
+    if let Err(words) = Program::compile_new(expression, &Kind::of(schema), wanted) {
+        return Some(failed(words));
     }
     let (at, name) = unknown_field(expression, schema)?;
-    let dots = ".".repeat(at);
-    Some(format!("ERROR: <input>:1:{}: undefined field '{name}'\n | {expression}\n | {dots}^", at + 1))
+    Some(failed(cel::told(expression, at, &format!("undefined field '{name}'"))))
 }
 
 /// The first `self.a.b` that leads to no field, with where its dot stands.

@@ -1,4 +1,6 @@
 //! How a write is checked, and what is said of what cannot be read. Pure.
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::catalog::Resource;
@@ -72,8 +74,8 @@ impl Checks<'_> {
     /// Refuses, warns or stays silent about what was found while reading and `gone`, which was dropped since.
     pub fn tell(&mut self, resource: &Resource, gone: Vec<String>) -> Result<(), ApiError> {
         let mut words = std::mem::take(&mut self.found);
-        let new: Vec<String> = gone.into_iter().filter(|one| !words.contains(one)).collect();
-        words.extend(new);
+        let known: HashSet<String> = words.iter().cloned().collect();
+        words.extend(gone.into_iter().filter(|one| !known.contains(one)));
         match self.unknown {
             UnknownFields::Refuse if !words.is_empty() => {
                 // The YAML reader's own words begin with a line.
@@ -90,6 +92,15 @@ impl Checks<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The refusal of what a patch made that is no object at all.
+    pub fn no_object(&self, resource: &Resource, made: &Value) -> ApiError {
+        let (found, wanted) = match resource.is_custom() {
+            true => (strict::kind_word(made), "map[string]interface {}".to_owned()),
+            false => (strict::kind_word(made), format!("{}.{}", resource.version, resource.kind)),
+        };
+        self.unreadable(resource, &format!("json: cannot unmarshal {found} into Go value of type {wanted}"))
     }
 
     /// The refusal of an object that cannot be read as its kind.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -121,7 +121,11 @@ impl ApiServer {
             None
         };
         let Some(_place) = load.place().await else { return busy() };
-        let answer = self.answer(&parts, body).await;
+        // A write is read, merged and checked, which may take a while with large objects.
+        let answer = match parts.method == Method::GET {
+            true => self.answer(&parts, body).await,
+            false => self.answer_aside(parts, body).await,
+        };
         match watch {
             // Counted until its last line is sent.
             Some(watch) => answer.map(|body| {

@@ -8,6 +8,8 @@ use super::status::ApiError;
 const MOST_OPERATIONS: usize = 10_000;
 /// Most that a patch may copy, in bytes of JSON.
 const MOST_COPIED: usize = 3 << 20;
+/// Most items of lists that a patch may make others go past, by putting in and taking out before them.
+const MOST_MOVED: usize = 20_000_000;
 
 /// One operation, as the client wrote it.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,20 @@ struct Operation {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonPatch(Vec<Operation>);
+
+/// What a patch has done so far of what it may do only so much of.
+#[derive(Default)]
+struct Done {
+    copied: usize,
+    moved: usize,
+}
+
+impl Done {
+    fn moves(&mut self, items: usize) -> Result<(), Failed> {
+        self.moved += items;
+        if self.moved > MOST_MOVED { Err(Failed) } else { Ok(()) }
+    }
+}
 
 /// It does not apply. Kubernetes does not tell its clients why.
 struct Failed;
@@ -80,18 +96,18 @@ impl JsonPatch {
     /// The object with the patch applied. Errors: a 422 that does not say more, as in Kubernetes.
     pub fn apply(&self, old: &Value) -> Result<Value, ApiError> {
         let mut new = old.clone();
-        let mut copied = 0;
+        let mut done = Done::default();
         for operation in &self.0 {
-            step(&mut new, operation, &mut copied).map_err(|Failed| ApiError::rejected())?;
+            step(&mut new, operation, &mut done).map_err(|Failed| ApiError::rejected())?;
         }
         Ok(new)
     }
 }
 
-fn step(document: &mut Value, operation: &Operation, copied: &mut usize) -> Result<(), Failed> {
+fn step(document: &mut Value, operation: &Operation, done: &mut Done) -> Result<(), Failed> {
     let path = operation.path.as_deref().ok_or(Failed)?;
     match operation.op.as_str() {
-        "add" => put(document, path, operation.value.clone(), true),
+        "add" => put(document, path, operation.value.clone(), true, done),
         "replace" if path.is_empty() => {
             if !operation.value.is_object() && !operation.value.is_array() {
                 return Err(Failed);
@@ -101,9 +117,9 @@ fn step(document: &mut Value, operation: &Operation, copied: &mut usize) -> Resu
         }
         "replace" => {
             read(document, path)?;
-            put(document, path, operation.value.clone(), false)
+            put(document, path, operation.value.clone(), false, done)
         }
-        "remove" => take(document, path).map(|_| ()),
+        "remove" => take(document, path, done).map(|_| ()),
         "test" if path.is_empty() => {
             if *document == operation.value {
                 Ok(())
@@ -112,23 +128,23 @@ fn step(document: &mut Value, operation: &Operation, copied: &mut usize) -> Resu
             }
         }
         "test" => {
-            if read(document, path)? == operation.value {
+            if *read(document, path)? == operation.value {
                 Ok(())
             } else {
                 Err(Failed)
             }
         }
         "move" => {
-            let value = take(document, operation.from.as_deref().ok_or(Failed)?)?;
-            put(document, path, value, true)
+            let value = take(document, operation.from.as_deref().ok_or(Failed)?, done)?;
+            put(document, path, value, true, done)
         }
         "copy" => {
-            let value = read(document, operation.from.as_deref().ok_or(Failed)?)?;
-            *copied += value.to_string().len();
-            if *copied > MOST_COPIED {
+            let value = read(document, operation.from.as_deref().ok_or(Failed)?)?.clone();
+            done.copied += value.to_string().len();
+            if done.copied > MOST_COPIED {
                 return Err(Failed);
             }
-            put(document, path, value, true)
+            put(document, path, value, true, done)
         }
         _ => Err(Failed),
     }
@@ -163,28 +179,29 @@ fn index_of(part: &str, length: usize) -> Option<usize> {
     }
 }
 
-fn read(document: &mut Value, path: &str) -> Result<Value, Failed> {
+fn read<'a>(document: &'a mut Value, path: &str) -> Result<&'a Value, Failed> {
     let (at, last) = container(document, path)?;
     match at {
-        Value::Object(fields) => Ok(fields.get(&last).cloned().unwrap_or_default()),
-        Value::Array(items) => index_of(&last, items.len()).and_then(|index| items.get(index)).cloned().ok_or(Failed),
+        Value::Object(fields) => Ok(fields.get(&last).unwrap_or(&Value::Null)),
+        Value::Array(items) => index_of(&last, items.len()).and_then(|index| items.get(index)).ok_or(Failed),
         _ => Err(Failed),
     }
 }
 
-fn take(document: &mut Value, path: &str) -> Result<Value, Failed> {
+fn take(document: &mut Value, path: &str, done: &mut Done) -> Result<Value, Failed> {
     let (at, last) = container(document, path)?;
     match at {
         Value::Object(fields) => fields.remove(&last).ok_or(Failed),
         Value::Array(items) => {
             let index = index_of(&last, items.len()).filter(|index| *index < items.len()).ok_or(Failed)?;
+            done.moves(items.len() - index)?;
             Ok(items.remove(index))
         }
         _ => Err(Failed),
     }
 }
 
-fn put(document: &mut Value, path: &str, value: Value, insert: bool) -> Result<(), Failed> {
+fn put(document: &mut Value, path: &str, value: Value, insert: bool, done: &mut Done) -> Result<(), Failed> {
     let (at, last) = container(document, path)?;
     match at {
         Value::Object(fields) => {
@@ -193,6 +210,7 @@ fn put(document: &mut Value, path: &str, value: Value, insert: bool) -> Result<(
         Value::Array(items) if insert && last == "-" => items.push(value),
         Value::Array(items) if insert => {
             let index = index_of(&last, items.len() + 1).filter(|index| *index <= items.len()).ok_or(Failed)?;
+            done.moves(items.len() - index)?;
             items.insert(index, value);
         }
         Value::Array(items) => {

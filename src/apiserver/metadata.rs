@@ -1,4 +1,6 @@
 //! The rules for metadata, which are the same for every kind. Pure.
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::catalog::Resource;
@@ -155,9 +157,11 @@ fn is_standard_or_qualified(name: &str) -> bool {
 pub fn changes(old: &Value, new: &Value) -> Vec<Cause> {
     let mut found = Vec::new();
     if !old["deletionTimestamp"].is_null() {
-        let had = old["finalizers"].as_array().map_or(&[][..], Vec::as_slice);
-        let all = new["finalizers"].as_array().into_iter().flatten();
-        let added: Vec<String> = all.filter(|finalizer| !had.contains(finalizer)).map(Value::to_string).collect();
+        let listed = |metadata: &Value| -> Vec<String> {
+            metadata["finalizers"].as_array().into_iter().flatten().map(Value::to_string).collect()
+        };
+        let had: HashSet<String> = listed(old).into_iter().collect();
+        let added: Vec<String> = listed(new).into_iter().filter(|finalizer| !had.contains(finalizer)).collect();
         if !added.is_empty() {
             let words = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",

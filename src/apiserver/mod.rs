@@ -10,6 +10,7 @@ mod body;
 mod builtin;
 pub mod catalog;
 mod causes;
+mod cel;
 mod celrules;
 mod checks;
 mod collector;

@@ -1,11 +1,14 @@
 //! The server: from a request's path to the verb, and from the verb's outcome to an answer.
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
@@ -192,8 +195,24 @@ impl ApiServer {
         kube::Client::new(service, namespace)
     }
 
-    /// Answers one request; a refusal is a `Status` object.
-    pub async fn answer(&self, parts: &hyper::http::request::Parts, body: Bytes) -> Response<AnswerBody> {
+    /// Answers one request; a refusal is a `Status` object, and so is what must not happen.
+    pub async fn answer(&self, parts: &Parts, body: Bytes) -> Response<AnswerBody> {
+        let answered = AssertUnwindSafe(self.answered(parts, body)).catch_unwind().await;
+        answered.unwrap_or_else(|_| {
+            tracing::error!(method = %parts.method, path = parts.uri.path(), "a request to the API made its handler panic");
+            status_answer(&ApiError::internal("the request could not be worked on; nothing was changed by it"))
+        })
+    }
+
+    /// The same where the work does not hold up what else is to be done. It is finished even if nobody waits for it
+    /// any more.
+    pub async fn answer_aside(&self, parts: Parts, body: Bytes) -> Response<AnswerBody> {
+        let (server, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        let answered = tokio::task::spawn_blocking(move || runtime.block_on(server.answer(&parts, body))).await;
+        answered.unwrap_or_else(|_| status_answer(&ApiError::internal("the server is ending")))
+    }
+
+    async fn answered(&self, parts: &Parts, body: Bytes) -> Response<AnswerBody> {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let host = parts.uri.authority().map_or_else(|| header("host"), |authority| authority.as_str());
         let mut call = Call {

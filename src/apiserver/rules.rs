@@ -1,43 +1,82 @@
-//! The CEL rules of custom resources, with the messages that Kubernetes gives. Pure.
-use kube::core::cel::{CompiledSchema, Validator};
-use serde_json::Value;
+//! The CEL rules of custom resources, with the messages that Kubernetes gives.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
 
-use super::schema::Cause;
+use serde_json::{Map, Value};
+
+use super::cel::{self, Budget, Program, Spent};
+use super::schema::{Cause, child};
+use super::status::ApiError;
+use super::validate::item_key;
 
 /// Causes after which rules are not asked: they could stumble over them.
 const BLOCKING: [&str; 5] =
     ["FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"];
+/// Longest message that a rule may make, in bytes.
+const LONGEST_MESSAGE: usize = 5 * 1024;
 
-/// Adds what an object breaks of its rules to what is wrong with it already.
-pub fn check(rules: &CompiledSchema, schema: &Value, old: Option<&Value>, object: &Value, causes: &mut Vec<Cause>) {
+/// The rules of a schema, compiled when they are first asked.
+#[derive(Debug)]
+pub struct Rules {
+    schema: Arc<Value>,
+    compiled: OnceLock<Place>,
+}
+
+/// The rules at a place of a schema and below it.
+#[derive(Debug, Default)]
+struct Place {
+    rules: Vec<Rule>,
+    fields: BTreeMap<String, Place>,
+    items: Option<Box<Place>>,
+    others: Option<Box<Place>>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    text: String,
+    program: Result<Program, String>,
+    message: Option<String>,
+    message_program: Option<Program>,
+    reason: Option<String>,
+    field_path: Option<String>,
+    /// Whether it is asked, too, where nothing was there before.
+    optional_old: bool,
+}
+
+impl Rules {
+    /// The rules of a schema; `None` where it has none.
+    pub fn of(schema: &Arc<Value>) -> Option<Arc<Self>> {
+        has_any(schema).then(|| Arc::new(Self { schema: Arc::clone(schema), compiled: OnceLock::new() }))
+    }
+}
+
+/// Adds what an object breaks of its rules to what is wrong with it already. Errors: the rules cannot be asked now.
+pub fn check(rules: &Arc<Rules>, old: Option<&Value>, object: &Value, causes: &mut Vec<Cause>) -> Result<(), ApiError> {
+    check_within(rules, old, object, causes, Budget::default())
+}
+
+fn check_within(
+    rules: &Arc<Rules>,
+    old: Option<&Value>,
+    object: &Value,
+    causes: &mut Vec<Cause>,
+    budget: Budget,
+) -> Result<(), ApiError> {
     if causes.iter().any(|cause| BLOCKING.contains(&cause.reason)) {
         let words = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
         causes.push(Cause::new("FieldValueInvalid", "<nil>", format!("Invalid value: null: {words}")));
-        return;
+        return Ok(());
     }
-    let Err(errors) = Validator::new().validate_compiled(rules, object, old) else { return };
-    for error in errors.into_vec() {
-        let field = error.field_path.trim_start_matches('.');
-        let place = place_of(schema, field, &error.rule);
-        let (value, before) = (value_at(object, place), old.and_then(|old| value_at(old, place)));
-        // What has not changed is not held against a write, unless the rule is about changes.
-        if before.is_some() && before == value && !error.rule.contains("oldSelf") {
-            continue;
-        }
-        let shown = match (schema_at(schema, place)["type"].as_str(), value) {
-            (Some("object" | "array") | None, _) | (_, None) => String::new(),
-            (_, Some(value)) => format!("{value}: "),
-        };
-        let (reason, message) = match error.reason.as_deref() {
-            Some("FieldValueForbidden") => ("FieldValueForbidden", format!("Forbidden: {}", error.message)),
-            Some("FieldValueRequired") => ("FieldValueRequired", format!("Required value: {}", error.message)),
-            Some("FieldValueDuplicate") => {
-                ("FieldValueDuplicate", format!("Duplicate value: {}", shown.trim_end_matches(": ")))
-            }
-            _ => ("FieldValueInvalid", format!("Invalid value: {shown}{}", error.message)),
-        };
-        causes.push(Cause::new(reason, if field.is_empty() { "<nil>" } else { field }, message));
-    }
+    let (rules, old, object) = (Arc::clone(rules), old.cloned(), object.clone());
+    let found = cel::run(move || {
+        let place = rules.compiled.get_or_init(|| compiled(&rules.schema));
+        cel::begin(budget);
+        let mut asked = Asked { budget, found: Vec::new(), over: false };
+        asked.at(place, &rules.schema, old.as_ref(), &object, "");
+        asked.found
+    });
+    causes.extend(found.map_err(|error| ApiError::unasked(&error))?);
+    Ok(())
 }
 
 /// Whether a schema has rules at all.
@@ -49,75 +88,215 @@ pub fn has_any(schema: &Value) -> bool {
     }
 }
 
-/// Where the rule stands that told of a field: there or, where it names a field below, further out.
-fn place_of<'a>(schema: &Value, field: &'a str, rule: &str) -> &'a str {
-    let mut place = field;
-    loop {
-        let rules = schema_at(schema, place)["x-kubernetes-validations"].as_array();
-        if rules.is_some_and(|rules| rules.iter().any(|one| one["rule"] == rule)) {
-            return place;
+fn compiled(schema: &Value) -> Place {
+    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    let rules = rules.map(|rule| {
+        let text = |name: &str| rule[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let own_text = text("rule").unwrap_or_default();
+        Rule {
+            program: Program::compile(&own_text),
+            text: own_text,
+            message: text("message"),
+            message_program: text("messageExpression").and_then(|text| Program::compile(&text).ok()),
+            reason: text("reason"),
+            field_path: text("fieldPath"),
+            optional_old: rule["optionalOldSelf"] == true,
         }
-        match place.rfind(['.', '[']) {
-            Some(end) => place = &place[..end],
-            None if place.is_empty() => return field,
-            None => place = "",
+    });
+    let below = |name: &str| {
+        let inner = &schema[name];
+        (inner.is_object() && has_any(inner)).then(|| Box::new(compiled(inner)))
+    };
+    let fields = schema["properties"].as_object().into_iter().flatten().filter(|(_, inner)| has_any(inner));
+    Place {
+        rules: rules.collect(),
+        fields: fields.map(|(name, inner)| (name.clone(), compiled(inner))).collect(),
+        items: below("items"),
+        others: below("additionalProperties"),
+    }
+}
+
+thread_local! {
+    /// What rules can call, made once on each thread.
+    static CONTEXT: cel::Context<'static> = cel::context();
+}
+
+/// The rules of one write.
+struct Asked {
+    budget: Budget,
+    found: Vec<Cause>,
+    /// Whether no more rules are asked.
+    over: bool,
+}
+
+impl Asked {
+    fn at(&mut self, place: &Place, schema: &Value, old: Option<&Value>, value: &Value, path: &str) {
+        if !place.rules.is_empty() {
+            CONTEXT.with(|context| self.rules(place, schema, old, value, path, context));
+        }
+        match value {
+            Value::Object(fields) => self.fields(place, schema, old, fields, path),
+            Value::Array(items) => {
+                let Some(inner) = &place.items else { return };
+                let before = earlier_items(schema, old);
+                for (index, item) in items.iter().enumerate() {
+                    if self.over {
+                        return;
+                    }
+                    let old = item_key(schema, item).and_then(|key| before.get(&key).copied());
+                    self.at(inner, &schema["items"], old, item, &format!("{path}[{index}]"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fields(&mut self, place: &Place, schema: &Value, old: Option<&Value>, fields: &Map<String, Value>, path: &str) {
+        let old = |name: &str| old.and_then(|old| old.get(name));
+        for (name, inner) in &place.fields {
+            if let Some(value) = fields.get(name).filter(|_| !self.over) {
+                self.at(inner, &schema["properties"][name], old(name), value, &child(path, name));
+            }
+        }
+        let Some(inner) = &place.others else { return };
+        for (name, value) in fields.iter().filter(|(name, _)| schema["properties"][name.as_str()].is_null()) {
+            if self.over {
+                return;
+            }
+            self.at(inner, &schema["additionalProperties"], old(name), value, &child(path, name));
+        }
+    }
+
+    fn rules(
+        &mut self,
+        place: &Place,
+        schema: &Value,
+        old: Option<&Value>,
+        value: &Value,
+        path: &str,
+        context: &cel::Context<'_>,
+    ) {
+        // Nothing can be asked of what is not there.
+        if value.is_null() {
+            return;
+        }
+        let same = old == Some(value);
+        // What has not changed is not held against a write, unless the rule is about changes.
+        let asked = |rule: &Rule| match &rule.program {
+            Ok(program) if program.about_changes => old.is_some() || rule.optional_old,
+            _ => !same,
+        };
+        if !place.rules.iter().any(asked) {
+            return;
+        }
+        let mut scope = context.new_inner_scope();
+        scope.add_variable_from_value("self", cel::value(schema, value));
+        if let Some(old) = old {
+            scope.add_variable_from_value("oldSelf", cel::value(schema, old));
+        }
+        for rule in place.rules.iter().filter(|rule| asked(rule)) {
+            if self.over {
+                return;
+            }
+            let optional = rule.optional_old.then(|| {
+                let mut inner = scope.new_inner_scope();
+                inner.add_variable_from_value("oldSelf", cel::optional(old.map(|old| cel::value(schema, old))));
+                inner
+            });
+            self.rule(rule, schema, value, path, optional.as_ref().unwrap_or(&scope));
+        }
+    }
+
+    fn rule(&mut self, rule: &Rule, schema: &Value, value: &Value, path: &str, scope: &cel::Context<'_>) {
+        cel::begin_rule(self.budget);
+        let field = field_of(path, rule.field_path.as_deref());
+        let held = match &rule.program {
+            Ok(program) => program.evaluate(scope),
+            Err(words) => Err(words.clone()),
+        };
+        let spent = cel::spent();
+        let mut invalid = |field: &str, words: String| {
+            let kind = &schema["type"];
+            let words = format!("Invalid value: {kind}: {words}");
+            self.found.push(Cause::new("FieldValueInvalid", if field.is_empty() { "<nil>" } else { field }, words));
+        };
+        let named = rule.message.as_deref().unwrap_or(&rule.text).trim();
+        match (spent, held) {
+            (Some(Spent::Rule), _) => {
+                let why = "'operation cancelled: actual cost limit exceeded'";
+                invalid(
+                    path,
+                    format!(
+                        "{why}: no further validation rules will be run due to call cost exceeds limit for rule: {named}"
+                    ),
+                );
+                self.over = true;
+            }
+            (Some(Spent::All), _) => {
+                let words =
+                    "validation failed due to running out of cost budget, no further validation rules will be run";
+                invalid(path, words.to_owned());
+                self.over = true;
+            }
+            (None, Ok(cel::Value::Bool(true))) => {}
+            (None, Ok(cel::Value::Bool(false))) => {
+                let message = self.message(rule, scope);
+                self.found.push(broken(rule, schema, value, &field, &message));
+            }
+            (None, Ok(_)) => invalid(path, format!("no such overload evaluating rule: {named}")),
+            (None, Err(words)) => invalid(path, format!("{words} evaluating rule: {named}")),
+        }
+    }
+
+    /// What is said of a broken rule: what the rule itself makes up, else what is written beside it.
+    fn message(&self, rule: &Rule, scope: &cel::Context<'_>) -> String {
+        if let Some(program) = &rule.message_program
+            && let Ok(cel::Value::String(text)) = program.evaluate(scope)
+            && cel::spent().is_none()
+        {
+            let text = text.trim();
+            if !text.is_empty() && text.len() <= LONGEST_MESSAGE && !text.contains('\n') {
+                return text.to_owned();
+            }
+        }
+        match &rule.message {
+            Some(message) => message.trim().to_owned(),
+            None => format!("failed rule: {}", rule.text.trim()),
         }
     }
 }
 
-/// The steps of a path like `spec.list[3].name`: names, and indices as numbers.
-fn steps(path: &str) -> impl Iterator<Item = Result<&str, usize>> {
-    path.split(['.', '[']).filter(|part| !part.is_empty()).map(|part| match part.strip_suffix(']') {
-        Some(index) => index.parse().map_or(Ok(part), Err),
-        None => Ok(part),
-    })
+/// The items that were there before, by the keys that tell them apart. Items of other lists have no past.
+fn earlier_items<'a>(schema: &Value, old: Option<&'a Value>) -> HashMap<String, &'a Value> {
+    let items = old.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some((item_key(schema, item)?, item))).collect()
 }
 
-fn schema_at<'a>(schema: &'a Value, path: &str) -> &'a Value {
-    steps(path).fold(schema, |at, step| match step {
-        Err(_) => &at["items"],
-        Ok(name) if at["properties"][name].is_object() => &at["properties"][name],
-        Ok(_) => &at["additionalProperties"],
-    })
+/// The field that a rule tells of.
+fn field_of(path: &str, told: Option<&str>) -> String {
+    match told {
+        None => path.to_owned(),
+        Some(told) if path.is_empty() => told.trim_start_matches('.').to_owned(),
+        Some(told) if told.starts_with(['.', '[']) => format!("{path}{told}"),
+        Some(told) => format!("{path}.{told}"),
+    }
 }
 
-fn value_at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    steps(path).try_fold(object, |at, step| match step {
-        Err(index) => at.get(index),
-        Ok(name) => at.get(name),
-    })
+fn broken(rule: &Rule, schema: &Value, value: &Value, field: &str, message: &str) -> Cause {
+    let shown = match schema["type"].as_str() {
+        Some("object" | "array") | None => String::new(),
+        Some(_) => format!("{value}: "),
+    };
+    let (reason, message) = match rule.reason.as_deref() {
+        Some("FieldValueForbidden") => ("FieldValueForbidden", format!("Forbidden: {message}")),
+        Some("FieldValueRequired") => ("FieldValueRequired", format!("Required value: {message}")),
+        Some("FieldValueDuplicate") => {
+            ("FieldValueDuplicate", format!("Duplicate value: {}", shown.trim_end_matches(": ")))
+        }
+        _ => ("FieldValueInvalid", format!("Invalid value: {shown}{message}")),
+    };
+    Cause::new(reason, if field.is_empty() { "<nil>" } else { field }, message)
 }
 
 #[cfg(test)]
-mod tests {
-    use kube::core::cel::compile_schema;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn broken(schema: Value, old: Option<Value>, object: Value) -> Vec<String> {
-        let mut causes = Vec::new();
-        check(&compile_schema(&schema), &schema, old.as_ref(), &object, &mut causes);
-        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
-    }
-
-    #[test]
-    fn rules_tell_the_value_unless_it_is_a_structure_and_spare_what_has_not_changed() {
-        let schema = json!({"type": "object", "properties": {"a": {"type": "string",
-            "x-kubernetes-validations": [{"rule": "self != 'x'", "message": "not x"}]}},
-            "x-kubernetes-validations": [{"rule": "self.a != 'y'", "fieldPath": ".a", "reason": "FieldValueForbidden", "message": "not y"}]});
-        assert_eq!(broken(schema.clone(), None, json!({"a": "x"})), ["a: Invalid value: \"x\": not x"]);
-        assert_eq!(broken(schema.clone(), None, json!({"a": "y"})), ["a: Forbidden: not y"]);
-        assert_eq!(broken(schema, Some(json!({"a": "x"})), json!({"a": "x", "b": 1})), [""; 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn any_rule_holds_or_not_on_any_object(rule in "[a-c.()\\[\\]!=<>&|?:'\"0-9 self-]{0,30}", text in "[a-c]{0,3}") {
-            let schema = json!({"type": "object", "properties": {"a": {"type": "string"}},
-                "x-kubernetes-validations": [{"rule": rule}]});
-            let _ = broken(schema, None, json!({"a": text}));
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::shape::Shape;
+use super::store::LARGEST_OBJECT;
 use super::strict::prune_built_in;
 
 /// One thing wrong with an object, as it stands in a `Status`' causes.
@@ -50,9 +51,21 @@ pub fn additional(schema: &Value) -> Additional<'_> {
 /// Fields that Kubernetes itself owns at the root of every object.
 const ROOT_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
+/// With its defaults an object would be larger than [`LARGEST_OBJECT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "with the defaults of its schema the object would be larger than {LARGEST_OBJECT} bytes, the largest that is kept"
+)]
+pub struct TooLarge;
+
 /// Puts the schema's defaults where a field is absent, or null where null is not allowed. Other nulls that are not
-/// allowed go.
-pub fn apply_defaults(schema: &Value, value: &mut Value) {
+/// allowed go. Errors: [`TooLarge`], as soon as it is so; what was put in until then stays.
+pub fn apply_defaults(schema: &Value, value: &mut Value) -> Result<(), TooLarge> {
+    fill_in(schema, value, &mut LARGEST_OBJECT.clone())
+}
+
+/// `room`: bytes that may still be put in.
+fn fill_in(schema: &Value, value: &mut Value, room: &mut usize) -> Result<(), TooLarge> {
     match value {
         Value::Object(fields) => {
             for (name, inner) in properties(schema).into_iter().flatten() {
@@ -62,12 +75,14 @@ pub fn apply_defaults(schema: &Value, value: &mut Value) {
                     Some(_) => false,
                 };
                 if absent && !inner["default"].is_null() {
-                    fields.insert(name.clone(), inner["default"].clone());
+                    let default = &inner["default"];
+                    *room = room.checked_sub(name.len() + default.to_string().len()).ok_or(TooLarge)?;
+                    fields.insert(name.clone(), default.clone());
                 } else if absent {
                     fields.remove(name);
                 }
                 if let Some(field) = fields.get_mut(name) {
-                    apply_defaults(inner, field);
+                    fill_in(inner, field, room)?;
                 }
             }
             if let Additional::Schema(inner) = additional(schema) {
@@ -77,13 +92,14 @@ pub fn apply_defaults(schema: &Value, value: &mut Value) {
                         .retain(|name, field| !field.is_null() || known.is_some_and(|known| known.contains_key(name)));
                 }
                 for (_, field) in fields.iter_mut().filter(|(name, _)| known.is_none_or(|k| !k.contains_key(*name))) {
-                    apply_defaults(inner, field);
+                    fill_in(inner, field, room)?;
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| apply_defaults(&schema["items"], item)),
+        Value::Array(items) => items.iter_mut().try_for_each(|item| fill_in(&schema["items"], item, room))?,
         _ => {}
     }
+    Ok(())
 }
 
 /// Takes away what the schema does not know and tells the paths, in order.
@@ -191,11 +207,26 @@ mod tests {
     fn absent_fields_get_their_defaults_and_unknown_ones_are_told() {
         let mut object = json!({"kind": "ResetPortal", "metadata": {"name": "a"}, "spec": {"domain": "acme.example", "nope": 1, "dns": {"odd": {}}}});
         assert_eq!(prune(&portal_schema(), &mut object), ["spec.dns.odd", "spec.nope"]);
-        apply_defaults(&portal_schema(), &mut object);
+        apply_defaults(&portal_schema(), &mut object).unwrap();
         let spec = &object["spec"];
         assert_eq!((&spec["enabled"], &spec["deletionPolicy"]), (&json!(true), &json!("Delete")));
         assert_eq!(spec["dns"], json!({"proxied": true, "ttl": 1}));
         assert_eq!(object["metadata"], json!({"name": "a"}));
+    }
+
+    #[test]
+    fn defaults_are_put_in_only_as_far_as_an_object_may_grow() {
+        let field = json!({"type": "string", "default": "x".repeat(10_000)});
+        let schema = json!({"type": "array", "items": {"type": "object", "properties": {"a": field, "b": field}}});
+        let filled = |count: usize| {
+            let mut list = json!(vec![json!({}); count]);
+            apply_defaults(&schema, &mut list)
+                .map(|()| list.to_string().len())
+                .map_err(|TooLarge| list.to_string().len())
+        };
+        assert!(filled(100).is_ok_and(|size| size > 2_000_000));
+        // no more than there is room for is ever in memory
+        assert!(filled(100_000).is_err_and(|size| size < 4 << 20));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Services: what is filled in, and the rules for their fields. Nothing is routed here; addresses and ports are
 //! given out because clients expect to find them. Pure.
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value, json};
@@ -87,9 +88,12 @@ fn keep(spec: &mut Value, old: &Value, external_name: bool, on_nodes: bool) {
             }
         }
     }
+    let mut before: HashMap<String, &Value> = HashMap::new();
+    for port in old["ports"].as_array().into_iter().flatten() {
+        before.entry(port_key(port)).or_insert(port);
+    }
     for port in items_of(spec, "ports") {
-        let same = |other: &&Value| other["port"] == port["port"] && other["protocol"] == port["protocol"];
-        let known = old["ports"].as_array().and_then(|ports| ports.iter().find(same)).cloned().unwrap_or_default();
+        let known = before.get(&port_key(port)).copied().cloned().unwrap_or_default();
         if on_nodes && !known["nodePort"].is_null() {
             fill(port, "nodePort", known["nodePort"].clone());
         } else if !on_nodes && port["nodePort"] == known["nodePort"] {
@@ -131,8 +135,9 @@ pub fn problems(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
     }
     let known = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    let mut seen = Seen::default();
     for (index, port) in ports.iter().enumerate() {
-        port_problems(port, index, ports, &mut found);
+        port_problems(port, index, ports.len() > 1, &mut seen, &mut found);
     }
     for (key, _) in members(&spec["selector"]) {
         found.extend(qualified_problem(key).map(|words| causes::invalid("spec.selector", &json!(key), &words)));
@@ -182,15 +187,26 @@ pub fn address_problems(status: &Value) -> Vec<Cause> {
     found
 }
 
-fn port_problems(port: &Value, index: usize, all: &[Value], found: &mut Vec<Cause>) {
+/// What tells a port from the others.
+fn port_key(port: &Value) -> String {
+    format!("{}/{}", port["port"], port["protocol"])
+}
+
+/// Names and ports that an earlier port of the list has.
+#[derive(Default)]
+struct Seen {
+    names: HashSet<String>,
+    ports: HashSet<String>,
+}
+
+fn port_problems(port: &Value, index: usize, several: bool, seen: &mut Seen, found: &mut Vec<Cause>) {
     let at = |field: &str| format!("spec.ports[{index}].{field}");
     let name = port["name"].as_str().unwrap_or_default();
-    let first = |same: &dyn Fn(&Value) -> bool| all.iter().position(same) == Some(index);
-    if name.is_empty() && all.len() > 1 {
+    if name.is_empty() && several {
         found.push(causes::required(&at("name"), ""));
     } else if !name.is_empty() {
         found.extend(dns_label_problem(name).map(|words| causes::invalid(&at("name"), &json!(name), &words)));
-        if !first(&|other| other["name"] == name) {
+        if !seen.names.insert(name.to_owned()) {
             found.push(causes::duplicate(&at("name"), &json!(name)));
         }
     }
@@ -205,7 +221,7 @@ fn port_problems(port: &Value, index: usize, all: &[Value], found: &mut Vec<Caus
             found.extend(wrong.map(|words| causes::invalid(&at("targetPort"), &json!(text), words)));
         }
     }
-    if !first(&|other| other["port"] == port["port"] && other["protocol"] == port["protocol"]) {
+    if !seen.ports.insert(port_key(port)) {
         // Shown as the server's own type has it.
         let shown = format!(
             "{{\"Name\":\"\",\"Protocol\":{},\"AppProtocol\":null,\"Port\":{},\"TargetPort\":0,\"NodePort\":0}}",

@@ -1,6 +1,9 @@
 //! Refusals as Kubernetes' `Status` objects.
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
+use super::cel::WorkError;
 use super::schema::Cause;
 use super::store::StoreError;
 
@@ -106,13 +109,10 @@ impl ApiError {
     }
     /// `kind` is `Kind.group`, or `Kind` for the core group.
     pub fn invalid(kind: &str, name: &str, causes: &[Cause]) -> Self {
-        let mut words: Vec<String> = Vec::new();
-        for sentence in causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)) {
-            // What two rules say is said once.
-            if !words.contains(&sentence) {
-                words.push(sentence);
-            }
-        }
+        // What two rules say is said once.
+        let mut said = HashSet::new();
+        let sentences = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message));
+        let words: Vec<String> = sentences.filter(|sentence| said.insert(sentence.clone())).collect();
         let listed = match words.as_slice() {
             [one] => one.clone(),
             several => format!("[{}]", several.join(", ")),
@@ -141,6 +141,19 @@ impl ApiError {
         let message = "the server rejected our request due to an error in our request".to_owned();
         let mut error = Self::new(422, "Invalid", message);
         error.details = Some(json!({}));
+        error
+    }
+    /// Rules that could not be asked.
+    pub fn unasked(error: &WorkError) -> Self {
+        match error {
+            WorkError::Busy => Self::too_many_requests(),
+            WorkError::Failed => Self::internal(&error.to_string()),
+        }
+    }
+    /// Something went wrong that must not.
+    pub fn internal(why: &str) -> Self {
+        let mut error = Self::new(500, "InternalError", format!("Internal error occurred: {why}"));
+        error.details = Some(json!({"causes": [{"message": why}]}));
         error
     }
     /// A body of a type that no built-in kind takes.
@@ -176,6 +189,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Expired { .. } => Self::new(410, "Expired", error.to_string()),
+            StoreError::TooLarge { .. } => Self::too_large_because(error.to_string()),
             _ => Self::new(500, "InternalError", format!("Internal error occurred: {error}")),
         }
     }

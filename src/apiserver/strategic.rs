@@ -1,5 +1,7 @@
 //! Strategic merge patches, which built-in kinds take: some lists are merged by a key, and directives in the patch
 //! say what else is to happen. Pure.
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value, json};
 
 use super::gotext::{plain, type_name};
@@ -100,7 +102,8 @@ fn retain(original: &mut Fields, patch: &mut Fields) -> Result<(), ApiError> {
     let Some(kept) = patch.remove(RETAIN) else { return Ok(()) };
     let bad = || ApiError::bad_request("invalid patch format of retainKeys");
     let kept = kept.as_array().cloned().ok_or_else(bad)?;
-    let listed = |name: &String| kept.iter().any(|kept| kept == name.as_str());
+    let kept: HashSet<&str> = kept.iter().filter_map(Value::as_str).collect();
+    let listed = |name: &String| kept.contains(name.as_str());
     let special = |name: &String| name.starts_with(DELETE_FROM) || name.starts_with(ORDER);
     if patch.iter().any(|(name, value)| !value.is_null() && !special(name) && !listed(name)) {
         return Err(bad());
@@ -156,8 +159,9 @@ fn has_keys(key: &str, items: &[Value]) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn alike(a: &Value, b: &Value, key: &str) -> bool {
-    if key.is_empty() || !a.is_object() || !b.is_object() { a == b } else { a[key] == b[key] }
+/// What tells an item from the others: its key or, without one, all of it.
+fn identity(item: &Value, key: &str) -> String {
+    if key.is_empty() || !item.is_object() { format!("={item}") } else { format!("@{}", item[key]) }
 }
 
 /// The items of the patch have to come in the order that is wished for.
@@ -167,7 +171,7 @@ fn fits_order(items: &[Value], wish: &[Value], key: &str) -> Result<(), ApiError
     }
     let mut left = items.iter().filter(|item| item.get(DIRECTIVE).is_none()).peekable();
     for wished in wish {
-        if left.peek().is_some_and(|item| alike(item, wished, key)) {
+        if left.peek().is_some_and(|item| identity(item, key) == identity(wished, key)) {
             left.next();
         }
     }
@@ -178,13 +182,23 @@ fn fits_order(items: &[Value], wish: &[Value], key: &str) -> Result<(), ApiError
     Err(unexpected(format!("The order in patch list:\n{items}\n doesn't match $setElementOrder list:\n{wish}\n")))
 }
 
+/// Where each item stands first.
+fn places(items: &[Value], key: &str) -> HashMap<String, usize> {
+    let mut found = HashMap::new();
+    for (place, item) in items.iter().enumerate() {
+        found.entry(identity(item, key)).or_insert(place);
+    }
+    found
+}
+
 /// Items that are wished for in the wished order, the others in the server's, the two woven together.
 fn ordered(merged: Vec<Value>, wish: &[Value], server: &[Value], key: &str) -> Vec<Value> {
-    let place = |order: &[Value], item: &Value| order.iter().position(|other| alike(other, item, key));
+    let (wish, server) = (places(wish, key), places(server, key));
+    let place = |order: &HashMap<String, usize>, item: &Value| order.get(&identity(item, key)).copied();
     let (mut wished, mut others): (Vec<Value>, Vec<Value>) =
-        merged.into_iter().partition(|item| place(wish, item).is_some());
-    wished.sort_by_key(|item| place(wish, item));
-    others.sort_by_key(|item| place(server, item));
+        merged.into_iter().partition(|item| place(&wish, item).is_some());
+    wished.sort_by_cached_key(|item| place(&wish, item));
+    others.sort_by_cached_key(|item| place(&server, item));
     let (mut wished, mut others) = (wished.into_iter().peekable(), others.into_iter().peekable());
     let mut woven = Vec::new();
     loop {
@@ -192,7 +206,7 @@ fn ordered(merged: Vec<Value>, wish: &[Value], server: &[Value], key: &str) -> V
             (None, None) => return woven,
             (other, None) => other.is_some(),
             (None, _) => false,
-            (Some(other), Some(item)) => match (place(server, other), place(server, item)) {
+            (Some(other), Some(item)) => match (place(&server, other), place(&server, item)) {
                 (Some(other), Some(item)) => other < item,
                 _ => false,
             },
@@ -220,27 +234,24 @@ fn merge_list(
     }
     if !maps {
         if deletes {
-            return Ok(before.into_iter().filter(|item| !after.contains(item)).collect());
+            let gone: HashSet<String> = after.iter().map(Value::to_string).collect();
+            return Ok(before.into_iter().filter(|item| !gone.contains(&item.to_string())).collect());
         }
-        let mut merged: Vec<Value> = Vec::new();
-        for item in all() {
-            if !merged.contains(item) {
-                merged.push(item.clone());
-            }
-        }
+        let mut seen = HashSet::new();
+        let merged: Vec<Value> = all().filter(|item| seen.insert(item.to_string())).cloned().collect();
         return Ok(ordered(merged, &after, &before, ""));
     }
     let Lists::Keyed(key) = lists(kind, path) else {
         return Err(unexpected(format!("cannot merge lists without merge key for {path}")));
     };
     let (mut list, mut plain_items, mut replaces) = (before, Vec::new(), false);
+    let mut gone = HashSet::new();
     for item in after {
         let Value::Object(fields) = item else { continue };
         match fields.get(DIRECTIVE).map(|directive| (directive.as_str().unwrap_or_default(), directive)) {
             None => plain_items.push(fields),
             Some(("delete", _)) => {
-                let gone = fields.get(key).ok_or_else(|| no_key(&fields, key))?;
-                list.retain(|other| other[key] != *gone);
+                gone.insert(fields.get(key).ok_or_else(|| no_key(&fields, key))?.to_string());
             }
             Some(("replace", _)) => replaces = true,
             Some(("merge", _)) => {
@@ -252,15 +263,24 @@ fn merge_list(
     if replaces {
         return Ok(plain_items.into_iter().map(Value::Object).collect());
     }
+    if !gone.is_empty() {
+        list.retain(|other| !gone.contains(&other[key].to_string()));
+    }
     let (server, wish) = (list.clone(), json!(plain_items));
+    let keyed = list.iter().enumerate().filter(|(_, item)| item.get(key).is_some());
+    // From the end, so that the first of several is the one that is found.
+    let mut known: HashMap<String, usize> = keyed.rev().map(|(place, item)| (item[key].to_string(), place)).collect();
     for fields in plain_items {
-        let wanted = fields.get(key).cloned().ok_or_else(|| no_key(&fields, key))?;
-        match list.iter().position(|other| other.get(key) == Some(&wanted)) {
+        let wanted = fields.get(key).ok_or_else(|| no_key(&fields, key))?.to_string();
+        match known.get(&wanted) {
             Some(index) => {
-                let old = list[index].as_object().cloned().unwrap_or_default();
-                list[index] = Value::Object(merge_map(kind, &format!("{path}[]"), old, fields)?);
+                let old = list[*index].as_object().cloned().unwrap_or_default();
+                list[*index] = Value::Object(merge_map(kind, &format!("{path}[]"), old, fields)?);
             }
-            None => list.push(Value::Object(fields)),
+            None => {
+                known.insert(wanted, list.len());
+                list.push(Value::Object(fields));
+            }
         }
     }
     Ok(ordered(list, wish.as_array().map(Vec::as_slice).unwrap_or_default(), &server, key))

@@ -1,6 +1,6 @@
 //! Objects by their types: which fields one has, how two differ, one laid over another, and one with fields taken
 //! away. The rules are those of Kubernetes' structured merge, whose results `managedFields` shows. Pure.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -18,9 +18,13 @@ pub fn fields(shape: Shape<'_>, value: &Value) -> (FieldSet, bool) {
                 return (set, true);
             }
             let steps: Vec<Option<String>> = items.iter().map(|item| shape.step(&kind, item)).collect();
+            let mut times: HashMap<&String, usize> = HashMap::new();
+            for step in steps.iter().flatten() {
+                *times.entry(step).or_default() += 1;
+            }
             for (step, item) in steps.iter().zip(items) {
                 let Some(step) = step else { continue };
-                let repeated = steps.iter().filter(|other| other.as_ref() == Some(step)).count() > 1;
+                let repeated = times.get(step).is_some_and(|times| *times > 1);
                 let below = if repeated { FieldSet::default() } else { fields(shape.items(), item).0 };
                 set.put(step.clone(), true, below);
             }
@@ -195,6 +199,15 @@ pub fn merge(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Opti
     }
 }
 
+/// The first item at each step.
+fn by_step(list: &[(String, Value)]) -> HashMap<&str, &Value> {
+    let mut found = HashMap::new();
+    for (step, item) in list {
+        found.entry(step.as_str()).or_insert(item);
+    }
+    found
+}
+
 /// Lists merged in an order that keeps the new list's own and, as far as that leaves room, the old one's.
 fn merge_items(shape: Shape<'_>, old: &[Value], new: &[Value]) -> Vec<Value> {
     let kind = shape.list_kind();
@@ -202,9 +215,9 @@ fn merge_items(shape: Shape<'_>, old: &[Value], new: &[Value]) -> Vec<Value> {
         list.iter().filter_map(|item| Some((shape.step(&kind, item)?, item.clone()))).collect()
     };
     let (old, new) = (known(old), known(new));
-    let find = |list: &[(String, Value)], step: &str| list.iter().find(|(s, _)| s == step).map(|(_, v)| v.clone());
-    let item = |before: Option<Value>, after: &Value| merge(shape.items(), before.as_ref(), Some(after));
-    let mut shared = new.iter().map(|(step, _)| step).filter(|step| find(&old, step).is_some());
+    let (in_old, in_new) = (by_step(&old), by_step(&new));
+    let item = |before: Option<&Value>, after: &Value| merge(shape.items(), before, Some(after));
+    let mut shared = new.iter().map(|(step, _)| step).filter(|step| in_old.contains_key(step.as_str()));
     let mut next = shared.next();
     let (mut merged, mut out) = (BTreeSet::new(), Vec::new());
     let (mut left, mut right) = (0, 0);
@@ -212,19 +225,19 @@ fn merge_items(shape: Shape<'_>, old: &[Value], new: &[Value]) -> Vec<Value> {
         if let (Some((step, before)), Some((other, after))) = (old.get(left), new.get(right)) {
             if step == other {
                 merged.insert(step.clone());
-                out.extend(item(Some(before.clone()), after));
+                out.extend(item(Some(before), after));
                 (left, right) = (left + 1, right + 1);
                 next = shared.next();
                 continue;
             }
             // Shared, but not the one whose turn it is.
-            if find(&new, step).is_some() && next.is_some_and(|next| next != step) {
+            if in_new.contains_key(step.as_str()) && next.is_some_and(|next| next != step) {
                 left += 1;
                 continue;
             }
         }
         if let Some((step, before)) = old.get(left) {
-            if find(&new, step).is_none() {
+            if !in_new.contains_key(step.as_str()) {
                 out.push(before.clone());
                 left += 1;
                 continue;
@@ -235,7 +248,7 @@ fn merge_items(shape: Shape<'_>, old: &[Value], new: &[Value]) -> Vec<Value> {
         }
         if let Some((step, after)) = new.get(right) {
             merged.insert(step.clone());
-            out.extend(item(find(&old, step), after));
+            out.extend(item(in_old.get(step.as_str()).copied(), after));
             right += 1;
             if next == Some(step) {
                 next = shared.next();

@@ -1,5 +1,5 @@
 //! Custom resources against their schemas, with the messages that Kubernetes gives. Pure.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use regex::Regex;
 use serde_json::{Map, Number, Value};
@@ -218,12 +218,14 @@ impl Check<'_> {
 
     fn items(&mut self, schema: &Value, items: &[Value], at: &At<'_>) {
         self.count(schema, items.len(), "items", at.path);
-        let keys = map_keys(schema);
-        let before = at.old.and_then(Value::as_array);
+        let mut before: HashMap<String, &Value> = HashMap::new();
+        for item in at.old.and_then(Value::as_array).into_iter().flatten() {
+            if let Some(key) = item_key(schema, item) {
+                before.entry(key).or_insert(item);
+            }
+        }
         for (index, item) in items.iter().enumerate() {
-            // Only items that are known by keys can be told to be the same as before.
-            let same = |other: &&Value| !keys.is_empty() && keys.iter().all(|key| other[*key] == item[*key]);
-            let old = before.and_then(|before| before.iter().find(same));
+            let old = item_key(schema, item).and_then(|key| before.get(&key).copied());
             self.at(&schema["items"], item, &At { path: &format!("{}[{index}]", at.path), old });
         }
     }
@@ -245,6 +247,13 @@ impl Check<'_> {
             self.at(inner, field, &At { path: &child(at.path, name), old });
         }
     }
+}
+
+/// What tells an item of a keyed list from the others; `None` in lists whose items are told apart by nothing, so that
+/// none can be told to be the same as before.
+pub fn item_key(schema: &Value, item: &Value) -> Option<String> {
+    let keys = map_keys(schema);
+    (!keys.is_empty()).then(|| keys.iter().map(|key| format!("{}\n", item[*key])).collect())
 }
 
 fn map_keys(schema: &Value) -> Vec<&str> {
@@ -287,9 +296,11 @@ fn repeated(schema: &Value, value: &Value) -> Vec<Cause> {
             }),
             _ => return,
         };
-        let all: Vec<Value> = value.as_array().into_iter().flatten().map(identity).collect();
-        for (index, one) in all.iter().enumerate() {
-            if all[..index].iter().filter(|other| *other == one).count() == 1 {
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for (index, one) in value.as_array().into_iter().flatten().map(identity).enumerate() {
+            let times = seen.entry(one.to_string()).or_default();
+            *times += 1;
+            if *times == 2 {
                 let words = format!("Duplicate value: {one}");
                 causes.push(Cause::new("FieldValueDuplicate", &format!("{path}[{index}]"), words));
             }

@@ -171,6 +171,11 @@ impl ApiServer {
                 let old = old.ok_or_else(|| ApiError::not_found(&full, name))?;
                 let old = &render::shown(&target.stored, old.clone());
                 let Made { object: mut new, found, quoted } = make(old)?;
+                if !new.is_object() {
+                    let mut checks = self.checks(target, call, &mut warnings);
+                    checks.quoted = quoted;
+                    return Err(checks.no_object(&target.stored, &new));
+                }
                 if new["metadata"].is_object() || new["metadata"].is_null() {
                     replacement::stays(target, name, &mut new)?;
                 }

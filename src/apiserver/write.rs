@@ -48,10 +48,10 @@ fn admit(
     causes.extend(metadata::problems(resource, &object["metadata"]));
     causes.extend(kinds::problems(resource, object, old, checks.core_event));
     if let Some(schema) = &resource.schema {
-        apply_defaults(schema, object);
+        apply_defaults(schema, object).map_err(|error| ApiError::too_large_because(error.to_string()))?;
         causes.extend(validate(schema, old, object, checks.patterns));
-        if let Some(rules) = resource.rules.as_deref() {
-            rules::check(rules, schema, old, object, &mut causes);
+        if let Some(rules) = &resource.rules {
+            rules::check(rules, old, object, &mut causes)?;
         }
     }
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(&resource.full_kind(), &name, &causes)) }

@@ -5,7 +5,7 @@ use super::{Answer, Server, on_each_server};
 
 impl Server {
     /// Tries, without doing it, to make a definition whose `spec` has this schema.
-    async fn try_schema(&self, spec: &Value) -> Answer {
+    pub async fn try_schema(&self, spec: &Value) -> Answer {
         let schema = json!({"type": "object", "properties": {"spec": spec}});
         self.try_version(&json!({"schema": {"openAPIV3Schema": schema}})).await
     }

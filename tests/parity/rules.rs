@@ -1,8 +1,8 @@
 //! CEL rules of custom resources, and what was wrong before a schema became stricter.
 use serde_json::{Value, json};
 
-use super::on_each_server;
 use super::resources::{INVALID, TYPE};
+use super::{Server, on_each_server};
 
 #[tokio::test]
 async fn rules_are_told_with_their_message_reason_and_field() {
@@ -111,6 +111,96 @@ async fn what_was_wrong_before_is_not_held_against_other_changes() {
         server.merge(&object, &json!({"spec": {"c": "good"}})).await.expect(200);
         let (_, message) = server.merge(&object, &json!({"spec": {"c": "bad"}})).await.refused(422);
         assert!(message.ends_with(": no bad"), "{message}");
+    })
+    .await;
+}
+
+/// Whether a definition with this rule is taken, and what is said if not. Answers come in bounded time.
+async fn defined_with(server: &Server, rule: &str) -> Result<(), String> {
+    let list = json!({"type": "array", "items": {"type": "string"}});
+    let schema = json!({"type": "object", "properties": {"s": {"type": "string"}, "n": {"type": "integer"}, "l": list, "x": {"type": "array", "items": list}},
+        "x-kubernetes-validations": [{"rule": rule}]});
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(60), server.try_schema(&schema)).await;
+    let answer = asked.expect("an answer in good time");
+    match answer.status {
+        201 => Ok(()),
+        _ => Err(answer.refused(422).1),
+    }
+}
+
+#[tokio::test]
+async fn expressions_are_only_so_deep() {
+    on_each_server(async |server| {
+        let nested = |open: &str, middle: &str, close: &str, times: usize| {
+            format!("{}{middle}{}", open.repeat(times), close.repeat(times))
+        };
+        for (open, middle, close) in [
+            ("(", "true", ")"),
+            ("[", "1", "]"),
+            ("{'a': ", "1", "}"),
+            ("true ? true : ", "true", ""),
+            ("(!", "true", ")"),
+        ] {
+            let rule = format!("{} == {}", nested(open, middle, close, 1000), nested(open, middle, close, 1000));
+            let words = defined_with(server, &rule).await.expect_err(open);
+            assert!(words.contains("compilation failed"), "{words}");
+        }
+        // what is within bounds is taken
+        assert_eq!(defined_with(server, &format!("{} == 1", nested("(", "self.n", ")", 12))).await, Ok(()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_rule_calls_has_to_be_there() {
+    on_each_server(async |server| {
+        let words = defined_with(server, "nosuch(self.s)").await.expect_err("no such function");
+        assert!(words.contains("undeclared reference to 'nosuch' (in container '')"), "{words}");
+        let words = defined_with(server, "nosuch == self.s").await.expect_err("no such name");
+        assert!(words.contains("<input>:1:1: undeclared reference to 'nosuch' (in container '')"), "{words}");
+        assert!(defined_with(server, "self.l.transformList(i, v, v)").await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rules_have_to_be_questions_about_what_can_be_compared() {
+    on_each_server(async |server| {
+        for rule in ["self", "1", "self.s", "self.n + 1"] {
+            let words = defined_with(server, rule).await.expect_err(rule);
+            assert!(words.contains("must evaluate to a bool"), "{words}");
+        }
+        let words = defined_with(server, "self.s == 1").await.expect_err("a text is no number");
+        assert!(words.contains("found no matching overload for '_==_' applied to '(string, int)'"), "{words}");
+        for rule in ["self.s + 1 == 'a'", "self.n && true", "!self.s", "self.s.a == 'x'", "self.n.all(i, true)"] {
+            assert!(defined_with(server, rule).await.is_err(), "{rule}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn loops_within_loops_over_lists_without_bounds_are_too_dear() {
+    on_each_server(async |server| {
+        let words = defined_with(server, "self.l.all(a, self.l.all(b, self.l.all(c, a != b || b != c)))").await;
+        assert!(
+            words.expect_err("too dear").contains("estimated rule cost exceeds budget by factor of more than 100x")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rule_that_fails_is_told_and_the_server_goes_on() {
+    on_each_server(async |server| {
+        let path = server.with_spec(&json!({
+            "n": {"type": "integer", "x-kubernetes-validations": [{"rule": "-(self - 1) > 0 || true", "message": "n"}]},
+            "l": {"type": "array", "items": {"type": "string"}, "maxItems": 5, "x-kubernetes-validations": [{"rule": "self[7] == 'a'", "message": "the eighth is a"}]},
+        })).await;
+        let (_, message) = server.try_spec(&path, &json!({"l": ["a"]})).await.refused(422);
+        assert!(message.contains("index out of bounds: 7 evaluating rule: the eighth is a"), "{message}");
+        // an overflow is an error of the rule, or swallowed by what stands beside it, but never the server's end
+        server.try_spec(&path, &json!({"n": i64::MIN + 1})).await.expect(201);
     })
     .await;
 }

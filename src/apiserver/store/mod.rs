@@ -22,6 +22,8 @@ pub use log::{Event, EventKind, Follower, LogLimits, Missed};
 pub use object::{Key, Object};
 use pack::Packer;
 
+/// Largest object that is kept, in bytes of JSON: as large as a request can be.
+pub const LARGEST_OBJECT: usize = 3 << 20;
 /// Events that the collector of owned objects may fall behind before it looks at everything.
 const COLLECTOR_BUFFER: usize = 4096;
 
@@ -47,6 +49,8 @@ pub enum StoreError {
     Read(sqlx::Error),
     #[error("cannot write to the API's store, so nothing was changed; is the disk full or read-only? {0}")]
     Write(sqlx::Error),
+    #[error("the object would be {size} bytes large; at most {LARGEST_OBJECT} are kept")]
+    TooLarge { size: usize },
     /// The asked version is no longer in the log.
     #[error("too old resource version: {asked} ({oldest})")]
     Expired { asked: u64, oldest: u64 },
@@ -61,6 +65,7 @@ impl StoreError {
             Self::Damaged { .. } => "StoreDamaged",
             Self::Read(_) => "StoreReadFailed",
             Self::Write(_) => "StoreWriteFailed",
+            Self::TooLarge { .. } => "ObjectTooLarge",
             Self::Expired { .. } => "Expired",
         }
     }
@@ -300,7 +305,11 @@ impl Store {
             (Change::Remove, Some(last)) => (EventKind::Deleted, last),
         };
         value["metadata"]["resourceVersion"] = Value::String(version.to_string());
-        let commit = Commit { key: key.clone(), kind, text: value.to_string().into_bytes(), version, previous };
+        let text = value.to_string().into_bytes();
+        if kind != EventKind::Deleted && text.len() > LARGEST_OBJECT {
+            return Err(StoreError::TooLarge { size: text.len() }.into());
+        }
+        let commit = Commit { key: key.clone(), kind, text, version, previous };
         // A caller may go away at any time, with its connection. What is on its way to the disk is finished all the
         // same, so that memory and file never differ.
         let written = tokio::spawn(Arc::clone(&self.0).commit(disk, commit)).await;
