@@ -194,3 +194,18 @@ async fn a_watcher_that_does_not_read_is_cut_off_and_costs_no_memory() {
     assert!(got.len() < 140 * 100_000, "{} bytes were kept for it", got.len());
     assert!(inside.list(&ListParams::default()).await.unwrap().items.len() == 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_the_rights_of_the_token_who_asks_for_anothers() {
+    let scene = Scene::given().await;
+    let client = scene.client();
+    for name in ["Impersonate-User", "impersonate-group", "Impersonate-Extra-scope"] {
+        let request = hyper::Request::get("/api/v1/configmaps").header(name, "somebody").body(Body::empty()).unwrap();
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), 403, "{name}");
+        let body: serde_json::Value =
+            serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+        assert_eq!((&body["kind"], &body["reason"]), (&"Status".into(), &"Forbidden".into()));
+        assert!(body["message"].as_str().unwrap().starts_with("impersonation is not offered"), "{body}");
+    }
+}
