@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::causes;
 use super::names::{dns1035_problem, subdomain_problem};
+use super::naming;
 use super::schema::Cause;
 use super::structural;
 use super::tidy::fill;
@@ -34,13 +35,15 @@ pub fn problems(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let mut found = Vec::new();
     if let Some(old) = old {
+        // What has never been served may still become something else, but for its own name.
+        let served = naming::is_true(&old["status"]["conditions"], "Established");
         let fixed = [
-            ("spec.group", "/spec/group"),
-            ("spec.scope", "/spec/scope"),
-            ("spec.names.kind", "/spec/names/kind"),
-            ("spec.names.plural", "/spec/names/plural"),
+            ("spec.group", "/spec/group", true),
+            ("spec.scope", "/spec/scope", served),
+            ("spec.names.kind", "/spec/names/kind", served),
+            ("spec.names.plural", "/spec/names/plural", true),
         ];
-        for (field, pointer) in fixed {
+        for (field, pointer, _) in fixed.into_iter().filter(|(.., fixed)| *fixed) {
             let new = object.pointer(pointer).cloned().unwrap_or_default();
             if old.pointer(pointer) != Some(&new) {
                 found.push(causes::immutable(field, &new));
@@ -77,10 +80,51 @@ pub fn problems(object: &Value, old: Option<&Value>) -> Vec<Cause> {
             &["None", "Webhook"],
         )),
     }
-    if !stored {
+    if old.is_some() {
+        stored_versions(object, &mut found);
+    } else if !stored {
         found.push(causes::invalid("status.storedVersions", &Value::Null, "must have at least one stored version"));
     }
     found
+}
+
+/// Adds the version in which objects are kept from now on to those in which some may be.
+pub fn remember_storage(definition: &mut Value) {
+    let mut versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let Some(name) = versions.find(|version| version["storage"] == true).map(|version| version["name"].clone()) else {
+        return;
+    };
+    let mut known = definition["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
+    if !known.contains(&name) {
+        known.push(name);
+        definition["status"]["storedVersions"] = Value::Array(known);
+    }
+}
+
+/// Every version in which objects may be kept has to be one of the definition, and the present one is among them.
+fn stored_versions(definition: &Value, found: &mut Vec<Cause>) {
+    let field = "status.storedVersions";
+    let listed = &definition["status"]["storedVersions"];
+    let stored = listed.as_array().map_or(&[][..], Vec::as_slice);
+    if stored.is_empty() {
+        return found.push(causes::invalid(field, listed, "must have at least one stored version"));
+    }
+    let versions = definition["spec"]["versions"].as_array().map_or(&[][..], Vec::as_slice);
+    for version in versions.iter().filter(|version| version["storage"] == true && !stored.contains(&version["name"])) {
+        let words = format!("must have the storage version {}", text(&version["name"]));
+        found.push(causes::invalid(field, listed, &words));
+    }
+    for (index, name) in stored.iter().enumerate() {
+        if versions.iter().any(|version| version["name"] == *name) {
+            continue;
+        }
+        let shown = text(name);
+        let words = format!(
+            "missing from spec.versions; {shown} was previously a storage version, and must remain in spec.versions until a storage \
+             migration ensures no data remains persisted in {shown} and removes {shown} from status.storedVersions"
+        );
+        found.push(causes::invalid(&format!("{field}[{index}]"), name, &words));
+    }
 }
 
 fn group_problem(object: &Value, group: &str) -> Option<Cause> {
