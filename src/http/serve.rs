@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_secs(2);
 const UNDISTURBED: Duration = Duration::from_secs(1);
 const PRESSED: Duration = Duration::from_millis(100);
 
+/// How long the rest of a refused body is read away after its answer.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// A body up to so many times the limit is read to its end before it is refused.
 const DRAINED: usize = 4;
 
@@ -330,5 +333,10 @@ pub async fn read_body(mut body: Incoming, max: usize, limit: Duration) -> Resul
         // A client that is cut off while it sends does not see the answer, so somewhat too much is read away.
         if size > max { Err(BodyError::TooLarge(max)) } else { Ok(whole.freeze()) }
     };
-    tokio::time::timeout(limit, read).await.unwrap_or(Err(BodyError::TooSlow))
+    let read = tokio::time::timeout(limit, read).await.unwrap_or(Err(BodyError::TooSlow));
+    if matches!(read, Err(BodyError::TooLarge(_))) && !body.is_end_stream() {
+        // Over HTTP/2 what nobody reads is refused at once, and clients give up before they have read their answer.
+        tokio::spawn(tokio::time::timeout(LINGER, async move { while let Some(Ok(_)) = body.frame().await {} }));
+    }
+    read
 }
