@@ -228,3 +228,34 @@ fn names(names: &Value, found: &mut Vec<Cause>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_in_which_objects_may_be_kept_are_remembered_and_have_to_fit() {
+        let versions = |stored: &str| json!([{"name": "v1", "storage": stored == "v1"}, {"name": "v2", "storage": stored == "v2"}]);
+        let mut definition = json!({"spec": {"versions": versions("v1")}});
+        remember_storage(&mut definition);
+        definition["spec"]["versions"] = versions("v2");
+        remember_storage(&mut definition);
+        remember_storage(&mut definition);
+        assert_eq!(definition["status"]["storedVersions"], json!(["v1", "v2"]));
+        let told = |listed: Value| {
+            let mut found = Vec::new();
+            stored_versions(&json!({"spec": definition["spec"], "status": {"storedVersions": listed}}), &mut found);
+            found.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(json!(["v2"])), [""; 0]);
+        assert_eq!(
+            told(json!([])),
+            ["status.storedVersions: Invalid value: []: must have at least one stored version"]
+        );
+        let [missing, unknown] = told(json!(["v3"])).try_into().unwrap();
+        assert_eq!(missing, "status.storedVersions: Invalid value: [\"v3\"]: must have the storage version v2");
+        assert!(
+            unknown.starts_with("status.storedVersions[0]: Invalid value: \"v3\": missing from spec.versions; v3 was")
+        );
+    }
+}

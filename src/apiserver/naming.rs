@@ -224,10 +224,12 @@ mod tests {
         settle(&mut first, taken(&[&before, &second]), now);
         assert_eq!(first, before);
         // once the names are free the second gets them; later clashes do not end its service
-        settle(&mut second, taken(&[&second.clone()]), now);
+        let free = taken(&[&second]);
+        settle(&mut second, free, now);
         assert_eq!(told(&second), ["NamesAccepted True NoConflicts", "Established True InitialNamesAccepted"]);
         second["spec"]["names"]["shortNames"] = json!(["bs", "as"]);
-        settle(&mut second, taken(&[&second.clone(), &before]), now);
+        let clashing = taken(&[&second, &before]);
+        settle(&mut second, clashing, now);
         assert_eq!(told(&second), ["NamesAccepted False ShortNamesConflict", "Established True InitialNamesAccepted"]);
         assert_eq!(second["status"]["acceptedNames"]["shortNames"], json!(["x", "y", "as"]));
     }

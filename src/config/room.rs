@@ -1,10 +1,9 @@
 //! Whether a folder can be written to: a full or read-only disk is noticed before a write needs it.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::files::write_private;
 
@@ -13,11 +12,14 @@ const TRIED: usize = 64 << 10;
 const GOOD_FOR: Duration = Duration::from_secs(5);
 const NAME: &str = ".write-check";
 
+/// Why nothing can be written, if that is so.
+type Answer = Result<(), String>;
+
 /// The folder's answer, asked for anew every few seconds at most. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct WriteCheck {
     folder: PathBuf,
-    last: Arc<Mutex<Option<(Instant, Result<(), String>)>>>,
+    last: Arc<Mutex<Option<(Instant, Answer)>>>,
 }
 
 impl WriteCheck {
@@ -26,9 +28,13 @@ impl WriteCheck {
     }
 
     /// Errors: why nothing can be written, in words.
-    pub async fn ask(&self) -> Result<(), String> {
+    pub async fn ask(&self) -> Answer {
+        self.ask_at(Instant::now()).await
+    }
+
+    async fn ask_at(&self, now: Instant) -> Answer {
         let mut last = self.last.lock().await;
-        if let Some((_, answer)) = last.as_ref().filter(|(at, _)| at.elapsed() < GOOD_FOR) {
+        if let Some((_, answer)) = last.as_ref().filter(|(at, _)| now.duration_since(*at) < GOOD_FOR) {
             return answer.clone();
         }
         let folder = self.folder.clone();
@@ -36,7 +42,7 @@ impl WriteCheck {
         let answer = tried.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| {
             format!("nothing can be written to {}, is the disk full or read-only? {error}", self.folder.display())
         });
-        *last = Some((Instant::now(), answer.clone()));
+        *last = Some((now, answer.clone()));
         answer
     }
 }
@@ -53,22 +59,21 @@ fn try_out(folder: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_answer_is_kept_for_a_while_and_nothing_is_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std::fs::create_dir(&data).unwrap();
         let check = WriteCheck::new(&data);
-        assert_eq!(check.ask().await, Ok(()));
+        let now = Instant::now();
+        assert_eq!(check.ask_at(now).await, Ok(()));
         assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0);
         // given that nothing can be written any more, then that is said once the last answer is old
         std::fs::remove_dir(&data).unwrap();
-        assert_eq!(check.ask().await, Ok(()));
-        tokio::time::advance(GOOD_FOR).await;
-        let why = check.ask().await.unwrap_err();
+        assert_eq!(check.ask_at(now).await, Ok(()));
+        let why = check.ask_at(now + GOOD_FOR).await.unwrap_err();
         assert!(why.starts_with(&format!("nothing can be written to {}, is the disk full", data.display())), "{why}");
         std::fs::create_dir(&data).unwrap();
-        tokio::time::advance(GOOD_FOR).await;
-        assert_eq!(check.ask().await, Ok(()));
+        assert_eq!(check.ask_at(now + 2 * GOOD_FOR).await, Ok(()));
     }
 }
