@@ -54,6 +54,24 @@ impl Scene {
         kube::Client::try_from(self.config.clone()).unwrap()
     }
 
+    /// A connection that speaks this protocol, without anything sent yet.
+    async fn connect(&self, protocol: &[u8]) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in self.config.root_cert.clone().unwrap() {
+            roots.add(certificate.into()).unwrap();
+        }
+        let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        let port = self.config.cluster_url.port_u16().unwrap();
+        let plain = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, plain).await.unwrap()
+    }
+
+    fn token(&self) -> String {
+        std::fs::read_to_string(self._folder.path().join("api-token")).unwrap().trim().to_owned()
+    }
+
     /// What the controller has.
     fn inside(&self) -> Api<ConfigMap> {
         Api::namespaced(self.server.client("default"), "default")
@@ -161,22 +179,10 @@ async fn a_watcher_that_does_not_read_is_cut_off_and_costs_no_memory() {
     let scene = Scene::given().await;
     let inside = scene.inside();
     // given a watch over HTTP/1.1 whose reader takes only the head of the answer
-    let root = {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in scene.config.root_cert.clone().unwrap() {
-            roots.add(certificate.into()).unwrap();
-        }
-        roots
-    };
-    let tls = rustls::ClientConfig::builder().with_root_certificates(root).with_no_client_auth();
-    let port = scene.config.cluster_url.port_u16().unwrap();
-    let plain = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, plain).await.unwrap();
-    let kubeconfig = std::fs::read_to_string(scene._folder.path().join("api-token")).unwrap();
+    let mut stream = scene.connect(b"http/1.1").await;
     let request = format!(
         "GET /api/v1/configmaps?watch=true HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
-        kubeconfig.trim()
+        scene.token()
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = [0; 12];
@@ -193,4 +199,41 @@ async fn a_watcher_that_does_not_read_is_cut_off_and_costs_no_memory() {
     assert!(read.is_ok(), "the watch of a slow reader ends");
     assert!(got.len() < 140 * 100_000, "{} bytes were kept for it", got.len());
     assert!(inside.list(&ListParams::default()).await.unwrap().items.len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_the_rights_of_the_token_who_asks_for_anothers() {
+    let scene = Scene::given().await;
+    let client = scene.client();
+    for name in ["Impersonate-User", "impersonate-group", "Impersonate-Extra-scope"] {
+        let request = hyper::Request::get("/api/v1/configmaps").header(name, "somebody").body(Body::empty()).unwrap();
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), 403, "{name}");
+        let body: serde_json::Value =
+            serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+        assert_eq!((&body["kind"], &body["reason"]), (&"Status".into(), &"Forbidden".into()));
+        assert!(body["message"].as_str().unwrap().starts_with("impersonation is not offered"), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_much_too_large_is_answered_over_http_2_as_well() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let scene = Scene::given().await;
+    let stream = TokioIo::new(scene.connect(b"h2").await);
+    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let running = tokio::spawn(connection);
+    // ten times what is taken
+    let body = http_body_util::Full::new(bytes::Bytes::from(vec![b' '; 30 << 20]));
+    let request = hyper::Request::post("https://localhost/api/v1/namespaces/default/configmaps")
+        .header("authorization", format!("Bearer {}", scene.token()))
+        .header("content-type", "application/json")
+        .body(body)
+        .unwrap();
+    let response = tokio::time::timeout(PATIENCE, client.send_request(request)).await.unwrap().unwrap();
+    assert_eq!(response.status(), 413);
+    let body: serde_json::Value =
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!((&body["kind"], &body["reason"]), (&"Status".into(), &"RequestEntityTooLarge".into()));
+    running.abort();
 }

@@ -59,6 +59,13 @@ async fn an_older_backup_comes_back_without_confusing_anybody() {
     let store = Store::open(&data.join("portalkeeper.db")).await.unwrap();
     assert_eq!(*store.installation(), installation);
     assert!(data.join("api.db.before-restore").exists());
+    // when it is restored once more, then what an earlier restore put aside stays as it was
+    drop((portals, store));
+    let aside = std::fs::read(data.join("api.db.before-restore")).unwrap();
+    let words = restore(&data, &copy).await.unwrap();
+    assert!(words.ends_with("what was there is beside it as *.before-restore-2\n"), "{words}");
+    assert_eq!(std::fs::read(data.join("api.db.before-restore")).unwrap(), aside);
+    assert!(data.join("api.db.before-restore-2").exists() && data.join("portalkeeper.db.before-restore-2").exists());
     // what is no backup, and a directory in use, are refused
     assert_eq!(restore(&data, folder.path()).await.unwrap_err().reason(), "NoBackup");
     let _held = portalkeeper::app::data::DataDirectory::take(&data).unwrap();

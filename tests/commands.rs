@@ -158,6 +158,19 @@ fn commands_without_a_running_program_say_what_is_missing() {
         text(&missing.stderr),
         "portalkeeper: there is no data directory nowhere; name the one of the running program with --data\n"
     );
+    // a directory that is named is the one that is meant, whatever else could be asked
+    let missing = output(folder.path(), &["get", "--data", "nowhere"]);
+    assert_eq!(
+        text(&missing.stderr),
+        "portalkeeper: there is no data directory nowhere; name the one of the running program with --data\n"
+    );
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let missing = text(&output(folder.path(), &["describe", "acme", "--data", "empty"]).stderr);
+    assert_eq!(
+        missing,
+        "portalkeeper: empty holds no kubeconfig of a standalone program; name the directory of a running one with --data, \
+         or the API with --kubeconfig\n"
+    );
     let ended =
         output(folder.path(), &["run", "--data", "data", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]);
     let words = text(&ended.stderr);

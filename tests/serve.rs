@@ -21,6 +21,9 @@ async fn start(limits: Limits) -> (SocketAddr, ShutdownHandle, tokio::task::Join
     let (handle, shutdown) = Shutdown::new();
     let service = tower::service_fn(|request: Request<Incoming>| async move {
         assert_ne!(request.uri().path(), "/panic", "a handler that panics");
+        if request.uri().path() == "/wait" {
+            std::future::pending::<()>().await;
+        }
         let body = read_body(request.into_body(), 100, Duration::from_millis(300)).await;
         let words = body.map_or_else(|error| error.reason().to_owned(), |body| format!("{} bytes", body.len()));
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(words))))
@@ -79,6 +82,29 @@ async fn no_more_connections_than_allowed_are_served_at_a_time() {
     // until one is free
     drop(first);
     assert_eq!(third.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_and_busy_ones_do_not() {
+    let (address, _handle, _) = start(Limits { header_timeout: Duration::from_secs(600), ..limits() }).await;
+    // given one connection that waits for its answer, and one on which nothing is asked
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
+    let idle = TcpStream::connect(address).await.unwrap();
+    // when others come, then they are served in the place of the idle one
+    for _ in 0..3 {
+        assert_eq!(raw(address, "GET", "a.example", "/", &[], "").await.status, 200);
+    }
+    assert_eq!(rest(idle).await.0, "");
+    // and again, however many connections say nothing
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert_eq!(raw(address, "GET", "a.example", "/", &[], "").await.status, 200);
+    // the busy one still waits
+    let more = tokio::time::timeout(Duration::from_millis(50), busy.read_u8()).await;
+    assert!(more.is_err(), "{more:?}");
 }
 
 #[tokio::test]

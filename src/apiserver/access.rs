@@ -2,6 +2,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +11,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 
 use crate::config::Secret;
 use crate::config::files::write_private;
@@ -27,6 +30,16 @@ pub enum AccessError {
     File { path: PathBuf, source: std::io::Error },
     #[error("the key {path} cannot be read ({cause}); remove it and api-ca.crt, and new ones are made", path = .path.display())]
     Key { path: PathBuf, cause: String },
+    #[error(
+        "{path} holds no token ({cause}); put one of letters, digits and -._~+/ on its only line, or remove it, and a \
+         new one is made", path = .path.display()
+    )]
+    Token { path: PathBuf, cause: &'static str },
+    #[error(
+        "cannot use the certificate {path} ({cause}); remove it and {key}, and new ones are made: kubeconfigs of before \
+         are not good any more", path = .path.display(), key = .key.display()
+    )]
+    Authority { path: PathBuf, key: PathBuf, cause: String },
     #[error("cannot use the given {path}: {cause}", path = .path.display())]
     Given { path: PathBuf, cause: String },
     #[error("cannot make a certificate: {0}")]
@@ -41,6 +54,8 @@ impl AccessError {
         match self {
             Self::File { .. } => "FileUnusable",
             Self::Key { .. } => "KeyUnusable",
+            Self::Token { .. } => "TokenUnusable",
+            Self::Authority { .. } => "AuthorityUnusable",
             Self::Given { .. } => "GivenCertificateUnusable",
             Self::Certificate(_) => "CertificateFailed",
             Self::Tls(_) => "TlsFailed",
@@ -122,7 +137,14 @@ impl Access {
         let key_text = read_or_make(&directory.join("api-ca.key"), || Ok(KeyPair::generate()?.serialize_pem()))?;
         let key = KeyPair::from_pem(&key_text)
             .map_err(|error| AccessError::Key { path: directory.join("api-ca.key"), cause: error.to_string() })?;
-        let ca_text = read_or_make(&directory.join("api-ca.crt"), || Ok(authority()?.self_signed(&key)?.pem()))?;
+        let ca_path = directory.join("api-ca.crt");
+        let ca_text = read_or_make(&ca_path, || Ok(authority()?.self_signed(&key)?.pem()))?;
+        let authority_of = |cause: String| {
+            let key = directory.join("api-ca.key");
+            AccessError::Authority { path: ca_path.clone(), key, cause }
+        };
+        let ca = CertificateDer::from_pem_slice(ca_text.as_bytes()).map_err(|error| authority_of(error.to_string()))?;
+        check_key(&ca, &key).map_err(authority_of)?;
         // Name and key are those of the kept certificate; its dates do not matter for signing.
         let issuer = Issuer::new(authority()?, key);
 
@@ -142,10 +164,9 @@ impl Access {
         lifetime(&mut parameters, SERVER_DAYS);
         let certificate = parameters.signed_by(&server_key, &issuer)?;
         let tls = |error: String| AccessError::Tls(error);
-        let authority = CertificateDer::from_pem_slice(ca_text.as_bytes()).map_err(|error| tls(error.to_string()))?;
         let private =
             PrivateKeyDer::from_pem_slice(server_key.serialize_pem().as_bytes()).map_err(|e| tls(e.to_string()))?;
-        let config = server_config(vec![certificate.der().clone(), authority], private).map_err(tls)?;
+        let config = server_config(vec![certificate.der().clone(), ca], private).map_err(tls)?;
         Self::complete(directory, address, config, &Trust { authority: Some(ca_text), server_name: None })
     }
 
@@ -167,10 +188,16 @@ impl Access {
             .map_err(|error| wrong(&given.key, format!("it holds no private key in PEM form ({error})")))?;
         let authority = match &given.authority {
             None => None,
-            Some(path) => Some(
-                String::from_utf8(read(path)?).map_err(|_| wrong(path, "it is not a text in PEM form".to_owned()))?,
-            ),
+            Some(path) => {
+                let text = String::from_utf8(read(path)?);
+                let text = text.map_err(|_| wrong(path, "it is not a text in PEM form".to_owned()))?;
+                check_authorities(&text).map_err(|cause| wrong(path, cause))?;
+                Some(text)
+            }
         };
+        if let Some(why) = out_of_date(leaf, unix_time(SystemTime::now())) {
+            tracing::warn!(path = %given.certificate.display(), "clients will refuse the API: its certificate {why}");
+        }
         let config = server_config(chain, key).map_err(|cause| wrong(&given.key, cause))?;
         Self::complete(directory, address, config, &Trust { authority, server_name })
     }
@@ -181,13 +208,82 @@ impl Access {
         config: rustls::ServerConfig,
         trust: &Trust,
     ) -> Result<Self, AccessError> {
-        let token = read_or_make(&directory.join("api-token"), || {
-            Ok(format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()))
+        let path = directory.join("api-token");
+        let made = || Ok(format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()));
+        let text = read_or_make(&path, made).map_err(|error| match error {
+            AccessError::File { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+                AccessError::Token { path: path.clone(), cause: "it is no text" }
+            }
+            other => other,
         })?;
-        let token = token.trim().to_owned();
+        let token = token_in(&text).map_err(|cause| AccessError::Token { path: path.clone(), cause })?.to_owned();
         let kubeconfig = directory.join("kubeconfig");
         store(&kubeconfig, kubeconfig_text(address, trust, &token))?;
         Ok(Self { tls: Arc::new(config), token: Secret::new(token), kubeconfig })
+    }
+}
+
+/// The token in the text of its file, which may end with a line's end. Errors: why it is none.
+fn token_in(text: &str) -> Result<&str, &'static str> {
+    let token = text.strip_suffix('\n').unwrap_or(text);
+    let token = token.strip_suffix('\r').unwrap_or(token);
+    if token.contains(['\n', '\r']) {
+        return Err("it has several lines");
+    }
+    // What a header can carry (RFC 6750).
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if token.bytes().all(fits) { Ok(token) } else { Err("it has characters that no header can carry") }
+}
+
+/// Whether the certificate is that of the key. Errors: why not.
+fn check_key(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<(), String> {
+    let anchor = webpki::anchor_from_trusted_cert(certificate).map_err(|error| error.to_string())?;
+    match anchor.subject_public_key_info.as_ref().ends_with(key.public_key_raw()) {
+        true => Ok(()),
+        false => Err("it belongs to another key".to_owned()),
+    }
+}
+
+/// Whether a text is nothing but certificates. Errors: what it is instead.
+fn check_authorities(text: &str) -> Result<(), String> {
+    let mut count = 0;
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
+        let (kind, der) = section.map_err(|error| error.to_string())?;
+        if kind != SectionKind::Certificate {
+            return Err(
+                "it holds something else than certificates, and everything in it is given to clients".to_owned()
+            );
+        }
+        webpki::anchor_from_trusted_cert(&CertificateDer::from(der)).map_err(|error| error.to_string())?;
+        count += 1;
+    }
+    if count == 0 { Err("it holds no certificate in PEM form".to_owned()) } else { Ok(()) }
+}
+
+/// Why clients will not take a certificate at this time, if only its dates matter.
+fn out_of_date(leaf: &CertificateDer<'_>, now: UnixTime) -> Option<&'static str> {
+    let certificate = webpki::EndEntityCert::try_from(leaf).ok()?;
+    let usage = webpki::KeyUsage::server_auth();
+    // Nobody is trusted here, so an answer about trust is that the dates are right.
+    match certificate.verify_for_usage(&[], &[], &[], now, usage, None, None).err()? {
+        webpki::Error::CertExpired { .. } => Some("has expired"),
+        webpki::Error::CertNotValidYet { .. } => Some("is not valid yet"),
+        _ => None,
+    }
+}
+
+/// Times before 1970 are 1970: a machine without a clock begins there or before.
+fn unix_time(now: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The machine's clock. The library's own panics in every handshake of a machine whose clock is before 1970.
+#[derive(Debug)]
+struct Now;
+
+impl TimeProvider for Now {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(unix_time(SystemTime::now()))
     }
 }
 
@@ -195,7 +291,11 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<rustls::ServerConfig, String> {
-    let builder = rustls::ServerConfig::builder().with_no_client_auth();
+    let provider = CryptoProvider::get_default().ok_or("there is no cryptography")?;
+    let builder = rustls::ServerConfig::builder_with_details(Arc::clone(provider), Arc::new(Now))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_no_client_auth();
     let mut config = builder.with_single_cert(chain, key).map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
@@ -277,5 +377,67 @@ mod tests {
         ] {
             assert_eq!(Access::given(folder.path(), address, &given(key)).err().unwrap().reason(), reason, "{key}");
         }
+    }
+
+    #[test]
+    fn damaged_files_are_refused_by_their_names_and_with_advice() {
+        let folder = tempfile::tempdir().unwrap();
+        let address: SocketAddr = "127.0.0.1:6443".parse().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let refused = || {
+            let error = Access::prepare(folder.path(), address).err().unwrap();
+            (error.reason(), error.to_string())
+        };
+        let first = Access::prepare(folder.path(), address).unwrap();
+        // the end of a line is no part of the token
+        let token = std::fs::read_to_string(at("api-token")).unwrap();
+        std::fs::write(at("api-token"), format!("{token}\n")).unwrap();
+        assert_eq!(Access::prepare(folder.path(), address).unwrap().token, first.token);
+        for (text, cause) in [
+            (&b"one\ntwo\n"[..], "it has several lines"),
+            (b"a \"b\"", "it has characters that no header can carry"),
+            (b"\xff\xfe", "it is no text"),
+        ] {
+            std::fs::write(at("api-token"), text).unwrap();
+            let (reason, words) = refused();
+            assert_eq!(reason, "TokenUnusable");
+            assert!(words.contains(&format!("api-token holds no token ({cause})")), "{words}");
+        }
+        std::fs::write(at("api-token"), token).unwrap();
+        // a certificate that is none, and one of another key
+        let certificate = std::fs::read_to_string(at("api-ca.crt")).unwrap();
+        std::fs::write(at("api-ca.crt"), "nonsense").unwrap();
+        let (reason, words) = refused();
+        assert_eq!(reason, "AuthorityUnusable");
+        assert!(words.contains("api-ca.crt") && words.contains("api-ca.key"), "{words}");
+        std::fs::write(at("api-ca.crt"), certificate).unwrap();
+        std::fs::write(at("api-ca.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let (reason, words) = refused();
+        assert_eq!(reason, "AuthorityUnusable");
+        assert!(words.contains("api-ca.crt (it belongs to another key); remove it and"), "{words}");
+    }
+
+    #[test]
+    fn a_given_authority_is_nothing_but_certificates() {
+        let certificate = rcgen::generate_simple_self_signed(vec!["api.example.com".to_owned()]).unwrap();
+        let (one, key) = (certificate.cert.pem(), certificate.signing_key.serialize_pem());
+        assert_eq!(check_authorities(&format!("{one}{one}")), Ok(()));
+        assert_eq!(check_authorities("").unwrap_err(), "it holds no certificate in PEM form");
+        for text in [key.clone(), format!("{one}{key}")] {
+            let words = check_authorities(&text).unwrap_err();
+            assert!(words.starts_with("it holds something else than certificates"), "{words}");
+        }
+    }
+
+    #[test]
+    fn dates_are_looked_at_even_before_1970() {
+        let certificate = rcgen::generate_simple_self_signed(vec!["api.example.com".to_owned()]).unwrap();
+        let leaf = certificate.cert.der();
+        let day = std::time::Duration::from_secs(86_400);
+        let at = |time: SystemTime| out_of_date(leaf, unix_time(time));
+        // rcgen's own dates are 1975 and 4096
+        assert_eq!(at(SystemTime::UNIX_EPOCH + 20_000 * day), None);
+        assert_eq!(at(SystemTime::UNIX_EPOCH - day), Some("is not valid yet"));
+        assert_eq!(at(SystemTime::UNIX_EPOCH + 800_000 * day), Some("has expired"));
     }
 }

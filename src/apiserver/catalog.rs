@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use super::naming;
 use super::rules::Rules;
 use super::store::Store;
 use crate::http::double::lock;
@@ -179,10 +180,15 @@ fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// The served versions of a definition.
+/// The served versions of a definition, once it has got its names.
 fn custom(definition: &Value) -> Vec<Resource> {
-    let spec = &definition["spec"];
-    let names = &spec["names"];
+    let (spec, status) = (&definition["spec"], &definition["status"]);
+    let served = |kind: &str| naming::is_true(&status["conditions"], kind);
+    if !served("NamesAccepted") && !served("Established") {
+        return Vec::new();
+    }
+    // Those that it wants may be somebody else's.
+    let names = if status["acceptedNames"].is_object() { &status["acceptedNames"] } else { &spec["names"] };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let defined = definition["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut all = spec["versions"].as_array().into_iter().flatten();

@@ -1,15 +1,18 @@
 //! Owner references: what is owned goes with its last owner. Also: custom resources go with their definition.
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::catalog::DEFINITIONS;
+use super::catalog::{DEFINITIONS, EVENTS};
+use super::deletion;
+use super::ownership::{self, Owner, Verdict, has_finalizer, owners, uid, waits};
 use super::rest::ApiServer;
 use super::status::ApiError;
 use super::store::{Change, Event, EventKind, Key, Object};
-use super::tidy;
 use super::write::{self, Propagation};
+use super::{strategy, tidy};
 
 /// Holds an object until everything it owns is gone.
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -17,18 +20,6 @@ pub const FOREGROUND: &str = "foregroundDeletion";
 pub const ORPHAN: &str = "orphan";
 /// Holds a definition until its objects are gone.
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
-
-fn owners(object: &Value) -> impl Iterator<Item = &Value> {
-    object["metadata"]["ownerReferences"].as_array().into_iter().flatten()
-}
-
-fn uid(object: &Value) -> &str {
-    object["metadata"]["uid"].as_str().unwrap_or_default()
-}
-
-fn has_finalizer(object: &Value, name: &str) -> bool {
-    object["metadata"]["finalizers"].as_array().into_iter().flatten().any(|finalizer| finalizer == name)
-}
 
 fn without_finalizer(key: &Key, object: &Value, name: &str) -> Change {
     let mut new = object.clone();
@@ -72,6 +63,11 @@ impl ApiServer {
         let mut events = self.0.store.events();
         tokio::spawn(async move {
             let Some(server) = weak.upgrade().map(ApiServer) else { return };
+            for definition in server.0.store.list(DEFINITIONS, None).objects {
+                if let Err(error) = server.settle_names(&definition.value()).await {
+                    tracing::warn!(reason = error.reason(), "the names of a definition could not be settled: {error}");
+                }
+            }
             server.collect_everything().await;
             drop(server);
             loop {
@@ -94,10 +90,18 @@ impl ApiServer {
     }
 
     async fn follow_up(&self, event: &Event) -> Result<(), ApiError> {
+        if event.object.resource() == DEFINITIONS {
+            self.settle_names(&event.object.value()).await?;
+        }
         match event.kind {
-            EventKind::Deleted => self.gone(&event.object).await,
-            _ if event.object.is_deleting() => self.advance_deletion(&event.object).await,
-            _ => self.collect(&event.object).await,
+            EventKind::Deleted => return self.gone(&event.object).await,
+            _ if event.object.is_deleting() => self.advance_deletion(&event.object).await?,
+            _ => self.collect(&event.object).await?,
+        }
+        // Owners that it no longer names, or no longer holds, may have waited for it.
+        match event.previous.as_deref().filter(|previous| previous.owners().next().is_some()) {
+            Some(previous) => self.advance_owners(previous).await,
+            None => Ok(()),
         }
     }
 
@@ -120,30 +124,71 @@ impl ApiServer {
             // Nobody can say whether it is there, so nothing is done.
             return Owner::Unknown;
         };
+        if resource.namespaced && dependent.namespace().is_empty() {
+            return Owner::Nowhere;
+        }
         let namespace = if resource.namespaced { dependent.namespace().to_owned() } else { String::new() };
         let key = Key { resource: resource.stored_as(), namespace, name: text("name").to_owned() };
         match self.0.store.get(&key) {
-            Some(owner) if uid(&owner) == text("uid") => Owner::Living(key),
-            _ => Owner::Gone,
+            Some(owner) if uid(&owner) != text("uid") => Owner::Gone,
+            Some(owner) if waits(&owner) => Owner::Waiting(key),
+            Some(_) => Owner::Staying(key),
+            None => Owner::Gone,
         }
     }
 
-    /// An object all of whose owners are gone goes, too.
+    /// What becomes of an object by its owners: it goes when none of them stays, and loses the references to those
+    /// that do not.
     async fn collect(&self, object: &Object) -> Result<(), ApiError> {
-        if object.owners().next().is_none() {
+        let key = object.key();
+        // As it is by now: the rest may have been said long ago.
+        let Some(object) = self.0.store.find(&key) else { return Ok(()) };
+        if object.is_deleting() || object.owners().next().is_none() {
             return Ok(());
         }
         let value = object.value();
-        if owners(&value).any(|reference| !matches!(self.owner(object, reference), Owner::Gone)) {
-            return Ok(());
+        let named: Vec<(&str, Owner)> = owners(&value)
+            .map(|reference| (reference["uid"].as_str().unwrap_or_default(), self.owner(&object, reference)))
+            .collect();
+        if named.iter().any(|(_, owner)| matches!(owner, Owner::Nowhere)) {
+            self.tell_of_misplaced_owner(&value).await?;
         }
-        self.remove(&object.key(), Propagation::Unsaid).await
+        match ownership::verdict(&named, !self.0.store.owned_by(uid(&value)).is_empty()) {
+            Verdict::Stay => Ok(()),
+            Verdict::Drop(uids) => {
+                let drop = |old: Option<&Value>| {
+                    Ok(old.map_or(Change::Keep, |old| {
+                        ownership::without_owners(old, |uid| uids.iter().any(|dead| dead == uid))
+                    }))
+                };
+                self.0.store.transact::<ApiError>(&key, drop).await.map(|_| ())
+            }
+            Verdict::Go(propagation) => self.remove(&key, propagation).await,
+        }
+    }
+
+    /// A warning in the form of an event, once for each object.
+    async fn tell_of_misplaced_owner(&self, value: &Value) -> Result<(), ApiError> {
+        let event = ownership::misplaced(value, self.0.clock.now());
+        let text = |field: &str| event["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let key = Key { resource: EVENTS.to_owned(), namespace: text("namespace"), name: text("name") };
+        let once = |old: Option<&Value>| Ok(if old.is_some() { Change::Keep } else { Change::Put(event) });
+        self.0.store.transact::<ApiError>(&key, once).await.map(|_| ())
     }
 
     async fn remove(&self, key: &Key, propagation: Propagation) -> Result<(), ApiError> {
+        if key.resource == "namespaces" && !strategy::may_be_deleted(&key.name) {
+            return Ok(());
+        }
         let now = self.0.clock.now();
-        let delete = |old: Option<&Value>| Ok(old.map_or(Change::Keep, |old| write::delete(old, propagation, now)));
-        self.0.store.transact(key, delete).await.map(|_| ())
+        let delete = |old: Option<&Value>| {
+            Ok(old.map_or(Change::Keep, |old| deletion::of(&key.resource, old, propagation, now)))
+        };
+        self.0.store.transact::<ApiError>(key, delete).await?;
+        if key.resource == "namespaces" {
+            self.empty_namespace(key.name.clone());
+        }
+        Ok(())
     }
 
     async fn gone(&self, object: &Object) -> Result<(), ApiError> {
@@ -152,13 +197,7 @@ impl ApiServer {
             self.collect(&dependent).await?;
         }
         // Its own owners may have waited for it.
-        for reference in owners(&value) {
-            if let Owner::Living(key) = self.owner(object, reference)
-                && let Some(owner) = self.0.store.find(&key)
-            {
-                self.advance_deletion(&owner).await?;
-            }
-        }
+        self.advance_owners(object).await?;
         // A definition may have waited for its last object.
         let definition =
             Key { resource: DEFINITIONS.to_owned(), namespace: String::new(), name: object.resource().to_owned() };
@@ -166,6 +205,45 @@ impl ApiServer {
             Some(definition) if definition.is_deleting() => self.advance_deletion(&definition).await,
             _ => Ok(()),
         }
+    }
+
+    /// Goes on with the deletion of those owners that are ending.
+    async fn advance_owners(&self, dependent: &Object) -> Result<(), ApiError> {
+        for reference in owners(&dependent.value()) {
+            if let Owner::Waiting(key) = self.owner(dependent, reference)
+                && let Some(owner) = self.0.store.find(&key)
+            {
+                self.advance_deletion(&owner).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Objects that an ending owner has to wait for.
+    fn blockers(&self, owner: &Object) -> Vec<Arc<Object>> {
+        let value = owner.value();
+        let holds = |dependent: &Arc<Object>| {
+            let text = dependent.value();
+            let names = owners(&text).any(|o| o["uid"] == *uid(&value) && o["blockOwnerDeletion"] == true);
+            names && (owner.namespace().is_empty() || owner.namespace() == dependent.namespace())
+        };
+        self.0.store.owned_by(uid(&value)).into_iter().filter(holds).collect()
+    }
+
+    /// Whether an object waits, itself or by what it owns, for the object at `end`: then the two would wait for each
+    /// other for ever.
+    fn waits_for(&self, object: Arc<Object>, end: &Key) -> bool {
+        let (mut seen, mut open) = (HashSet::new(), vec![object]);
+        while let Some(object) = open.pop() {
+            let key = object.key();
+            if key == *end {
+                return true;
+            }
+            if waits(&object.value()) && seen.insert(key) {
+                open.extend(self.blockers(&object));
+            }
+        }
+        false
     }
 
     /// Goes on with a deletion that waits for other objects.
@@ -179,16 +257,10 @@ impl ApiServer {
             self.take_off(&key, ORPHAN).await?;
         }
         if has_finalizer(&value, FOREGROUND) {
-            let mut blocked = false;
             for dependent in self.0.store.owned_by(uid(&value)) {
-                let reference = dependent.value();
-                let blocks = owners(&reference).any(|o| o["uid"] == *uid(&value) && o["blockOwnerDeletion"] == true);
-                // What owns something itself waits for that as well.
-                let owns = !self.0.store.owned_by(uid(&reference)).is_empty();
-                self.remove(&dependent.key(), if owns { Propagation::Foreground } else { Propagation::Unsaid }).await?;
-                blocked |= blocks && self.0.store.find(&dependent.key()).is_some();
+                self.collect(&dependent).await?;
             }
-            if !blocked {
+            if self.blockers(object).into_iter().all(|blocker| self.waits_for(blocker, &key)) {
                 self.take_off(&key, FOREGROUND).await?;
             }
         }
@@ -218,29 +290,10 @@ impl ApiServer {
     async fn orphan_dependents(&self, owner: &str) -> Result<(), ApiError> {
         for dependent in self.0.store.owned_by(owner) {
             let strip = |old: Option<&Value>| {
-                let Some(old) = old else { return Ok(Change::Keep) };
-                let mut new = old.clone();
-                if let Some(references) = new["metadata"]["ownerReferences"].as_array_mut() {
-                    references.retain(|reference| reference["uid"] != *owner);
-                }
-                if new["metadata"]["ownerReferences"].as_array().is_some_and(Vec::is_empty)
-                    && let Some(metadata) = new["metadata"].as_object_mut()
-                {
-                    metadata.remove("ownerReferences");
-                }
-                Ok(Change::Put(new))
+                Ok(old.map_or(Change::Keep, |old| ownership::without_owners(old, |uid| uid == owner)))
             };
             self.0.store.transact::<ApiError>(&dependent.key(), strip).await?;
         }
         Ok(())
     }
-}
-
-/// What there is to say of an owner.
-enum Owner {
-    Living(Key),
-    /// Not there, or another one of the same name.
-    Gone,
-    /// Of a kind that is not served.
-    Unknown,
 }

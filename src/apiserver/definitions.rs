@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::causes;
 use super::names::{dns1035_problem, subdomain_problem};
+use super::naming;
 use super::schema::Cause;
 use super::structural;
 use super::tidy::fill;
@@ -34,13 +35,15 @@ pub fn problems(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let mut found = Vec::new();
     if let Some(old) = old {
+        // What has never been served may still become something else, but for its own name.
+        let served = naming::is_true(&old["status"]["conditions"], "Established");
         let fixed = [
-            ("spec.group", "/spec/group"),
-            ("spec.scope", "/spec/scope"),
-            ("spec.names.kind", "/spec/names/kind"),
-            ("spec.names.plural", "/spec/names/plural"),
+            ("spec.group", "/spec/group", true),
+            ("spec.scope", "/spec/scope", served),
+            ("spec.names.kind", "/spec/names/kind", served),
+            ("spec.names.plural", "/spec/names/plural", true),
         ];
-        for (field, pointer) in fixed {
+        for (field, pointer, _) in fixed.into_iter().filter(|(.., fixed)| *fixed) {
             let new = object.pointer(pointer).cloned().unwrap_or_default();
             if old.pointer(pointer) != Some(&new) {
                 found.push(causes::immutable(field, &new));
@@ -77,10 +80,51 @@ pub fn problems(object: &Value, old: Option<&Value>) -> Vec<Cause> {
             &["None", "Webhook"],
         )),
     }
-    if !stored {
+    if old.is_some() {
+        stored_versions(object, &mut found);
+    } else if !stored {
         found.push(causes::invalid("status.storedVersions", &Value::Null, "must have at least one stored version"));
     }
     found
+}
+
+/// Adds the version in which objects are kept from now on to those in which some may be.
+pub fn remember_storage(definition: &mut Value) {
+    let mut versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let Some(name) = versions.find(|version| version["storage"] == true).map(|version| version["name"].clone()) else {
+        return;
+    };
+    let mut known = definition["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
+    if !known.contains(&name) {
+        known.push(name);
+        definition["status"]["storedVersions"] = Value::Array(known);
+    }
+}
+
+/// Every version in which objects may be kept has to be one of the definition, and the present one is among them.
+fn stored_versions(definition: &Value, found: &mut Vec<Cause>) {
+    let field = "status.storedVersions";
+    let listed = &definition["status"]["storedVersions"];
+    let stored = listed.as_array().map_or(&[][..], Vec::as_slice);
+    if stored.is_empty() {
+        return found.push(causes::invalid(field, listed, "must have at least one stored version"));
+    }
+    let versions = definition["spec"]["versions"].as_array().map_or(&[][..], Vec::as_slice);
+    for version in versions.iter().filter(|version| version["storage"] == true && !stored.contains(&version["name"])) {
+        let words = format!("must have the storage version {}", text(&version["name"]));
+        found.push(causes::invalid(field, listed, &words));
+    }
+    for (index, name) in stored.iter().enumerate() {
+        if versions.iter().any(|version| version["name"] == *name) {
+            continue;
+        }
+        let shown = text(name);
+        let words = format!(
+            "missing from spec.versions; {shown} was previously a storage version, and must remain in spec.versions until a storage \
+             migration ensures no data remains persisted in {shown} and removes {shown} from status.storedVersions"
+        );
+        found.push(causes::invalid(&format!("{field}[{index}]"), name, &words));
+    }
 }
 
 fn group_problem(object: &Value, group: &str) -> Option<Cause> {
@@ -182,5 +226,36 @@ fn names(names: &Value, found: &mut Vec<Cause>) {
             let at = format!("spec.names.{field}[{index}]");
             found.extend(dns1035_problem(text(name)).map(|words| causes::invalid(&at, name, &words)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_in_which_objects_may_be_kept_are_remembered_and_have_to_fit() {
+        let versions = |stored: &str| json!([{"name": "v1", "storage": stored == "v1"}, {"name": "v2", "storage": stored == "v2"}]);
+        let mut definition = json!({"spec": {"versions": versions("v1")}});
+        remember_storage(&mut definition);
+        definition["spec"]["versions"] = versions("v2");
+        remember_storage(&mut definition);
+        remember_storage(&mut definition);
+        assert_eq!(definition["status"]["storedVersions"], json!(["v1", "v2"]));
+        let told = |listed: Value| {
+            let mut found = Vec::new();
+            stored_versions(&json!({"spec": definition["spec"], "status": {"storedVersions": listed}}), &mut found);
+            found.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(json!(["v2"])), [""; 0]);
+        assert_eq!(
+            told(json!([])),
+            ["status.storedVersions: Invalid value: []: must have at least one stored version"]
+        );
+        let [missing, unknown] = told(json!(["v3"])).try_into().unwrap();
+        assert_eq!(missing, "status.storedVersions: Invalid value: [\"v3\"]: must have the storage version v2");
+        assert!(
+            unknown.starts_with("status.storedVersions[0]: Invalid value: \"v3\": missing from spec.versions; v3 was")
+        );
     }
 }

@@ -1,4 +1,5 @@
 //! Deletions: of one object, and of everything that a list holds.
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::answer::json_answer;
@@ -69,6 +70,15 @@ impl DeleteOptions {
     }
 }
 
+/// The first step of an object's end: some kinds wait for their contents. `resource` is `plural` or `plural.group`.
+pub fn of(resource: &str, old: &Value, propagation: Propagation, now: Timestamp) -> Change {
+    match resource {
+        "namespaces" => write::terminate_namespace(old, propagation, now),
+        DEFINITIONS => collector::terminate_definition(old, now),
+        _ => write::delete(old, propagation, now),
+    }
+}
+
 /// What became of a deleted object.
 struct Deleted {
     /// As it is now, or as it was last.
@@ -107,13 +117,7 @@ impl ApiServer {
             .transact::<ApiError>(key, |old| {
                 let old = old.ok_or_else(|| ApiError::not_found(&full, name))?;
                 options.met(target, name, old)?;
-                let change = if is_namespace {
-                    write::terminate_namespace(old, options.propagation, now)
-                } else if full == DEFINITIONS {
-                    collector::terminate_definition(old, now)
-                } else {
-                    write::delete(old, options.propagation, now)
-                };
+                let change = of(&full, old, options.propagation, now);
                 gone = change == Change::Remove;
                 if !options.dry_run {
                     return Ok(change);

@@ -95,8 +95,9 @@ impl ApiServer {
             let (server, token, load) = (server.clone(), token.clone(), Arc::clone(&load));
             async move { Ok::<_, Infallible>(server.over_https(request, &token, &load).await) }
         });
-        // Clients keep their connections for later requests; a connection that says nothing costs little.
-        let limits = Limits { header_timeout: Duration::from_secs(30), ..Limits::default() };
+        // Clients keep their connections for later requests; one that says nothing costs little until its place is
+        // needed.
+        let limits = Limits { header_timeout: Duration::from_secs(30), ..Limits::sharing(3, 1024) };
         serve(listener, service, limits, shutdown, Some(access.tls)).await;
     }
 
@@ -108,6 +109,10 @@ impl ApiServer {
         // Compared in constant time.
         if given.is_none_or(|given| Secret::new(given) != *token) {
             return status_answer(&ApiError::unauthorized());
+        }
+        if parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+            // Whoever asks for another's rights must not be given its own instead.
+            return status_answer(&ApiError::no_impersonation());
         }
         let body = match read_body(body, LARGEST_BODY, BODY_TIME).await {
             Ok(body) => body,

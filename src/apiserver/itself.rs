@@ -14,16 +14,18 @@ use super::status::ApiError;
 use super::{body, openapi, version_info};
 
 /// Parts whose health is asked for one by one.
-const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
+const CHECKS: [&str; 3] = ["ping", "log", STORE];
+const STORE: &str = "etcd";
 
 impl ApiServer {
-    /// The answer of everything that is not an object; `None` for objects.
-    pub(super) fn about_itself(&self, segments: &[&str], call: &mut Call) -> Option<Answer> {
+    /// The answer of everything that is not an object; `None` for objects. `unwritable` is why the store cannot be
+    /// written to.
+    pub(super) fn about_itself(&self, segments: &[&str], call: &mut Call, unwritable: Option<&str>) -> Option<Answer> {
         if let Some((review, namespace)) = discovery::review_at(segments) {
             return Some(self.review(review, namespace, call));
         }
         let answer = match segments {
-            ["healthz" | "livez" | "readyz", ..] => return Some(health(segments, call)),
+            ["healthz" | "livez" | "readyz", ..] => return Some(health(segments, call, unwritable)),
             ["openapi", "v3", place @ ..] if !place.is_empty() => return Some(self.openapi(&place.join("/"), call)),
             ["openapi", "v3"] => {
                 let index = openapi::index(&self.0.catalog.all(&self.0.store));
@@ -149,18 +151,32 @@ impl ApiServer {
     }
 }
 
-/// `/livez` and the like, and single parts of them. Every method will do.
-fn health(segments: &[&str], call: &Call) -> Answer {
+/// `/livez` and the like, and single parts of them. Every method will do. What cannot be written to is the store's
+/// part, which is called as real servers call theirs.
+fn health(segments: &[&str], call: &Call, unwritable: Option<&str>) -> Answer {
     let name = segments[0];
     let asked = segments[1..].join("/");
     if !asked.is_empty() && !CHECKS.contains(&asked.as_str()) {
         return Err(ApiError::no_such_page());
     }
-    if !asked.is_empty() || !call.query.iter().any(|(key, _)| key == "verbose") {
+    let excluded = |check: &str| call.query.iter().any(|(key, value)| key == "exclude" && value == check);
+    let broken = |check: &str| unwritable.filter(|_| check == STORE && !excluded(check));
+    if !asked.is_empty() {
+        return Ok(match broken(&asked) {
+            Some(why) => text_answer(500, format!("internal server error: {why}\n")),
+            None => text_answer(200, "ok".to_owned()),
+        });
+    }
+    let lines = CHECKS.map(|check| match broken(check) {
+        Some(why) => format!("[-]{check} failed: {why}\n"),
+        None => format!("[+]{check} {}ok\n", if excluded(check) { "excluded: " } else { "" }),
+    });
+    if broken(STORE).is_some() {
+        return Ok(text_answer(500, format!("{}{name} check failed\n", lines.concat())));
+    }
+    if !call.query.iter().any(|(key, _)| key == "verbose") {
         return Ok(text_answer(200, "ok".to_owned()));
     }
-    let excluded = |check: &str| call.query.iter().any(|(key, value)| key == "exclude" && value == check);
-    let lines = CHECKS.map(|check| format!("[+]{check} {}ok\n", if excluded(check) { "excluded: " } else { "" }));
     Ok(text_answer(200, format!("{}{name} check passed\n", lines.concat())))
 }
 

@@ -71,6 +71,10 @@ impl ListOptions {
             "" => None,
             text => Some(text.parse::<u64>().map_err(|_| no_version(text, watch))?),
         };
+        // The token carries the version of its list.
+        if token.is_some() && version.is_some_and(|version| version > 0) {
+            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+        }
         let matching = match matching {
             "Exact" => Some(Match::Exact),
             "NotOlderThan" => Some(Match::NotOlderThan),

@@ -28,6 +28,7 @@ use super::write;
 use super::{discovery, listoptions, render};
 use crate::api::clock::Clock;
 use crate::config::Secret;
+use crate::config::room::WriteCheck;
 
 /// Body of an answer; a watch's never ends by itself.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -42,6 +43,7 @@ pub(super) struct Inner {
     pub patterns: Patterns,
     pub catalog: Catalog,
     pub pages: Pages,
+    disk: WriteCheck,
     token: OnceLock<Secret>,
 }
 
@@ -145,7 +147,8 @@ impl ApiServer {
         let store = Store::open_within(path, limits).await?;
         let (patterns, catalog) = (Patterns::default(), Catalog::default());
         let pages = Pages::default();
-        let server = Self(Arc::new(Inner { store, clock, patterns, catalog, pages, token: OnceLock::new() }));
+        let disk = WriteCheck::new(path.parent().unwrap_or(Path::new(".")));
+        let server = Self(Arc::new(Inner { store, clock, patterns, catalog, pages, disk, token: OnceLock::new() }));
         let inner = &server.0;
         for name in NAMESPACES {
             let object = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
@@ -237,7 +240,9 @@ impl ApiServer {
         let path = answer::decoded(path);
         let path = path.strip_suffix('/').unwrap_or(&path);
         let segments: Vec<&str> = path.split('/').skip(1).collect();
-        if let Some(answer) = self.about_itself(&segments, call) {
+        // Liveness does not ask: a restart makes no room.
+        let unwritable = if segments.first() == Some(&"readyz") { self.0.disk.ask().await.err() } else { None };
+        if let Some(answer) = self.about_itself(&segments, call, unwritable.as_deref()) {
             return answer;
         }
         let mut target = self.target(&segments)?;

@@ -39,10 +39,11 @@ pub struct Shape<'a> {
     object: bool,
 }
 
-/// Whose lists and maps are what, in the built-in kinds: kind, path, list type or `map`, keys. An empty kind stands
+/// Whose lists and maps are what, in the built-in kinds: kind, path, list type or `map` or `anything`, keys. An empty kind stands
 /// for metadata.
-const KINDS: [(&str, &str, &str, &[&str]); 33] = [
+const KINDS: [(&str, &str, &str, &[&str]); 34] = [
     ("", "finalizers", "set", &[]),
+    ("", "managedFields.items.fieldsV1", "anything", &[]),
     ("", "ownerReferences", "map", &["uid"]),
     ("", "ownerReferences.items", "atomic", &[]),
     ("CustomResourceDefinition", "status.conditions", "map", &["type"]),
@@ -142,6 +143,8 @@ fn annotate(schema: &mut Value, kind: &str) {
         match *how {
             "always" => at["x-always"] = json!({}),
             "always list" => at["x-always"] = json!([]),
+            // Its keys are those of other types.
+            "anything" => at["x-kubernetes-preserve-unknown-fields"] = json!(true),
             how if at["type"] == "array" => {
                 at["x-kubernetes-list-type"] = json!(how);
                 at["x-kubernetes-list-map-keys"] = json!(keys);

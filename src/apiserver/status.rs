@@ -85,6 +85,10 @@ impl ApiError {
     pub fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized".to_owned())
     }
+    pub fn no_impersonation() -> Self {
+        let message = "impersonation is not offered: the one token may do everything, and nobody else is known here";
+        Self::new(403, "Forbidden", message.to_owned())
+    }
     pub fn forbidden(resource: &str, name: &str, why: &str) -> Self {
         Self::new(403, "Forbidden", format!("{resource} \"{name}\" is forbidden: {why}")).about(resource, name)
     }

@@ -79,6 +79,9 @@ impl Found {
         }
         for (name, inner) in fields.into_iter().flatten() {
             let at = format!("{at}.properties[{name}]");
+            if place == Place::Root && matches!(name.as_str(), "metadata" | "apiVersion" | "kind") {
+                self.no_defaults(inner, &at, &format!("must not be set in top-level {name}"));
+            }
             if name == "metadata" && (place == Place::Root || schema["x-kubernetes-embedded-resource"] == true) {
                 self.metadata(inner, &at);
             } else {
@@ -126,6 +129,19 @@ impl Found {
         if embedded && schema["x-kubernetes-preserve-unknown-fields"] != true && !schema["properties"].is_object() {
             let words = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
             self.required(format!("{at}.properties"), words);
+        }
+    }
+
+    /// What an object says about itself is not filled in for it.
+    fn no_defaults(&mut self, schema: &Value, at: &str, words: &str) {
+        if !schema["default"].is_null() {
+            self.forbidden(format!("{at}.default"), words);
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            self.no_defaults(inner, &format!("{at}.properties[{name}]"), words);
+        }
+        for name in ["items", "additionalProperties"].into_iter().filter(|name| schema[*name].is_object()) {
+            self.no_defaults(&schema[name], &format!("{at}.{name}"), words);
         }
     }
 
@@ -212,6 +228,17 @@ impl Found {
         if keys.iter().any(|key| items["properties"][*key].is_null()) {
             let words = "entries must all be names of item properties";
             return self.invalid(field, &schema["x-kubernetes-list-map-keys"], words);
+        }
+        for (index, key) in keys.iter().enumerate() {
+            if matches!(items["properties"][*key]["type"].as_str(), Some("object" | "array")) {
+                // The real server tells the type of the items here, not that of the key.
+                let words = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                self.invalid(format!("{at}.items.properties[{key}].type"), &items["type"], words);
+            }
+            if keys[..index].contains(key) {
+                let words = "must not contain duplicate entries";
+                self.invalid(field.clone(), &schema["x-kubernetes-list-map-keys"], words);
+            }
         }
         for key in keys {
             let required = items["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key));

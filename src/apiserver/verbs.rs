@@ -56,10 +56,10 @@ impl ApiServer {
             .transact(&key, |old| match old {
                 Some(_) => Err(ApiError::already_exists(&full, &name)),
                 None if call.dry_run() => {
-                    preview = Some(made);
+                    preview = Some(self.named(target, made));
                     Ok(Change::Keep)
                 }
-                None => Ok(Change::Put(made)),
+                None => Ok(Change::Put(self.named(target, made))),
             })
             .await?;
         self.outcome(201, target, call, &name, preview, stored).map(|answer| with_warnings(answer, &warnings))
@@ -226,6 +226,7 @@ impl ApiServer {
             checks.found = found;
             let made = write::create(&target.stored, merged, &writer, &mut checks)?;
             if call.dry_run() {
+                let made = self.named(target, made);
                 return Ok(with_warnings(self.object_answer(201, target, call, &made), &warnings));
             }
             let mut lost = false;
@@ -234,7 +235,7 @@ impl ApiServer {
                 .store
                 .transact::<ApiError>(&key, |old| {
                     lost = old.is_some();
-                    Ok(if lost { Change::Keep } else { Change::Put(made) })
+                    Ok(if lost { Change::Keep } else { Change::Put(self.named(target, made)) })
                 })
                 .await?;
             // Somebody was faster: then it is a change of theirs.

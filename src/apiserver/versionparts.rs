@@ -7,6 +7,13 @@ use super::schema::Cause;
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 
+/// Paths of the scale subresource, the part of the object that each is to lie in, and whether it has to be there.
+const SCALE_PATHS: [(&str, &str, bool); 3] = [
+    ("specReplicasPath", "spec", true),
+    ("statusReplicasPath", "status", true),
+    ("labelSelectorPath", "status", false),
+];
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
@@ -26,11 +33,22 @@ pub fn problems(version: &Value, at: &str) -> Vec<Cause> {
     }
     let scale = &version["subresources"]["scale"];
     if scale.is_object() {
-        for name in ["specReplicasPath", "statusReplicasPath"].into_iter().filter(|name| text(scale, name).is_empty()) {
-            found.push(causes::required(&format!("{at}.subresources.scale.{name}"), ""));
+        for (name, part, needed) in SCALE_PATHS {
+            found.extend(scale_problem(scale, name, part, needed, &format!("{at}.subresources.scale.{name}")));
         }
     }
     found
+}
+
+/// What is wrong with the path to a number of replicas or their selector, which has to lie in `part` of the object.
+fn scale_problem(scale: &Value, name: &str, part: &str, needed: bool, at: &str) -> Option<Cause> {
+    let wrong = |words: &str| Some(causes::invalid(at, &scale[name], words));
+    match text(scale, name) {
+        "" => needed.then(|| causes::required(at, "")),
+        path if !path.starts_with('.') => wrong("must be a simple json path starting with ."),
+        path if !path.starts_with(&format!(".{part}.")) => wrong(&format!("should be a json path under .{part}")),
+        _ => None,
+    }
 }
 
 fn column_problems(column: &Value, at: &str, found: &mut Vec<Cause>) {

@@ -2,7 +2,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::catalog::Resource;
+use super::catalog::{DEFINITIONS, Resource};
 use super::checks::{Checks, metadata_fits, wrong_kind};
 use super::managed;
 use super::managers::Writer;
@@ -14,7 +14,7 @@ use super::store::Change;
 use super::strict::mismatch;
 use super::tidy::{fill, remove, tidy};
 use super::validate::validate;
-use super::{collector, kinds, metadata, strategy};
+use super::{collector, definitions, kinds, metadata, strategy};
 
 /// Tidies, defaults, prunes and validates an object by its resource's rules.
 fn admit(
@@ -111,12 +111,9 @@ pub fn create(
         managed::track(resource, None, &mut owned, writer);
         object["metadata"]["managedFields"] = owned["metadata"]["managedFields"].take();
     }
-    if resource.full_name() == super::catalog::DEFINITIONS {
-        let mut before = object.clone();
-        establish(&mut object, now);
-        before["status"] = json!({"storedVersions": object["status"]["storedVersions"]});
-        let server = Writer { manager: "kube-apiserver".to_owned(), apply: false, subresource: "status", now };
-        managed::track(resource, Some(&before), &mut object, &server);
+    if resource.full_name() == DEFINITIONS {
+        object["status"] = json!({});
+        definitions::remember_storage(&mut object);
     }
     object["apiVersion"] = json!(resource.api_version());
     object["kind"] = json!(resource.kind);
@@ -168,6 +165,9 @@ pub fn update(
             Some(kept) => new["status"] = kept.clone(),
             None => remove(&mut new, "status"),
         }
+    }
+    if !status && full == DEFINITIONS {
+        definitions::remember_storage(&mut new);
     }
     wrong_kind(resource, &new)?;
     keep_metadata(old, &mut new);
@@ -289,19 +289,4 @@ pub fn has_finalizers(object: &Value) -> bool {
 
 pub fn whole_seconds(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// A definition is served from the moment it is stored, and says so.
-fn establish(definition: &mut Value, now: Timestamp) {
-    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": whole_seconds(now)});
-    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
-    let stored: Vec<Value> = versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).collect();
-    definition["status"] = json!({
-        "acceptedNames": definition["spec"]["names"],
-        "storedVersions": stored,
-        "conditions": [
-            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-        ],
-    });
 }

@@ -10,6 +10,8 @@ use crate::store::{Store, StoreError, copy_database};
 /// The databases, and the files that go along with the embedded API.
 const DATABASES: [&str; 2] = ["portalkeeper.db", "api.db"];
 const FILES: [&str; 4] = ["api-ca.key", "api-ca.crt", "api-token", "simulators.json"];
+/// A database, and what SQLite keeps beside it.
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 /// How far versions jump over whatever may have been handed out since the backup.
 const JUMP: u64 = 1_000_000;
 
@@ -70,8 +72,23 @@ pub async fn backup(data: &Path, to: &Path) -> Result<String, BackupError> {
     Ok(format!("{} is backed up in {}\n", data.display(), to.display()))
 }
 
+/// The first ending, `before-restore`, `before-restore-2` and so on, under which nothing is kept yet.
+fn unused_ending(directory: &DataDirectory) -> String {
+    let used = |ending: &str| {
+        let names = DATABASES.iter().chain(&FILES);
+        names.into_iter().any(|name| SUFFIXES.iter().any(|s| directory.join(&format!("{name}.{ending}{s}")).exists()))
+    };
+    let mut ending = "before-restore".to_owned();
+    let mut number = 2_u64;
+    while used(&ending) {
+        ending = format!("before-restore-{number}");
+        number += 1;
+    }
+    ending
+}
+
 /// Puts a backup into a data directory while no program uses it. What was there stays beside it under
-/// `.before-restore`. Versions of the embedded API go on from beyond all that were handed out, so that whoever
+/// `.before-restore`, or that with a number where an earlier restore left something. Versions of the embedded API go on from beyond all that were handed out, so that whoever
 /// watched lists anew; records and routes are compared with the restored objects, and nothing is removed for being
 /// unknown to them.
 pub async fn restore(data: &Path, from: &Path) -> Result<String, BackupError> {
@@ -84,16 +101,13 @@ pub async fn restore(data: &Path, from: &Path) -> Result<String, BackupError> {
     drop(checked);
     let current = version_of(&directory.join("api.db")).await?;
     let taken = version_of(&from.join("api.db")).await?;
+    let ending = unused_ending(&directory);
     let moved = |name: &str| -> Result<(), BackupError> {
-        for suffix in ["", "-wal", "-shm"] {
+        for suffix in SUFFIXES {
             let path = directory.join(&format!("{name}{suffix}"));
-            let aside = directory.join(&format!("{name}.before-restore{suffix}"));
-            let failed = |source| BackupError::File { path: path.clone(), source };
-            if aside.exists() {
-                std::fs::remove_file(&aside).map_err(failed)?;
-            }
             if path.exists() {
-                std::fs::rename(&path, &aside).map_err(failed)?;
+                let failed = |source| BackupError::File { path: path.clone(), source };
+                std::fs::rename(&path, directory.join(&format!("{name}.{ending}{suffix}"))).map_err(failed)?;
             }
         }
         Ok(())
@@ -102,15 +116,12 @@ pub async fn restore(data: &Path, from: &Path) -> Result<String, BackupError> {
         moved(name)?;
         copy_database(&from.join(name), &directory.join(name)).await?;
     }
-    for name in FILES {
+    for name in FILES.iter().filter(|name| from.join(name).exists()) {
+        moved(name)?;
         copy_file(&from.join(name), &directory.join(name))?;
     }
     if let Some(taken) = taken {
         raise_version(&directory.join("api.db"), taken.max(current.unwrap_or(0)) + JUMP).await?;
     }
-    Ok(format!(
-        "{} is restored from {}; what was there is beside it as *.before-restore\n",
-        data.display(),
-        from.display()
-    ))
+    Ok(format!("{} is restored from {}; what was there is beside it as *.{ending}\n", data.display(), from.display()))
 }

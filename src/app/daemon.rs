@@ -10,6 +10,7 @@ use super::data::{DataDirectory, DataError};
 use crate::api::HostName;
 use crate::api::clock::{Clock, SystemClock};
 use crate::apiserver::AccessError;
+use crate::config::room::WriteCheck;
 use crate::config::{ConfigError, Environment};
 use crate::controller::{Controller, ControllerError, Deps, EnvironmentClass, Policy, Readiness, Timing};
 use crate::http::serve::{Limits, serve};
@@ -193,10 +194,10 @@ impl Daemon {
             let (portal, host) = (served.lookup(host)?, HostName::parse(host).ok()?);
             Some(super::snippets::of_portal(&portal, &host, proxy).map_err(|error| error.to_string()))
         };
-        let health_pages = HealthPages::new(is_ready, snippets);
+        let health_pages = HealthPages::new(is_ready, snippets).with_disk(WriteCheck::new(data.path()));
         let servers = vec![
-            tokio::spawn(serve(pages, service(site), Limits::default(), shutdown.clone(), None)),
-            tokio::spawn(serve(health, health_pages.service(), Limits::default(), shutdown.clone(), None)),
+            tokio::spawn(serve(pages, service(site), Limits::sharing(4, 1024), shutdown.clone(), None)),
+            tokio::spawn(serve(health, health_pages.service(), Limits::sharing(16, 64), shutdown.clone(), None)),
         ];
         let controller = Controller::new(Deps {
             client,

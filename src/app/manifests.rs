@@ -3,6 +3,7 @@
 //!
 //! Every document is server-side applied under the field manager `manifests` and labelled, so that an object
 //! whose document is gone from the folder is deleted; objects made by other means are never deleted.
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub enum ManifestError {
     Folder { path: PathBuf, source: std::io::Error },
     #[error("cannot read {file}: {source}")]
     File { file: String, source: std::io::Error },
+    #[error("{file} is no regular file, so it is not read; a manifest is a file or a link to one")]
+    NotAFile { file: String },
+    #[error("{file}:{line}: {kind} {name} stands in {first} already, and that one is applied; remove one of the two")]
+    Twice { file: String, line: u64, kind: String, name: String, first: String },
     #[error("{file}:{line}: {message}")]
     Yaml { file: String, line: u64, message: String },
     #[error("{file}:{line}: the document has no {missing}")]
@@ -44,6 +49,8 @@ impl ManifestError {
         match self {
             Self::Folder { .. } => "FolderUnreadable",
             Self::File { .. } => "FileUnreadable",
+            Self::NotAFile { .. } => "NotAFile",
+            Self::Twice { .. } => "DefinedTwice",
             Self::Yaml { .. } => "InvalidYaml",
             Self::Incomplete { .. } => "IncompleteDocument",
             Self::UnknownKind { .. } => "UnknownKind",
@@ -65,18 +72,24 @@ pub struct Document {
 pub fn read_folder(folder: &Path) -> (Vec<Document>, Vec<ManifestError>) {
     let mut documents = Vec::new();
     let mut errors = Vec::new();
-    let entries = match std::fs::read_dir(folder) {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = match entries {
         Ok(entries) => entries,
         Err(source) => return (documents, vec![ManifestError::Folder { path: folder.to_owned(), source }]),
     };
     let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
+        .iter()
+        .map(std::fs::DirEntry::path)
         .filter(|path| matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")))
         .collect();
     files.sort();
     for path in files {
         let file = path.display().to_string();
+        // Reading a pipe or a device would wait for ever.
+        if std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            errors.push(ManifestError::NotAFile { file });
+            continue;
+        }
         match std::fs::read_to_string(&path) {
             Ok(text) => match parse(&file, &text) {
                 Ok(found) => documents.extend(found),
@@ -147,15 +160,32 @@ pub async fn apply_folder(client: &kube::Client, folder: &Path) -> Vec<ManifestE
         }
     };
     let mut wanted: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
+    let mut seen: BTreeMap<(String, String, String, String), String> = BTreeMap::new();
     for document in &documents {
-        match apply(client, &discovery, document).await {
-            Ok((resource, namespace)) => {
-                let kinds = wanted.entry((resource.api_version, resource.kind)).or_default();
-                kinds
-                    .insert((namespace.unwrap_or_default(), document.object.metadata.name.clone().unwrap_or_default()));
+        let Place { resource, namespace } = match place(&discovery, document) {
+            Ok(place) => place,
+            Err(error) => {
+                errors.push(error);
+                continue;
             }
-            Err(error) => errors.push(error),
+        };
+        let name = document.object.metadata.name.clone().unwrap_or_default();
+        let inside = namespace.clone().unwrap_or_default();
+        // Versions of one kind are the same objects.
+        let identity = (resource.group.clone(), resource.kind.clone(), inside.clone(), name.clone());
+        let (file, line) = (document.file.clone(), document.places.line(""));
+        match seen.entry(identity) {
+            Entry::Occupied(first) => {
+                let (kind, first) = (resource.kind.clone(), first.get().clone());
+                errors.push(ManifestError::Twice { file, line, kind, name, first });
+                continue;
+            }
+            Entry::Vacant(free) => free.insert(format!("{file}:{line}")),
+        };
+        if let Err(error) = apply(client, &resource, namespace.as_deref(), document).await {
+            errors.push(error);
         }
+        wanted.entry((resource.api_version, resource.kind)).or_default().insert((inside, name));
     }
     if whole && errors.is_empty() {
         prune(client, &discovery, &wanted).await;
@@ -163,12 +193,14 @@ pub async fn apply_folder(client: &kube::Client, folder: &Path) -> Vec<ManifestE
     errors
 }
 
-/// Server-side applies one document.
-pub async fn apply(
-    client: &kube::Client,
-    discovery: &Discovery,
-    document: &Document,
-) -> Result<(ApiResource, Option<String>), ManifestError> {
+/// Where a document's object is kept.
+struct Place {
+    resource: ApiResource,
+    /// `None` for cluster-wide objects.
+    namespace: Option<String>,
+}
+
+fn place(discovery: &Discovery, document: &Document) -> Result<Place, ManifestError> {
     let types = document.object.types.clone().unwrap_or_default();
     let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
     let gvk = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
@@ -178,28 +210,69 @@ pub async fn apply(
         kind: types.kind.clone(),
         api_version: types.api_version.clone(),
     })?;
-    let name = document.object.metadata.name.clone().unwrap_or_default();
     let namespace = (capabilities.scope == Scope::Namespaced)
         .then(|| document.object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()));
-    let api: Api<DynamicObject> = match &namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
+    Ok(Place { resource, namespace })
+}
+
+/// Server-side applies one document.
+async fn apply(
+    client: &kube::Client,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+    document: &Document,
+) -> Result<(), ManifestError> {
+    let name = document.object.metadata.name.clone().unwrap_or_default();
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
     };
     let mut object = document.object.clone();
     object.metadata.labels.get_or_insert_default().insert(LABEL.to_owned(), LABEL_VALUE.to_owned());
     let mut params = PatchParams::apply(MANAGER).force();
     params.field_validation = Some(kube::api::ValidationDirective::Strict);
-    api.patch(&name, &params, &Patch::Apply(&object)).await.map_err(|error| ManifestError::Refused {
+    let done = api.patch(&name, &params, &Patch::Apply(&object)).await;
+    done.map(|_| ()).map_err(|error| ManifestError::Refused {
         file: document.file.clone(),
         line: line_of(&document.places, &error),
-        kind: types.kind,
+        kind: resource.kind.clone(),
         name,
         message: match error {
+            kube::Error::Api(status) if holds_secrets(resource) => without_values(&status),
             kube::Error::Api(status) => status.message.clone(),
             other => other.to_string(),
         },
-    })?;
-    Ok((resource, namespace))
+    })
+}
+
+fn holds_secrets(resource: &ApiResource) -> bool {
+    resource.group.is_empty() && resource.kind == "Secret"
+}
+
+/// A refusal of a Secret, of which the API quotes values: only the fields that it is about are told, and what is wrong
+/// where the words hold nothing else.
+fn without_values(status: &kube::core::Status) -> String {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut told: Vec<String> = causes
+        .filter(|cause| is_path(&cause.field))
+        .map(|cause| format!("{}: {}", cause.field, cause.reason))
+        .collect();
+    if told.is_empty() {
+        let problem = status.message.split_once("): .").and_then(|(_, rest)| rest.split_once(": "));
+        told.extend(problem.filter(|(field, _)| is_path(field)).map(|(field, words)| {
+            let words = words.split(',').next().unwrap_or_default();
+            let safe = words == "field not declared in schema" || words.starts_with("expected ");
+            format!("{field}: {}", if safe { words } else { "not valid" })
+        }));
+    }
+    let fields = if told.is_empty() { String::new() } else { format!(" at {}", told.join(", ")) };
+    let reason = if status.reason.is_empty() { "refused" } else { status.reason.as_str() };
+    format!("{reason}{fields} (the API's own words may hold values, so they are left out)")
+}
+
+/// Whether a text is the path of a field, like `data[key].x`.
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/[]".contains(&byte))
 }
 
 async fn prune(
@@ -245,7 +318,8 @@ fn fingerprint(folder: &Path) -> Vec<(PathBuf, u64, Option<std::time::SystemTime
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            let metadata = entry.metadata().ok()?;
+            // Of a link, that of the file it leads to.
+            let metadata = std::fs::metadata(entry.path()).or_else(|_| entry.metadata()).ok()?;
             Some((entry.path(), metadata.len(), metadata.modified().ok()))
         })
         .collect();

@@ -28,7 +28,8 @@ pub async fn text(options: PlanOptions) -> Result<(String, usize), AppError> {
     let standalone = options.kubeconfig.is_none() && options.data.join("kubeconfig").exists();
     let policy = policy(&environment, &options.namespace, standalone)?;
     let store = Store::open(&existing_store(&options.data)?).await?;
-    let Connection { client, address } = connect(&options.data, options.kubeconfig.as_deref()).await?;
+    // The directory of `run` has no kubeconfig: its API is wherever the usual places say.
+    let Connection { client, address } = connect(&options.data, false, options.kubeconfig.as_deref()).await?;
     // Dropping the handle ends the workers with this function.
     let (_handle, shutdown) = Shutdown::new();
     let plans = plan(Deps {

@@ -13,12 +13,14 @@ use crate::api::condition::READY;
 #[derive(Debug, Clone)]
 pub struct ShowOptions {
     pub data: PathBuf,
+    /// Whether the directory was named on the command line: then no other place is looked at.
+    pub named: bool,
     pub kubeconfig: Option<PathBuf>,
 }
 
 /// Every portal, one a line.
 pub async fn list(options: &ShowOptions) -> Result<String, AppError> {
-    let Connection { client, address } = connect(&options.data, options.kubeconfig.as_deref()).await?;
+    let Connection { client, address } = connect(&options.data, options.named, options.kubeconfig.as_deref()).await?;
     let portals: Api<ResetPortal> = Api::all(client);
     let portals = portals.list(&ListParams::default()).await.map_err(|error| AppError::of_call(error, &address))?;
     let mut rows = vec![["NAMESPACE", "NAME", "HOST", "BACKEND", "READY", "REASON"].map(str::to_owned)];
@@ -53,7 +55,7 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// One portal: conditions, what was made outside, what waits, and the newest events.
 pub async fn describe(options: &ShowOptions, namespace: &str, name: &str) -> Result<String, AppError> {
-    let Connection { client, address } = connect(&options.data, options.kubeconfig.as_deref()).await?;
+    let Connection { client, address } = connect(&options.data, options.named, options.kubeconfig.as_deref()).await?;
     let failed = |error| AppError::of_call(error, &address);
     let portals: Api<ResetPortal> = Api::namespaced(client.clone(), namespace);
     let portal = portals

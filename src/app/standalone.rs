@@ -43,6 +43,7 @@ pub async fn embed(
     certificate: Option<&GivenCertificate>,
     shutdown: &Shutdown,
 ) -> Result<Embedded, AppError> {
+    data.check_api_files()?;
     let server = ApiServer::open(&data.join("api.db"), Arc::new(SystemClock)).await?;
     let client = server.client("default");
     install::definitions(&client).await?;

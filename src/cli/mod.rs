@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::apiserver::GivenCertificate;
 use crate::app::plan::PlanOptions;
@@ -230,12 +231,18 @@ impl ApiCertificate {
 
 /// Parses the arguments and runs the command; a failure is printed as one line or a short list.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // A variable names the directory for every command; only the flag says that it is meant here.
+    let named = matches.subcommand().is_some_and(|(_, given)| {
+        given.try_contains_id("data").is_ok() && given.value_source("data") == Some(ValueSource::CommandLine)
+    });
     let format = match cli.log_format {
         LogFormat::Text => telemetry::LogFormat::Text,
         LogFormat::Json => telemetry::LogFormat::Json,
     };
-    let done = telemetry::init(format, &cli.log).map_err(|error| error.to_string()).and_then(|()| execute(cli.command));
+    let done =
+        telemetry::init(format, &cli.log).map_err(|error| error.to_string()).and_then(|()| execute(cli.command, named));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -245,7 +252,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> Result<(), String> {
+fn execute(command: Command, named: bool) -> Result<(), String> {
     match command {
         Command::Reference { out } => {
             for (name, text) in reference::pages() {
@@ -286,11 +293,11 @@ fn execute(command: Command) -> Result<(), String> {
             block_on(plan).map(|(text, _)| print!("{text}"))
         }
         Command::Get { data, kubeconfig } => {
-            let options = ShowOptions { data: data.directory(), kubeconfig };
+            let options = ShowOptions { data: data.directory(), named, kubeconfig };
             block_on(app::show::list(&options)).map(|text| print!("{text}"))
         }
         Command::Describe { name, namespace, data, kubeconfig } => {
-            let options = ShowOptions { data: data.directory(), kubeconfig };
+            let options = ShowOptions { data: data.directory(), named, kubeconfig };
             block_on(app::show::describe(&options, &namespace, &name)).map(|text| print!("{text}"))
         }
         Command::Backup { data, to } => {

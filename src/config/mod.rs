@@ -2,6 +2,7 @@
 pub mod environment;
 pub mod files;
 pub mod networks;
+pub mod room;
 pub mod secret;
 
 pub use environment::{ConfigError, Environment};

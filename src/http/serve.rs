@@ -1,8 +1,11 @@
 //! The serving loop: connection, header and body limits that warp alone does not have.
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,13 +16,22 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
+use super::double::lock;
 use super::shutdown::Shutdown;
 
 /// Time that open connections get to finish once shutdown begins.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a connection may be idle although another one waits for its place, and how often that is looked at.
+const UNDISTURBED: Duration = Duration::from_secs(1);
+const PRESSED: Duration = Duration::from_millis(100);
+
+/// How long the rest of a refused body is read away after its answer.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A body up to so many times the limit is read to its end before it is refused.
 const DRAINED: usize = 4;
@@ -44,9 +56,114 @@ impl Default for Limits {
     }
 }
 
-type AnyBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+/// Files that this process may have open at once, of which every connection is one. 1,024 where nothing says it.
+fn open_files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok());
+    soft.unwrap_or(1024)
+}
 
-/// Accepts connections until shutdown, then gives open ones two seconds. A panic in the service becomes a
+impl Limits {
+    /// So many connections as a part of the process's files allows: one listener's clients leave room for another's.
+    pub fn sharing(part: usize, at_most: usize) -> Self {
+        Self { max_connections: (open_files() / part.max(1)).clamp(16, at_most.max(16)), ..Self::default() }
+    }
+}
+
+/// The open connections of one listener, so that those that nobody is served on can make room for others.
+#[derive(Default)]
+struct Connections(Mutex<(u64, HashMap<u64, Connection>)>);
+
+struct Connection {
+    /// Requests that are being answered.
+    busy: usize,
+    /// When it was accepted, or the last answer ended.
+    since: Instant,
+    close: Arc<Notify>,
+}
+
+impl Connections {
+    fn open(self: &Arc<Self>) -> Opened {
+        let mut all = lock(&self.0);
+        all.0 += 1;
+        let (id, close) = (all.0, Arc::new(Notify::new()));
+        all.1.insert(id, Connection { busy: 0, since: Instant::now(), close: Arc::clone(&close) });
+        Opened { all: Arc::clone(self), id, close }
+    }
+
+    /// Closes the connection that has been idle longest, if it has been so for a while.
+    fn close_oldest(&self) {
+        let mut all = lock(&self.0);
+        let idle = all.1.iter().filter(|(_, one)| one.busy == 0 && one.since.elapsed() >= UNDISTURBED);
+        let Some(id) = idle.min_by_key(|(_, one)| one.since).map(|(id, _)| *id) else { return };
+        if let Some(oldest) = all.1.remove(&id) {
+            oldest.close.notify_one();
+        }
+    }
+}
+
+/// A connection for as long as it is open.
+struct Opened {
+    all: Arc<Connections>,
+    id: u64,
+    close: Arc<Notify>,
+}
+
+impl Opened {
+    /// Counts a request until this is dropped with the end of its answer.
+    fn busy(self: &Arc<Self>) -> Busy {
+        if let Some(one) = lock(&self.all.0).1.get_mut(&self.id) {
+            one.busy += 1;
+        }
+        Busy(Arc::clone(self))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        lock(&self.all.0).1.remove(&self.id);
+    }
+}
+
+struct Busy(Arc<Opened>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(one) = lock(&self.0.all.0).1.get_mut(&self.0.id) {
+            one.busy -= 1;
+            one.since = Instant::now();
+        }
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer's body, until whose end its connection is busy.
+struct Held {
+    body: UnsyncBoxBody<Bytes, AnyError>,
+    _busy: Option<Busy>,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = AnyError;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, AnyError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Accepts connections until shutdown, then gives open ones two seconds. When there is no place for another one, those
+/// without a request are closed, the one first that has been so longest. A panic in the service becomes a
 /// generic 500 answer.
 pub async fn serve<S, B>(
     listener: TcpListener,
@@ -61,6 +178,7 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
+    let connections = Arc::new(Connections::default());
     let tracker = hyper_util::server::graceful::GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -81,6 +199,10 @@ pub async fn serve<S, B>(
         let place = tokio::select! {
             // The semaphore is never closed.
             place = Arc::clone(&places).acquire_owned() => place,
+            () = tokio::time::sleep(PRESSED) => {
+                connections.close_oldest();
+                continue;
+            }
             () = shutdown.wait() => break,
         };
         let accepted = tokio::select! {
@@ -92,17 +214,21 @@ pub async fn serve<S, B>(
             Err(error) => {
                 // Out of file handles, or a peer that is gone already: go on, not in a hot loop.
                 tracing::warn!(%error, "cannot accept a connection");
+                connections.close_oldest();
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        let service = guarded(service.clone(), peer);
+        // Small answers are sent at once, not when the one before has been acknowledged.
+        let _ = stream.set_nodelay(true);
+        let opened = Arc::new(connections.open());
+        let close = Arc::clone(&opened.close);
+        let service = guarded(service.clone(), peer, opened);
         let watcher = tracker.watcher();
         let (first, second) = (first.clone(), second.clone());
         let acceptor = acceptor.clone();
         let header_timeout = limits.header_timeout;
-        tokio::spawn(async move {
-            let _place = place;
+        let served = async move {
             let service = hyper_util::service::TowerToHyperService::new(service);
             let ended = match acceptor {
                 None => watcher.watch(first.serve_connection(TokioIo::new(stream), service).into_owned()).await,
@@ -119,6 +245,13 @@ pub async fn serve<S, B>(
             if let Err(error) = ended {
                 tracing::debug!(%peer, error = %error, "connection ended early");
             }
+        };
+        tokio::spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = served => {}
+                () = close.notified() => tracing::debug!(%peer, "an idle connection made room for another one"),
+            }
         });
     }
     drop(listener);
@@ -128,7 +261,8 @@ pub async fn serve<S, B>(
 fn guarded<S, B>(
     service: S,
     peer: SocketAddr,
-) -> impl tower::Service<Request<Incoming>, Response = Response<AnyBody>, Error = Infallible, Future: Send> + Clone
+    connection: Arc<Opened>,
+) -> impl tower::Service<Request<Incoming>, Response = Response<Held>, Error = Infallible, Future: Send> + Clone
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -138,16 +272,20 @@ where
     tower::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddr(peer));
         let service = service.clone();
+        let busy = connection.busy();
         async move {
             let answer = AssertUnwindSafe(async move { service.oneshot(request).await }).catch_unwind().await;
             Ok::<_, Infallible>(match answer {
-                Ok(Ok(response)) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
+                Ok(Ok(response)) => {
+                    response.map(|body| Held { body: body.map_err(Into::into).boxed_unsync(), _busy: Some(busy) })
+                }
                 Ok(Err(never)) => match never {},
                 Err(_) => {
                     tracing::error!(%peer, "a request handler panicked");
                     let body =
                         Full::new(Bytes::from_static(b"Something went wrong on our side. Please try again later.\n"));
-                    let mut response = Response::new(body.map_err(|never: Infallible| match never {}).boxed_unsync());
+                    let body = body.map_err(|never: Infallible| match never {}).boxed_unsync();
+                    let mut response = Response::new(Held { body, _busy: None });
                     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                     response
                 }
@@ -195,5 +333,10 @@ pub async fn read_body(mut body: Incoming, max: usize, limit: Duration) -> Resul
         // A client that is cut off while it sends does not see the answer, so somewhat too much is read away.
         if size > max { Err(BodyError::TooLarge(max)) } else { Ok(whole.freeze()) }
     };
-    tokio::time::timeout(limit, read).await.unwrap_or(Err(BodyError::TooSlow))
+    let read = tokio::time::timeout(limit, read).await.unwrap_or(Err(BodyError::TooSlow));
+    if matches!(read, Err(BodyError::TooLarge(_))) && !body.is_end_stream() {
+        // Over HTTP/2 what nobody reads is refused at once, and clients give up before they have read their answer.
+        tokio::spawn(tokio::time::timeout(LINGER, async move { while let Some(Ok(_)) = body.frame().await {} }));
+    }
+    read
 }

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
+use crate::config::room::WriteCheck;
 use crate::telemetry::metrics;
 
 /// What the health port answers with.
@@ -14,6 +15,7 @@ use crate::telemetry::metrics;
 pub struct HealthPages {
     ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     snippets: Snippets,
+    disk: Option<WriteCheck>,
 }
 
 /// Answers with the snippets for a host, and only for the proxy if one is named: `None` where the host is not served,
@@ -26,14 +28,27 @@ impl HealthPages {
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
         snippets: impl Fn(&str, Option<&str>) -> Option<Result<String, String>> + Send + Sync + 'static,
     ) -> Self {
-        Self { ready: Arc::new(ready), snippets: Arc::new(snippets) }
+        Self { ready: Arc::new(ready), snippets: Arc::new(snippets), disk: None }
     }
 
-    fn answer(&self, path: &str, query: &str) -> (StatusCode, &'static str, String) {
+    /// Not ready, either, while nothing can be written there.
+    pub fn with_disk(self, disk: WriteCheck) -> Self {
+        Self { disk: Some(disk), ..self }
+    }
+
+    async fn is_ready(&self) -> Result<(), String> {
+        (self.ready)()?;
+        match &self.disk {
+            Some(disk) => disk.ask().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn answer(&self, path: &str, query: &str) -> (StatusCode, &'static str, String) {
         let text = "text/plain; charset=utf-8";
         match path {
             "/healthz" | "/livez" => (StatusCode::OK, text, "ok\n".to_owned()),
-            "/readyz" => match (self.ready)() {
+            "/readyz" => match self.is_ready().await {
                 Ok(()) => (StatusCode::OK, text, "ok\n".to_owned()),
                 Err(why) => (StatusCode::SERVICE_UNAVAILABLE, text, format!("not ready: {why}\n")),
             },
@@ -61,11 +76,15 @@ impl HealthPages {
     ) -> impl tower::Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
     {
         tower::service_fn(move |request: Request<Incoming>| {
-            let (status, kind, body) = self.answer(request.uri().path(), request.uri().query().unwrap_or_default());
-            let mut response = Response::new(Full::new(Bytes::from(body)));
-            *response.status_mut() = status;
-            response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));
-            std::future::ready(Ok(response))
+            let pages = self.clone();
+            async move {
+                let uri = request.uri();
+                let (status, kind, body) = pages.answer(uri.path(), uri.query().unwrap_or_default()).await;
+                let mut response = Response::new(Full::new(Bytes::from(body)));
+                *response.status_mut() = status;
+                response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));
+                Ok(response)
+            }
         })
     }
 }

@@ -284,3 +284,77 @@ async fn collections_are_deleted_within_one_namespace_only() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_object_of_the_cluster_is_not_collected_for_an_owner_in_a_namespace() {
+    on_each_server(async |server| {
+        let own = format!("{}-owned", server.namespace);
+        let path = format!("/api/v1/namespaces/{own}");
+        let map = given_map(server, "owner", json!({})).await;
+        server
+            .post("/api/v1/namespaces", &json!({"metadata": {"name": own, "ownerReferences": owner(&map, true)}}))
+            .await
+            .expect(201);
+        server.post(&format!("{path}/configmaps"), &json!({"metadata": {"name": "kept"}})).await.expect(201);
+        // when its owner goes, and another one of the same kind with what it owns
+        let other = given_map(server, "other", json!({})).await;
+        given_map(server, "goes", json!({"ownerReferences": owner(&other, false)})).await;
+        for name in ["owner", "other"] {
+            server.delete(&format!("{}/{name}", server.config_maps()), &json!({})).await.expect(200);
+        }
+        server.until("goes is gone", async || is_gone(server, "goes").await).await;
+        // then it is told about, and stays with its contents
+        let events = format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={own}");
+        server
+            .until("a warning", async || {
+                let events = server.get(&events).await.body["items"].as_array().cloned().unwrap_or_default();
+                events.iter().any(|event| event["reason"] == "OwnerRefInvalidNamespace" && event["type"] == "Warning")
+            })
+            .await;
+        assert_eq!(server.get(&path).await.expect(200)["status"]["phase"], "Active");
+        server.get(&format!("{path}/configmaps/kept")).await.expect(200);
+        server.delete(&path, &Value::Null).await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn objects_that_own_each_other_can_be_deleted_in_the_foreground() {
+    on_each_server(async |server| {
+        let (first, second) = (given_map(server, "a", json!({})).await, given_map(server, "b", json!({})).await);
+        for (name, of) in [("a", &second), ("b", &first)] {
+            let references = json!({"metadata": {"ownerReferences": owner(of, true)}});
+            server.merge(&format!("{}/{name}", server.config_maps()), &references).await.expect(200);
+        }
+        let path = format!("{}/a", server.config_maps());
+        server.delete(&path, &json!({"propagationPolicy": "Foreground"})).await.expect(200);
+        server.until("both are gone", async || is_gone(server, "a").await && is_gone(server, "b").await).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_reference_to_an_owner_that_is_gone_goes_where_another_stays() {
+    on_each_server(async |server| {
+        for policy in ["Background", "Foreground"] {
+            let first = given_map(server, &format!("first-{}", policy.to_lowercase()), json!({})).await;
+            let second = given_map(server, &format!("second-{}", policy.to_lowercase()), json!({})).await;
+            let mut references = owner(&first, true);
+            references.as_array_mut().unwrap().push(owner(&second, true)[0].clone());
+            let name = format!("shared-{}", policy.to_lowercase());
+            given_map(server, &name, json!({"ownerReferences": references})).await;
+            let gone = first["metadata"]["name"].as_str().unwrap();
+            let path = format!("{}/{gone}", server.config_maps());
+            server.delete(&path, &json!({"propagationPolicy": policy})).await.expect(200);
+            server
+                .until("one reference is left", async || {
+                    let path = format!("{}/{name}", server.config_maps());
+                    let left = server.get(&path).await.expect(200)["metadata"]["ownerReferences"].clone();
+                    left.as_array().is_some_and(|left| left.len() == 1 && left[0]["uid"] == second["metadata"]["uid"])
+                })
+                .await;
+            server.until("the owner is gone", async || is_gone(server, gone).await).await;
+        }
+    })
+    .await;
+}

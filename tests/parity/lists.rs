@@ -60,6 +60,11 @@ async fn pages_are_of_one_version() {
         server.delete(&format!("{}/l4", server.config_maps()), &json!({})).await.expect(200);
         given_late(server).await;
         let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+        // the token says of which version
+        let version = first["metadata"]["resourceVersion"].as_str().unwrap();
+        let both = mine(server, &format!("limit=2&continue={token}&resourceVersion={version}"));
+        let words = "specifying resource version is not allowed when using continue";
+        assert_eq!(server.get(&both).await.refused(400), ("BadRequest".to_owned(), words.to_owned()));
         let second = server.get(&mine(server, &format!("limit=2&continue={token}"))).await.expect(200);
         assert_eq!(names(&second), ["l2", "l3"]);
         assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
