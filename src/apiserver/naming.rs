@@ -227,7 +227,7 @@ mod tests {
         let free = taken(&[&second]);
         settle(&mut second, free, now);
         assert_eq!(told(&second), ["NamesAccepted True NoConflicts", "Established True InitialNamesAccepted"]);
-        second["spec"]["names"]["shortNames"] = json!(["bs", "as"]);
+        second["spec"]["names"]["shortNames"] = json!(["b", "a"]);
         let clashing = taken(&[&second, &before]);
         settle(&mut second, clashing, now);
         assert_eq!(told(&second), ["NamesAccepted False ShortNamesConflict", "Established True InitialNamesAccepted"]);
