@@ -189,6 +189,11 @@ impl Asked {
         if !place.rules.iter().any(asked) {
             return;
         }
+        // Making a value of a large object takes a while by itself.
+        cel::begin_rule(self.budget);
+        if cel::step(1).is_err() {
+            return self.stop(schema, path);
+        }
         let mut scope = context.new_inner_scope();
         scope.add_variable_from_value("self", cel::value(schema, value));
         if let Some(old) = old {
@@ -215,37 +220,34 @@ impl Asked {
             Err(words) => Err(words.clone()),
         };
         let spent = cel::spent();
-        let mut invalid = |field: &str, words: String| {
-            let kind = &schema["type"];
-            let words = format!("Invalid value: {kind}: {words}");
-            self.found.push(Cause::new("FieldValueInvalid", if field.is_empty() { "<nil>" } else { field }, words));
-        };
         let named = rule.message.as_deref().unwrap_or(&rule.text).trim();
         match (spent, held) {
             (Some(Spent::Rule), _) => {
-                let why = "'operation cancelled: actual cost limit exceeded'";
-                invalid(
-                    path,
-                    format!(
-                        "{why}: no further validation rules will be run due to call cost exceeds limit for rule: {named}"
-                    ),
-                );
+                let why = "'operation cancelled: actual cost limit exceeded': no further validation rules will be run";
+                self.invalid(schema, path, &format!("{why} due to call cost exceeds limit for rule: {named}"));
                 self.over = true;
             }
-            (Some(Spent::All), _) => {
-                let words =
-                    "validation failed due to running out of cost budget, no further validation rules will be run";
-                invalid(path, words.to_owned());
-                self.over = true;
-            }
+            (Some(Spent::All), _) => self.stop(schema, path),
             (None, Ok(cel::Value::Bool(true))) => {}
             (None, Ok(cel::Value::Bool(false))) => {
                 let message = self.message(rule, scope);
                 self.found.push(broken(rule, schema, value, &field, &message));
             }
-            (None, Ok(_)) => invalid(path, format!("no such overload evaluating rule: {named}")),
-            (None, Err(words)) => invalid(path, format!("{words} evaluating rule: {named}")),
+            (None, Ok(_)) => self.invalid(schema, path, &format!("no such overload evaluating rule: {named}")),
+            (None, Err(words)) => self.invalid(schema, path, &format!("{words} evaluating rule: {named}")),
         }
+    }
+
+    /// What is told of a place with the type of its value instead of the value.
+    fn invalid(&mut self, schema: &Value, path: &str, words: &str) {
+        let words = format!("Invalid value: {}: {words}", schema["type"]);
+        self.found.push(Cause::new("FieldValueInvalid", if path.is_empty() { "<nil>" } else { path }, words));
+    }
+
+    fn stop(&mut self, schema: &Value, path: &str) {
+        let words = "validation failed due to running out of cost budget, no further validation rules will be run";
+        self.invalid(schema, path, words);
+        self.over = true;
     }
 
     /// What is said of a broken rule: what the rule itself makes up, else what is written beside it.

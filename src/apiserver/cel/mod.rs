@@ -10,9 +10,15 @@ mod values;
 
 pub use functions::{context, optional};
 pub use kinds::{BOOL, Kind, TEXT, TOO_DEAR};
-pub use meter::{Budget, Spent, begin, begin_rule, spent};
+pub use meter::{Budget, Spent, begin, begin_rule, spent, step};
 pub use program::{Program, told};
 pub use threads::{WorkError, run};
 pub use values::value;
 
 pub use kube::core::cel::cel::{Context, Value};
+
+/// Whether an expression would be given to the parser.
+#[cfg(test)]
+pub fn within_bounds(expression: &str) -> bool {
+    bounds::check(expression).is_ok()
+}

@@ -15,6 +15,9 @@ use super::{bounds, meter};
 /// What is said where the interpreter gives up in a way that is not an error of its own.
 const FAILED: &str = "the interpreter failed at this expression";
 
+/// Most of a function's own words that is told, in characters.
+const LONGEST_REASON: usize = 200;
+
 /// An expression that can be evaluated.
 #[derive(Debug)]
 pub struct Program {
@@ -71,7 +74,11 @@ fn words(error: &ExecutionError) -> String {
         ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
         ExecutionError::Overflow(..) => "integer overflow".to_owned(),
         ExecutionError::UndeclaredReference(name) => format!("no such attribute(s): {name}"),
-        ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),
+        ExecutionError::FunctionError { function, message } => {
+            // Some functions quote all that they were given.
+            let message: String = message.chars().take(LONGEST_REASON).collect();
+            format!("{function}: {message}")
+        }
         _ => "no such overload".to_owned(),
     }
 }

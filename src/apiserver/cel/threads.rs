@@ -37,7 +37,11 @@ fn threads() -> Option<&'static Sender<Work>> {
             let thread = std::thread::Builder::new().name(format!("rules-{number}")).stack_size(STACK);
             thread.spawn(move || serve(&receiver)).is_ok()
         });
-        (started.count() > 0).then_some(sender)
+        if started.count() == 0 {
+            tracing::error!(stack = STACK, "no thread for the rules of custom resources could be started");
+            return None;
+        }
+        Some(sender)
     });
     started.as_ref()
 }

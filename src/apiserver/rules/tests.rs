@@ -130,44 +130,55 @@ fn what_costs_too_much_ends_and_no_more_rules_are_asked() {
     assert_eq!(broken_within(schema("self.l.all(a, a != 'x')"), None, json!({"l": items}), budget).len(), 1);
 }
 
-/// Everything that nests or chains, up to the bound and past it.
+/// Everything that nests or chains: what opens, what is within, what closes.
+const NESTED: &[(&str, &str, &str)] = &[
+    ("(", "true", ")"),
+    ("!(", "true", ")"),
+    ("[", "1", "]"),
+    ("{'a': ", "1", "}"),
+    ("true ? ", "true", " : false"),
+    ("true ? false : ", "true", ""),
+    ("", "self.l", "[0]"),
+    ("", "1", " + 1"),
+    ("", "self", ".a"),
+    ("", "self.s", ".trim()"),
+    ("", "self.s", " + self.s"),
+    ("-", "1", ""),
+    ("!", "true", ""),
+    ("size([", "1", "])"),
+    ("[1].all(a, ", "true", ")"),
+    ("self.l.map(a, ", "a", ")"),
+    ("[1].exists(a, [a].all(b, ", "true", "))"),
+    ("", "true", " && true"),
+    ("", "true", " || false"),
+    ("cel.bind(a, ", "1", ", a)"),
+    ("'' + (", "''", ")"),
+    ("has(self.", "a", ")"),
+    ("", "1", " == 1"),
+    ("", "1", " in [1]"),
+    ("self.l.filter(a, ", "true", ").size() > 0"),
+    ("dyn(", "1", ")"),
+];
+
+fn layered((open, middle, close): (&str, &str, &str), times: usize, text: &str) -> String {
+    let inner = if text.is_empty() { middle } else { text };
+    format!("{}{inner}{}", open.repeat(times), close.repeat(times))
+}
+
+/// Nestings up to the bound and past it.
 fn nested() -> impl Strategy<Value = String> {
-    let kinds = vec![
-        ("(", "true", ")"),
-        ("!(", "true", ")"),
-        ("[", "1", "]"),
-        ("{'a': ", "1", "}"),
-        ("true ? ", "true", " : false"),
-        ("true ? false : ", "true", ""),
-        ("", "self.l", "[0]"),
-        ("", "1", " + 1"),
-        ("", "self", ".a"),
-        ("", "self.s", ".trim()"),
-        ("", "self.s", " + self.s"),
-        ("-", "1", ""),
-        ("!", "true", ""),
-        ("size([", "1", "])"),
-        ("[1].all(a, ", "true", ")"),
-        ("self.l.map(a, ", "a", ")"),
-        ("[1].exists(a, [a].all(b, ", "true", "))"),
-        ("", "true", " && true"),
-        ("", "true", " || false"),
-        ("cel.bind(a, ", "1", ", a)"),
-        ("'' + (", "''", ")"),
-        ("has(self.", "a", ")"),
-        ("", "1", " == 1"),
-        ("", "1", " in [1]"),
-        ("self.l.filter(a, ", "true", ").size() > 0"),
-        ("dyn(", "1", ")"),
-    ];
-    (proptest::collection::vec((proptest::sample::select(kinds), 1_usize..260), 1..4)).prop_map(|layers| {
-        let mut text = String::new();
-        for ((open, middle, close), times) in layers {
-            let inner = if text.is_empty() { middle.to_owned() } else { text };
-            text = format!("{}{inner}{}", open.repeat(times), close.repeat(times));
-        }
-        text
-    })
+    let layer = (proptest::sample::select(NESTED), 1_usize..130);
+    proptest::collection::vec(layer, 1..4)
+        .prop_map(|layers| layers.into_iter().fold(String::new(), |text, (kind, times)| layered(kind, times, &text)))
+}
+
+#[test]
+fn whatever_is_as_deep_as_it_may_be_is_answered() {
+    let object = json!({"s": "a", "n": 1, "l": ["a", "b"], "m": {"a": "b"}});
+    for kind in NESTED.iter().copied() {
+        let deepest = (1..=260).rev().map(|times| layered(kind, times, "")).find(|rule| cel::within_bounds(rule));
+        let _ = asked(&deepest.expect("one that is not too deep"), object.clone());
+    }
 }
 
 proptest! {
