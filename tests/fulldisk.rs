@@ -112,18 +112,42 @@ fn map(name: &str) -> ConfigMap {
 }
 
 #[tokio::test]
+async fn readiness_says_that_nothing_can_be_written_and_liveness_does_not() {
+    portalkeeper::http::install_crypto_provider();
+    let Some(way) = namespaces() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let program = start(&way, folder.path());
+    let client = connect(&program).await;
+    let status = async |path: &str| {
+        let request = hyper::Request::get(path).body(kube::client::Body::empty()).unwrap();
+        client.send(request).await.unwrap().status().as_u16()
+    };
+    let until = async |expected: u16| {
+        let end = Instant::now() + PATIENCE;
+        while status("/readyz").await != expected {
+            assert!(Instant::now() < end, "readiness is not {expected}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert_eq!(status("/readyz").await, 200);
+    // when somebody else fills the disk
+    let filler = program.data.join("filler");
+    assert!(std::fs::write(&filler, vec![0; 8 << 20]).is_err(), "four mebibytes hold eight");
+    until(500).await;
+    assert_eq!((status("/readyz/etcd").await, status("/livez").await), (500, 200));
+    // when there is room again
+    std::fs::remove_file(filler).unwrap();
+    until(200).await;
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_reads_go_on_and_writes_come_back_with_room() {
     portalkeeper::http::install_crypto_provider();
     let Some(way) = namespaces() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut program = start(&way, folder.path());
     let client = connect(&program).await;
-    let ready = async |path: &str| {
-        let request = hyper::Request::get(path).body(kube::client::Body::empty()).unwrap();
-        client.send(request).await.unwrap().status().as_u16()
-    };
-    assert_eq!(ready("/readyz").await, 200);
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
     // when more is written than there is room for, several times over
     let mut written = Vec::new();
     let mut refusals = Vec::new();
@@ -147,16 +171,6 @@ async fn a_full_disk_is_told_reads_go_on_and_writes_come_back_with_room() {
     };
     assert_eq!(names().await, written);
     assert_eq!(maps.get(&written[0]).await.unwrap().data, map("x").data);
-    // readiness says so, too, and liveness does not
-    let until = async |status: u16| {
-        let end = Instant::now() + PATIENCE;
-        while ready("/readyz").await != status {
-            assert!(Instant::now() < end, "readiness is not {status}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    until(500).await;
-    assert_eq!((ready("/readyz/etcd").await, ready("/livez").await), (500, 200));
     // when there is room again, then it is written to without a restart
     std::fs::remove_file(program.data.join("ballast")).unwrap();
     for name in ["x", "y", "z"] {
@@ -166,7 +180,6 @@ async fn a_full_disk_is_told_reads_go_on_and_writes_come_back_with_room() {
     maps.delete(&written[0], &Default::default()).await.unwrap();
     written.remove(0);
     assert_eq!(names().await, written);
-    until(200).await;
     // and what was acknowledged then is on the disk: a kill loses nothing of it
     program.kill_and_start_again();
     let maps: Api<ConfigMap> = Api::namespaced(connect(&program).await, "default");
