@@ -310,14 +310,17 @@ async fn report_classes(context: Arc<Context>, portals: kube::runtime::reflector
     loop {
         // Until every portal has been looked at, the store may not have been filled yet: what it does not know then
         // is not gone, neither from the first looks nor from what a class is needed for.
-        let done = match context.first_looks.pending() {
+        let pending = context.first_looks.pending();
+        let done = match pending {
             true => context.forget_deleted().await,
             false => context.report_classes(&portals).await,
         };
         if let Err(error) = done {
             tracing::warn!(reason = error.reason(), "the classes' status could not be written: {error}");
         }
-        tokio::time::sleep(context.timing.class_report).await;
+        // After a start the first report comes as soon as it can.
+        let wait = if pending { Duration::from_secs(1) } else { context.timing.class_report };
+        tokio::time::sleep(wait.min(context.timing.class_report)).await;
     }
 }
 
