@@ -87,3 +87,36 @@ async fn looking_after_things_waits_when_the_budget_is_half_spent() {
     scene.want("reset.acme.example").await.expect("as it was");
     assert_eq!(scene.calls().iter().filter(|call| call.method == "GET").count(), 1);
 }
+
+/// A proof that cannot be renewed is not believed for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_looked_at_for_two_drift_intervals_is_not_said_to_stand() {
+    let scene = Scene::given().await;
+    scene.want("reset.acme.example").await.expect("made");
+    scene.double.set_quota(10);
+    let mut round = 0;
+    let mut spend = async || {
+        scene.pass(301);
+        for _ in 0..6 {
+            scene.make(&format!("r{round}.globex.example")).await.expect("made");
+            round += 1;
+        }
+        scene.running.log.clear();
+    };
+    // given a budget that is spent on other things whenever a look is due
+    scene.pass(25 * 3600);
+    spend().await;
+    scene.want("reset.acme.example").await.expect("believed a little longer");
+    // when it is two days since the last look
+    scene.pass(24 * 3600);
+    spend().await;
+    let error = scene.want("reset.acme.example").await.expect_err("not known any more");
+    // then it waits openly, with a place, and no write was made
+    assert_eq!((error.class, error.reason), (ErrorClass::Throttled, "RateBudgetSpent"), "{error}");
+    assert!(error.place.is_some(), "{error:?}");
+    assert_eq!(scene.calls(), []);
+    // and is known again as soon as there is room
+    scene.pass(301);
+    let seen = scene.want("reset.acme.example").await.expect("as it was");
+    assert!(seen.changes.is_empty() && seen.resources.len() == 1);
+}

@@ -210,21 +210,23 @@ fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>)
 /// Remembers the answers, sees to the queue, and sends them.
 fn conclude<B: Backend>(shared: &Shared<B>, answers: Vec<(Job, Answer)>) {
     let now = shared.clock.now();
-    let answers: Vec<(Job, Answer)> = answers
+    let answers: Vec<(Job, Answer, bool)> = answers
         .into_iter()
         .map(|(job, answer)| match answer {
             // A mere look that has to wait says nothing against what was verified before.
             Err(error) if error.class == ErrorClass::Throttled => {
-                let known = lock(&shared.memo).postponed(&job.portal, &job.want, now);
-                (job, known.ok_or(error))
+                match lock(&shared.memo).postponed(&shared.backend, &job.portal, &job.want, now) {
+                    Some(known) => (job, Ok(known), true),
+                    None => (job, Err(error), false),
+                }
             }
-            answer => (job, answer),
+            answer => (job, answer, false),
         })
         .collect();
     let queue = shared.backend.queue();
     if let Some(queue) = queue {
         let memo = lock(&shared.memo);
-        for (job, answer) in &answers {
+        for (job, answer, _) in &answers {
             match answer {
                 Err(error) if error.class == ErrorClass::Throttled => {
                     queue.enter(&job.portal, memo.urgency(&job.portal, &job.want));
@@ -233,8 +235,10 @@ fn conclude<B: Backend>(shared: &Shared<B>, answers: Vec<(Job, Answer)>) {
             }
         }
     }
-    for (job, mut answer) in answers {
-        lock(&shared.memo).note_unless_postponed(&shared.backend, &job.portal, &job.want, &answer, now);
+    for (job, mut answer, postponed) in answers {
+        if !postponed {
+            lock(&shared.memo).note(&shared.backend, &job.portal, &job.want, &answer, now);
+        }
         if let (Err(error), Some(queue)) = (&mut answer, queue) {
             error.place = queue.place(&job.portal);
         }

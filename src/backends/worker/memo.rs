@@ -108,33 +108,20 @@ impl Memo {
         self.0.insert(job.portal.clone(), Entry { want, answer, made, at: *at, until, refusals: 0 });
     }
 
-    /// What is still believed of a want whose look has to wait: looked for again in a minute.
-    pub fn postponed(&mut self, portal: &PortalKey, want: &Want, now: Timestamp) -> Option<Programmed> {
-        let entry = self.0.get_mut(portal)?;
-        if !same(&entry.want, want) {
-            return None;
-        }
-        let done = entry.answer.as_ref().ok()?.clone();
-        entry.until = now.checked_add(POSTPONED).unwrap_or(now);
-        entry.at = now;
-        Some(Programmed { changes: Vec::new(), repaired: false, ..done })
-    }
-
-    /// [`Memo::note`], but for an answer that [`Memo::postponed`] has just given.
-    pub fn note_unless_postponed<B: Backend>(
+    /// What is still believed of a want whose look has to wait: looked for again in a minute, and believed no longer
+    /// than one more drift interval, since a proof that is never renewed is none.
+    pub fn postponed<B: Backend>(
         &mut self,
         backend: &B,
         portal: &PortalKey,
         want: &Want,
-        answer: &Answer,
         now: Timestamp,
-    ) {
-        let postponed = |entry: &Entry| {
-            entry.at == now && now.checked_add(POSTPONED).is_ok_and(|until| entry.until == until) && answer.is_ok()
-        };
-        if !self.0.get(portal).is_some_and(postponed) {
-            self.note(backend, portal, want, answer, now);
-        }
+    ) -> Option<Programmed> {
+        let entry = self.0.get_mut(portal).filter(|entry| same(&entry.want, want))?;
+        let end = entry.at.checked_add(drift(backend, portal).saturating_mul(2)).ok()?;
+        let done = entry.answer.as_ref().ok().filter(|_| now < end)?.clone();
+        entry.until = now.checked_add(POSTPONED).unwrap_or(now).min(end);
+        Some(Programmed { changes: Vec::new(), repaired: false, ..done })
     }
 
     /// Remembers what came of a want.
