@@ -15,6 +15,7 @@ mod commands;
 mod controller;
 mod crash;
 mod deploy;
+mod former;
 mod forwarded;
 mod front;
 mod fulldisk;

@@ -38,6 +38,17 @@ pub struct Scope {
     pub urgency: Urgency,
 }
 
+/// Whether the place where a host's things belong can be worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    Open,
+    /// What is there can be looked at and removed, but nothing can be made.
+    Closed(BackendError),
+    /// It cannot be found or asked: what may be there is not known. A permanent error says that it is not to be seen with
+    /// these credentials at all, which is no proof that nothing is there.
+    Nowhere(BackendError),
+}
+
 /// Who waits for a limit of an outside system, and where each stands.
 pub trait Queue: Send + Sync {
     /// The portal's work was refused for the limit. It keeps its place if it has one.
@@ -97,9 +108,9 @@ pub trait Backend: Send + Sync + 'static {
         Some(String::new())
     }
 
-    /// Finds out the lanes of hosts, and for each host why it has none.
-    async fn discover(&self, hosts: &[HostName], _: Urgency) -> Vec<Option<BackendError>> {
-        hosts.iter().map(|_| None).collect()
+    /// Finds out the lanes of hosts, and for each host whether it can be worked on.
+    async fn discover(&self, hosts: &[HostName], _: Urgency) -> Vec<Reach> {
+        hosts.iter().map(|_| Reach::Open).collect()
     }
 
     /// Reads are scarce here: what was verified before a restart is believed for the rest of the drift interval, what was

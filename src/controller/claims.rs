@@ -1,6 +1,9 @@
 //! Claims on hosts and mail domains. The API server's own name uniqueness decides who gets one.
+use std::collections::{BTreeMap, HashMap};
+
 use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
+use tokio::sync::Mutex;
 
 use super::error::{ControllerError, is_code};
 use crate::api::claim::{ClaimKind, host_claim_name, mail_claim_name};
@@ -11,7 +14,13 @@ use crate::api::{FIELD_MANAGER, HostName, MailDomain, PortalClaim, PortalClaimSp
 pub struct Claims {
     client: Client,
     api: Api<PortalClaim>,
+    /// The claims by their portal's uid, listed once and kept up by what is taken and dropped here: where to look, since
+    /// listing all of them for each portal would be quadratic. What is true is read from the API.
+    index: Mutex<Option<HashMap<String, BTreeMap<String, PortalClaimSpec>>>>,
 }
+
+/// Claims read per call.
+const PAGE: u32 = 500;
 
 /// How a claim stands towards a portal.
 enum Standing {
@@ -28,7 +37,46 @@ const TRIES: usize = 5;
 
 impl Claims {
     pub fn new(client: Client) -> Self {
-        Self { api: Api::all(client.clone()), client }
+        Self { api: Api::all(client.clone()), client, index: Mutex::default() }
+    }
+
+    /// What is known of a portal's claims, by their names.
+    async fn of(&self, uid: &str) -> Result<BTreeMap<String, PortalClaimSpec>, ControllerError> {
+        let mut index = self.index.lock().await;
+        let known = match index.take() {
+            Some(known) => known,
+            None => self.all().await?,
+        };
+        Ok(index.insert(known).get(uid).cloned().unwrap_or_default())
+    }
+
+    async fn all(&self) -> Result<HashMap<String, BTreeMap<String, PortalClaimSpec>>, ControllerError> {
+        let mut all: HashMap<String, BTreeMap<String, PortalClaimSpec>> = HashMap::new();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = self.api.list(&params).await?;
+            for claim in page.items {
+                all.entry(claim.spec.portal_uid.clone()).or_default().insert(claim.name_any(), claim.spec);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    async fn note(&self, name: &str, spec: &PortalClaimSpec) {
+        if let Some(index) = self.index.lock().await.as_mut() {
+            index.entry(spec.portal_uid.clone()).or_default().insert(name.to_owned(), spec.clone());
+        }
+    }
+
+    /// The hosts that a portal has claimed, and so may have made something at. The status may not know them: what was made
+    /// is noted there only afterwards.
+    pub async fn hosts(&self, uid: &str) -> Result<Vec<HostName>, ControllerError> {
+        let claims = self.of(uid).await?.into_values();
+        let hosts = claims.filter(|spec| spec.kind == ClaimKind::Host);
+        Ok(hosts.filter_map(|spec| HostName::parse(&spec.value).ok()).collect())
     }
 
     /// Takes host and mail domain, or tells which one somebody else has. Whoever cannot have both holds neither:
@@ -73,7 +121,7 @@ impl Claims {
                 // Lost in a race between the look and here: what was just taken goes back.
                 None => {
                     for name in new {
-                        self.drop_claim(name, None).await?;
+                        self.drop_claim(name, uid, None).await?;
                     }
                     return Ok(lost(reason, what));
                 }
@@ -106,7 +154,10 @@ impl Claims {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         for _ in 0..TRIES {
             let done = match self.standing(name, spec).await? {
-                Standing::Held => return Ok(Some(false)),
+                Standing::Held => {
+                    self.note(name, spec).await;
+                    return Ok(Some(false));
+                }
                 Standing::Taken => return Ok(None),
                 Standing::Free => self.api.create(&params, &PortalClaim::new(name, spec.clone())).await,
                 Standing::Abandoned(mut claim) => {
@@ -115,7 +166,10 @@ impl Claims {
                 }
             };
             match done {
-                Ok(_) => return Ok(Some(true)),
+                Ok(_) => {
+                    self.note(name, spec).await;
+                    return Ok(Some(true));
+                }
                 // Somebody came in between; look again.
                 Err(error) if is_code(&error, 409) || is_code(&error, 404) => {}
                 Err(error) => return Err(error.into()),
@@ -160,27 +214,38 @@ impl Claims {
             if kept.as_ref().is_some_and(|kept| kept.contains(&name)) {
                 continue;
             }
-            self.drop_claim(&name, claim.uid()).await?;
+            self.drop_claim(&name, uid, claim.uid()).await?;
         }
         Ok(())
     }
 
-    async fn drop_claim(&self, name: &str, uid: Option<String>) -> Result<(), ControllerError> {
+    async fn drop_claim(&self, name: &str, portal: &str, uid: Option<String>) -> Result<(), ControllerError> {
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid, resource_version: None }),
             ..DeleteParams::default()
         };
         match self.api.delete(name, &params).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_code(&error, 404) || is_code(&error, 409) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) => {}
+            Err(error) if is_code(&error, 404) || is_code(&error, 409) => {}
+            Err(error) => return Err(error.into()),
         }
+        if let Some(index) = self.index.lock().await.as_mut()
+            && let Some(claims) = index.get_mut(portal)
+        {
+            claims.remove(name);
+            if claims.is_empty() {
+                index.remove(portal);
+            }
+        }
+        Ok(())
     }
 
     /// The claims of a portal.
     pub async fn held(&self, key: &PortalKey, uid: &str) -> Result<Vec<PortalClaim>, ControllerError> {
-        let mut claims = self.api.list(&ListParams::default()).await?.items;
-        claims.retain(|claim| claim.spec.held_by(key, uid));
-        Ok(claims)
+        let mut held = Vec::new();
+        for name in self.of(uid).await?.into_keys() {
+            held.extend(self.api.get_opt(&name).await?.filter(|claim| claim.spec.held_by(key, uid)));
+        }
+        Ok(held)
     }
 }

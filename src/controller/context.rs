@@ -48,6 +48,8 @@ pub(super) struct Memory {
     pub probed: Option<Probed>,
     /// When it was last doubted that its record is still there, since it does not answer.
     pub doubted: Option<Timestamp>,
+    /// Since when former names cannot be looked at, and when that was tried last.
+    pub unreached: Option<(Timestamp, Timestamp)>,
     /// Generation at which a disabled portal's things were seen to be gone.
     pub cleared: Option<i64>,
 }

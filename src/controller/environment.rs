@@ -1,12 +1,13 @@
 //! Classes as objects: the read-only one that stands for the process environment, and every class's status.
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::Store as Reflected;
 use serde_json::json;
 
-use super::classes::EnvironmentClass;
+use super::classes::{EnvironmentClass, choose};
 use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::runtime::ClassRuntime;
@@ -62,9 +63,10 @@ impl Context {
         api: &Api<PortalClass>,
         class: &PortalClass,
         running: Option<&ClassRuntime>,
+        default: bool,
     ) -> Result<(), ControllerError> {
         let (Some(id), Some(running)) = (super::fuse::approval(class), running) else { return Ok(()) };
-        if !self.approval_is_spent(class, running, &id) {
+        if !self.approval_is_spent(class, running, &id, default) {
             return Ok(());
         }
         let patch = json!({"metadata": {
@@ -96,11 +98,15 @@ impl Context {
         }
         let tombstones = self.tombstone_places().await?;
         let api: Api<PortalClass> = Api::all(self.client.clone());
-        for class in api.list(&ListParams::default()).await?.items {
+        let classes: Vec<Arc<PortalClass>> =
+            api.list(&ListParams::default()).await?.items.into_iter().map(Arc::new).collect();
+        let default = choose(None, &classes).ok().map(|class| class.name_any());
+        for class in classes {
             let name = class.name_any();
+            let default = default.as_ref() == Some(&name);
             let running = self.resolve(&class).await?.and_then(|resolved| self.registry.get(resolved));
-            let held = self.held_plans(&class, running.as_ref().ok().map(AsRef::as_ref));
-            self.clear_approval(&api, &class, running.as_ref().ok().map(AsRef::as_ref)).await?;
+            let held = self.held_plans(&class, running.as_ref().ok().map(AsRef::as_ref), default);
+            self.clear_approval(&api, &class, running.as_ref().ok().map(AsRef::as_ref), default).await?;
             let finding = match (&running, held.first()) {
                 (Ok(_), None) => Finding::new(READY, Truth::True, "Usable", "settings and secrets are complete"),
                 (Ok(_), Some(plan)) => {

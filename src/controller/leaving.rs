@@ -2,13 +2,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::EventType;
 
 use super::context::Context;
 use super::error::ControllerError;
-use super::moving::{same, signed};
-use super::outside::{Outside, program, withdraw};
+use super::moving::{mixed, same, signed};
+use super::outside::{OutOfReach, Outside, Way, program, withdraw};
 use super::places::{CLASS_GONE, SETTINGS_GONE, place_of};
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
@@ -19,6 +19,11 @@ use crate::api::portal::{Leaving, MadeResource};
 use crate::api::{HostName, ResetPortal};
 use crate::http::double::lock;
 use crate::plan::Mark;
+
+/// Reason of `Moved` while something still stands where the portal was before.
+const FORMER_NOT_REMOVED: &str = "FormerNotRemoved";
+/// How soon a former host that could not be looked at is tried again.
+const UNREACHED_AGAIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a look made outside, and what came of it.
 pub struct Made {
@@ -64,9 +69,15 @@ impl Context {
         found.standing.home = Some(here);
         let hosts: Vec<HostName> = former.iter().chain([&valid.host]).cloned().collect();
         let mark = Mark::new(self.store.installation(), &valid.key);
-        let mut outside = withdraw(class, &mark, &valid.key, &hosts, &valid.recorded, false).await;
+        let mut outside = withdraw(class, &mark, &valid.key, &hosts, &valid.recorded, Way::Delete).await;
         self.leave_places(portal, class, valid, &[], found).await?;
         found.changes.append(&mut outside.changes);
+        if !outside.some_refused() && !outside.out_of_reach.iter().any(|one| one.host == valid.host) {
+            let waiting = self.give_names_up(portal, valid, &outside.out_of_reach, found).await?;
+            if waiting.is_none() {
+                outside.findings.clear();
+            }
+        }
         if outside.findings.is_empty() && !found.standing.leaving.is_empty() {
             return Ok(Some(self.backoff(&valid.key)));
         }
@@ -102,7 +113,7 @@ impl Context {
         let mut kept: Vec<MadeResource> = Vec::new();
         if !former.is_empty() && valid.mode == Mode::Full {
             if !probing || live.truth == Truth::True {
-                outside = self.leave_former(portal, class, valid, former, outside, found).await?;
+                (outside, kept) = self.leave_former(portal, class, valid, former, outside, found).await?;
                 if !outside.programmed() {
                     live = Finding::new(LIVE, Truth::False, "NotProgrammed", "waits for record and route");
                 }
@@ -118,7 +129,7 @@ impl Context {
         Ok((Made { outside, live, wait }, kept))
     }
 
-    /// The new host is proved: what stands at the former ones goes, then the claims on them.
+    /// The new host is proved: what stands at the former ones goes, then the claims on them. Tells what was kept.
     async fn leave_former(
         &self,
         portal: &ResetPortal,
@@ -127,16 +138,84 @@ impl Context {
         former: &[HostName],
         programmed: Outside,
         found: &mut Found,
-    ) -> Result<Outside, ControllerError> {
+    ) -> Result<(Outside, Vec<MadeResource>), ControllerError> {
+        let at_former = |found: &Found| -> Vec<MadeResource> {
+            let stands = |made: &&MadeResource| former.iter().any(|host| host.as_str() == made.name);
+            found.resources.iter().filter(stands).cloned().collect()
+        };
+        let now = self.clock.now();
+        let unreached = lock(&self.memory).get(&valid.key).and_then(|memory| memory.unreached);
+        if let Some((_, tried)) = unreached.filter(|(_, tried)| now.duration_since(*tried) < UNREACHED_AGAIN) {
+            let again = super::moving::after(&super::moving::stamp(tried), UNREACHED_AGAIN.unsigned_abs());
+            let words = format!("what is at a former host cannot be looked at; the next try is at {again}");
+            found.findings.push(Finding::new(MOVED, Truth::Unknown, FORMER_NOT_REMOVED, words));
+            return Ok((programmed, at_former(found)));
+        }
         let mut outside = program(class, valid, self.store.installation(), &[], former).await;
         found.changes.append(&mut outside.changes);
         if !outside.programmed() {
-            return Ok(outside);
+            return Ok((outside, at_former(found)));
+        }
+        if let Some(words) = self.give_names_up(portal, valid, &outside.out_of_reach, found).await? {
+            found.findings.push(Finding::new(MOVED, Truth::Unknown, FORMER_NOT_REMOVED, words));
+            let unseen = |made: &MadeResource| {
+                let same = |one: &OutOfReach| one.system == made.system && one.host.as_str() == made.name;
+                outside.out_of_reach.iter().any(same)
+            };
+            let kept = at_former(found).into_iter().filter(unseen).collect();
+            outside.findings = programmed.findings;
+            return Ok((outside, kept));
         }
         self.claims.release(&valid.key, &valid.uid, Some((&valid.host, &valid.domain))).await?;
         let logo = self.logo(portal).await?;
         self.publish(class, valid, &[], logo);
-        Ok(Outside { findings: programmed.findings, ..outside })
+        outside.findings = programmed.findings;
+        Ok((outside, Vec::new()))
+    }
+
+    /// Names at which nothing can be looked at any more, because their zone is not to be seen, are tried for half an hour.
+    /// `Some` with what is waited for; after that, what may be there is told and stays in the status.
+    async fn give_names_up(
+        &self,
+        portal: &ResetPortal,
+        valid: &ValidPortal,
+        unseen: &[OutOfReach],
+        found: &mut Found,
+    ) -> Result<Option<String>, ControllerError> {
+        let now = self.clock.now();
+        let since = {
+            let mut memory = lock(&self.memory);
+            let unreached = &mut memory.entry(valid.key.clone()).or_default().unreached;
+            let since = unreached.map_or(now, |(since, _)| since);
+            *unreached = (!unseen.is_empty()).then_some((since, now));
+            since
+        };
+        if unseen.is_empty() {
+            return Ok(None);
+        }
+        let words: Vec<&str> = unseen.iter().map(|one| one.words.as_str()).collect();
+        let words = words.join("; ");
+        if now.duration_since(since) < signed(self.timing.letting_go) {
+            let minutes = self.timing.letting_go.as_secs() / 60;
+            return Ok(Some(format!(
+                "what is at a former host cannot be looked at (given up {minutes} minutes after {}): {words}",
+                super::moving::stamp(since)
+            )));
+        }
+        let remains: Vec<MadeResource> = unseen
+            .iter()
+            .map(|one| {
+                let made = |made: &&MadeResource| made.system == one.system && made.name == one.host.as_str();
+                let noted = found.resources.iter().find(made).cloned();
+                let (system, name) = (one.system.clone(), one.host.to_string());
+                noted.unwrap_or(MadeResource { system, name, id: None })
+            })
+            .collect();
+        let note = format!("what was made at a former host may remain ({}): {words}", named(&remains));
+        self.reports.event(portal, EventType::Warning, "LeftBehind", "Reconcile", &note).await;
+        found.standing.leave_behind(remains);
+        lock(&self.memory).entry(valid.key.clone()).or_default().unreached = None;
+        Ok(None)
     }
 
     /// Removes what the portal has in places that it left. A place that cannot be used any more is given up: at once
@@ -182,21 +261,35 @@ impl Context {
             let used = |class: &ClassRuntime| same(&one, &class.dns) || same(&one, &class.proxy);
             used(class) || others.iter().any(|other| used(other))
         };
-        let (hosts, mark) = (super::remove::hosts(portal), Mark::new(self.store.installation(), &valid.key));
+        let account =
+            |class: &ClassRuntime| class.class.spec.cloudflare.as_ref().and_then(|dns| dns.account_id.clone());
+        // Of two accounts that have one zone each has a record of its own, though both are one system by name. What is in
+        // place now carries the mark as well, and must be told from it by its id.
+        let twin = |former: &ClassRuntime| {
+            let (old, new) = (former.dns.clone()?, class.dns.clone()?);
+            let one_name = same(&former.dns, &class.dns) && !others.iter().any(|other| same(&former.dns, &other.dns));
+            let one_account = old.is(&new) || (account(former).is_some() && account(former) == account(class));
+            let in_place = |one: &MadeResource| one.system == new.worker.instance() && one.id.is_some();
+            let told_apart = !valid.enabled || made.iter().any(in_place);
+            (one_name && !one_account && told_apart).then_some(old)
+        };
+        let (hosts, mark) = (self.hosts(portal).await?, Mark::new(self.store.installation(), &valid.key));
         let mut problems = Vec::new();
         for leaving in std::mem::take(&mut found.standing.leaving) {
             let (words, systems, lost) = match self.at_place(&leaving.place).await? {
                 Ok(former) => {
                     let free = |shared: &Option<Shared>| shared.clone().filter(|shared| !in_use(shared));
-                    let old = ClassRuntime {
-                        class: former.class.clone(),
-                        dns: free(&former.dns),
-                        proxy: free(&former.proxy),
-                        account: None,
-                        mailer: None,
-                        facts: Default::default(),
-                    };
-                    let mut outside = withdraw(&old, &mark, &valid.key, &hosts, &valid.recorded, false).await;
+                    let old = mixed(&former, &free(&former.dns), &free(&former.proxy));
+                    let mut outside = withdraw(&old, &mark, &valid.key, &hosts, &valid.recorded, Way::Delete).await;
+                    if let Some(dns) = twin(&former) {
+                        let (one, way) = (mixed(&former, &Some(dns), &None), Way::LeaveBut(made));
+                        let mut twin = withdraw(&one, &mark, &valid.key, &hosts, &valid.recorded, way).await;
+                        // Where nothing says that it is another account, a refusal is no sign that something is left.
+                        if account(&former).is_none() || account(class).is_none() {
+                            twin.findings.clear();
+                        }
+                        outside.join(twin);
+                    }
                     found.changes.append(&mut outside.changes);
                     let words: Vec<String> = outside.findings.into_iter().map(|finding| finding.message).collect();
                     let systems: HashSet<String> =
@@ -226,8 +319,7 @@ impl Context {
             let class_name = &leaving.place.class_name;
             let note = format!("what PortalClass {class_name:?} made may remain ({}): {words}", named(&remains));
             self.reports.event(portal, EventType::Warning, "LeftBehind", "Reconcile", &note).await;
-            let new = remains.into_iter().filter(|one| !found.standing.left_behind.contains(one)).collect::<Vec<_>>();
-            found.standing.left_behind.extend(new);
+            found.standing.leave_behind(remains);
         }
         if !problems.is_empty() && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
             let until = self.timing.letting_go.as_secs() / 60;
@@ -235,7 +327,7 @@ impl Context {
                 "served from the new place; the former one cannot be cleaned yet (given up after {until} minutes): {}",
                 problems.join("; ")
             );
-            found.findings.push(Finding::new(MOVED, Truth::Unknown, "FormerNotRemoved", words));
+            found.findings.push(Finding::new(MOVED, Truth::Unknown, FORMER_NOT_REMOVED, words));
         }
         Ok(())
     }

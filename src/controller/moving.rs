@@ -47,7 +47,7 @@ fn passed(since: &str, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
-fn after(since: &str, wait: Duration) -> Timestamp {
+pub(super) fn after(since: &str, wait: Duration) -> Timestamp {
     let since: Timestamp = since.parse().unwrap_or(Timestamp::UNIX_EPOCH);
     SignedDuration::try_from(wait).ok().and_then(|wait| since.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }
@@ -65,7 +65,7 @@ fn shown(target: &Option<HostName>) -> &str {
 }
 
 /// Record and route of different classes.
-fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
+pub(super) fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
     let (class, dns, proxy) = (class.class.clone(), dns.clone(), proxy.clone());
     ClassRuntime { class, dns, proxy, account: None, mailer: None, facts: Default::default() }
 }

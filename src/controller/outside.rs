@@ -4,9 +4,9 @@ use std::time::Duration;
 use super::moving::stamp;
 use super::runtime::ClassRuntime;
 use super::validate::{Mode, Recorded, ValidPortal};
-use crate::api::HostName;
 use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, QueuePlace, Verified};
+use crate::api::{HostName, PortalKey};
 use crate::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
 use crate::telemetry::metrics;
@@ -39,11 +39,57 @@ pub struct Outside {
     pub refused: Vec<String>,
     /// Where the portal waits for a rate limit.
     pub queue: Option<QueuePlace>,
+    /// Names that could not be looked at, though the rest could.
+    pub out_of_reach: Vec<OutOfReach>,
+    /// Systems in which everything that was to go is gone, but for what is out of reach.
+    cleared: Vec<String>,
     /// Asked to wait this long.
     pub wait: Option<Duration>,
 }
 
+/// A name at which something may be left, because nothing could be looked at there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfReach {
+    pub system: String,
+    pub host: HostName,
+    /// Why, in words.
+    pub words: String,
+}
+
 impl Outside {
+    /// Whether something may still be there after a withdrawal.
+    pub fn may_remain(&self, made: &MadeResource) -> bool {
+        let unseen = |one: &OutOfReach| one.system == made.system && one.host.as_str() == made.name;
+        !self.cleared.contains(&made.system) || self.out_of_reach.iter().any(unseen)
+    }
+
+    /// Nothing is known of at least one system, or it was not asked at all.
+    pub fn some_refused(&self) -> bool {
+        self.cleared.is_empty() || !self.refused.is_empty()
+    }
+
+    /// Together with what another withdrawal came to.
+    pub fn join(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.changes.extend(other.changes);
+        self.out_of_reach.extend(other.out_of_reach);
+        self.refused.extend(other.refused);
+        self.cleared.extend(other.cleared);
+        // Two accounts may have one name: what is left in either is left.
+        let refused = &self.refused;
+        self.cleared.retain(|system| !refused.contains(system));
+        self.wait = self.wait.max(other.wait);
+    }
+
+    fn unseen(&mut self, worker: &Worker, out_of_reach: Vec<(HostName, BackendError)>) {
+        let system = worker.instance();
+        self.out_of_reach.extend(out_of_reach.into_iter().map(|(host, error)| OutOfReach {
+            system: system.to_owned(),
+            host,
+            words: error.message,
+        }));
+    }
+
     /// Nothing is known to be missing; what the instances cannot confirm is for the proof of life to decide.
     pub fn programmed(&self) -> bool {
         self.findings.iter().all(|finding| finding.truth != Truth::False)
@@ -96,6 +142,7 @@ impl Outside {
                     digest,
                     at: stamp(at),
                 }));
+                self.unseen(worker, done.out_of_reach);
                 self.changes.extend(written(type_, worker, done.changes, done.repaired));
                 self.pending.extend(done.pending.into_iter().map(|words| format!("{}: {words}", worker.instance())));
             }
@@ -229,19 +276,36 @@ impl Asking<'_> {
     }
 }
 
+/// How things are taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way<'a> {
+    Delete,
+    /// They stay, without the mark.
+    Release,
+    /// Deleted, but for these: another credential that sees them, too, has put them in place.
+    LeaveBut(&'a [MadeResource]),
+}
+
 /// Takes record and route away, or the mark off them. Failures come back with the words for each system.
 pub async fn withdraw(
     class: &ClassRuntime,
     mark: &Mark,
-    key: &crate::api::PortalKey,
+    key: &PortalKey,
     hosts: &[HostName],
     recorded: &Recorded,
-    release: bool,
+    way: Way<'_>,
 ) -> Outside {
     let ask = |(type_, worker): Role<'_>| {
         let (mark, hosts, worker) = (mark.clone(), hosts.to_vec(), worker.clone());
-        let want = if release { Want::Released { mark, hosts } } else { Want::Absent { mark, hosts } };
         let known = recorded.known(worker.instance());
+        let want = match way {
+            Way::Delete => Want::Absent { mark, hosts },
+            Way::Release => Want::Released { mark, hosts },
+            Way::LeaveBut(made) => {
+                let of_system = made.iter().filter(|made| made.system == worker.instance());
+                Want::Left { mark, hosts, but: of_system.filter_map(|made| made.id.clone()).collect() }
+            }
+        };
         async move {
             let answer = worker.submit_known(key.clone(), want, known).await;
             (type_, worker, answer)
@@ -264,9 +328,15 @@ pub async fn withdraw(
         match answer {
             Ok(done) => {
                 metrics::changed(worker.instance(), done.changes.len());
+                if let Some((_, error)) = done.out_of_reach.first() {
+                    outside.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message.clone()));
+                }
+                outside.cleared.push(worker.instance().to_owned());
+                outside.unseen(&worker, done.out_of_reach);
                 outside.changes.extend(written(type_, &worker, done.changes, false));
             }
             Err(error) => {
+                outside.refused.push(worker.instance().to_owned());
                 outside.wait = outside.wait.max(error.retry_after);
                 outside.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message));
             }

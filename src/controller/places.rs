@@ -120,6 +120,15 @@ impl Standing {
         places
     }
 
+    /// What may remain for good, each once.
+    pub fn leave_behind(&mut self, remains: Vec<MadeResource>) {
+        for one in remains {
+            if !self.left_behind.contains(&one) {
+                self.left_behind.push(one);
+            }
+        }
+    }
+
     /// Nothing stands anywhere else than in `here`.
     pub fn settled(&self, here: &Place) -> bool {
         self.moving.is_none() && self.leaving.is_empty() && self.home.as_ref().is_none_or(|home| home == here)

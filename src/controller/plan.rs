@@ -47,7 +47,8 @@ impl Context {
             }
         };
         looking.mode = Mode::ObserveOnly;
-        let former = super::reconcile::former_hosts(&status.resources, &looking.host);
+        let claimed = self.claims.hosts(&looking.uid).await?;
+        let former = super::reconcile::former_hosts(&status.resources, claimed, &looking.host);
         let outside = program(&class, &looking, self.store.installation(), &[], &former).await;
         plan.changes = outside.pending;
         let pending = |finding: &&Finding| finding.reason != "ChangePending" && finding.truth != Truth::True;

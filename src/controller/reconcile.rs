@@ -94,7 +94,7 @@ impl Context {
         let claimed = self.claims.take(&key, &valid.uid, &valid.host, &valid.domain).await?;
         let lost = claimed.truth != Truth::True;
         found.findings.push(claimed);
-        let former = former_hosts(&before.resources, &valid.host);
+        let former = former_hosts(&before.resources, self.claims.hosts(&valid.uid).await?, &valid.host);
         if lost {
             // A wanted name that cannot be had is no reason to stop serving the one that is held.
             let held = self.claims.holds(&key, &valid.uid, &former).await?;
@@ -249,10 +249,10 @@ impl Context {
     }
 }
 
-/// Names at which something was made that are not the wanted one.
-pub(super) fn former_hosts(made: &[MadeResource], host: &HostName) -> Vec<HostName> {
-    let mut former: Vec<HostName> =
-        made.iter().filter_map(|made| HostName::parse(&made.name).ok()).filter(|name| name != host).collect();
+/// Names at which something was made, or may have been, that are not the wanted one.
+pub(super) fn former_hosts(made: &[MadeResource], claimed: Vec<HostName>, host: &HostName) -> Vec<HostName> {
+    let made = made.iter().filter_map(|made| HostName::parse(&made.name).ok());
+    let mut former: Vec<HostName> = made.chain(claimed).filter(|name| name != host).collect();
     former.sort();
     former.dedup();
     former

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::moving::signed;
-use super::outside::{Outside, withdraw};
+use super::outside::{Outside, Way, withdraw};
 use super::places::{Standing, place_of};
 use super::status::Found;
 use super::tombstones::Epitaph;
@@ -18,20 +18,19 @@ use crate::api::portal::MadeResource;
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::plan::Mark;
 
-/// Every name under which the portal may have something outside.
-pub fn hosts(portal: &ResetPortal) -> Vec<HostName> {
-    let made = portal.status.iter().flat_map(|status| &status.resources).filter_map(|r| HostName::parse(&r.name).ok());
-    let mut hosts: Vec<HostName> = portal.spec.public_host().ok().into_iter().chain(made).collect();
-    hosts.sort();
-    hosts.dedup();
-    hosts
-}
-
-fn outside_names(made: &[MadeResource], host: &HostName) -> bool {
-    !made.iter().any(|made| made.name == host.as_str())
-}
-
 impl Context {
+    /// Every name under which the portal may have something outside: what it wants, what its status tells, and what it
+    /// claimed, since a kill may have come between something's making and its note.
+    pub(super) async fn hosts(&self, portal: &ResetPortal) -> Result<Vec<HostName>, ControllerError> {
+        let made = portal.status.iter().flat_map(|status| &status.resources);
+        let made = made.filter_map(|made| HostName::parse(&made.name).ok());
+        let claimed = self.claims.hosts(portal.metadata.uid.as_deref().unwrap_or_default()).await?;
+        let mut hosts: Vec<HostName> = portal.spec.public_host().ok().into_iter().chain(made).chain(claimed).collect();
+        hosts.sort();
+        hosts.dedup();
+        Ok(hosts)
+    }
+
     /// One step of a deletion. `None` when it is done, else when to look again.
     pub async fn remove(&self, portal: &ResetPortal) -> Result<Option<Duration>, ControllerError> {
         let key = portal.key();
@@ -50,46 +49,22 @@ impl Context {
         // Nothing is written for an observed portal, and what was never made need not be removed.
         let outside =
             if mode == Mode::ObserveOnly { Ok(Outside::default()) } else { self.withdraw_all(portal).await? };
-        let problems: Vec<Finding> = match outside {
-            Ok(outside) => {
+        let (problems, outside) = match outside {
+            Ok(mut outside) => {
                 for written in &outside.changes {
                     self.reports.written(portal, written).await;
                 }
                 if outside.findings.is_empty() {
                     return self.let_go(portal, &uid).await;
                 }
-                outside.findings
+                (std::mem::take(&mut outside.findings), outside)
             }
-            Err(finding) => vec![finding],
+            Err(finding) => (vec![finding], Outside::default()),
         };
         let words: Vec<String> = problems.iter().map(|finding| finding.message.clone()).collect();
         let since = portal.metadata.deletion_timestamp.as_ref().map_or(self.clock.now(), |time| time.0);
         if self.clock.now().duration_since(since) >= signed(self.timing.letting_go) {
-            let names: Vec<String> = portal
-                .status
-                .iter()
-                .flat_map(|status| &status.resources)
-                .map(|made| format!("{} in {}", made.name, made.system))
-                .collect();
-            let note = format!("let go with leftovers ({}): {}", names.join(", "), words.join("; "));
-            self.reports.event(portal, EventType::Warning, "LeftBehind", "Delete", &note).await;
-            let status = portal.status.clone().unwrap_or_default();
-            let mut places = Standing::of(&status).places();
-            if let Ok(class) = self.class(portal.spec.class_name.as_deref()).await? {
-                let here = place_of(&class.class);
-                self.keep_settings(&class).await?;
-                if !places.contains(&here) {
-                    places.push(here);
-                }
-            }
-            // What was made may not have been noted yet: its names are known all the same.
-            let mut leftovers = status.resources;
-            for host in hosts(portal).iter().filter(|host| outside_names(&leftovers, host)).collect::<Vec<_>>() {
-                leftovers.push(MadeResource { system: "unknown".to_owned(), name: host.to_string(), id: None });
-            }
-            let (retain, message) = (retains(portal), words.join("; "));
-            self.bury(&key, &uid, Epitaph { leftovers, places, retain, message }).await?;
-            self.drop_finalizer(portal).await?;
+            self.give_up(portal, &uid, &outside, words.join("; ")).await?;
             return Ok(None);
         }
         let reason = problems.first().map(|finding| finding.reason.clone()).unwrap_or_default();
@@ -97,13 +72,57 @@ impl Context {
         Ok(Some(self.backoff(&key)))
     }
 
+    /// Lets go of a portal whose things could not all be removed in time.
+    async fn give_up(
+        &self,
+        portal: &ResetPortal,
+        uid: &str,
+        outside: &Outside,
+        message: String,
+    ) -> Result<(), ControllerError> {
+        let status = portal.status.clone().unwrap_or_default();
+        let mut leftovers: Vec<MadeResource> =
+            status.resources.iter().filter(|made| outside.may_remain(made)).cloned().collect();
+        // What was made may not have been noted yet: its names are known all the same.
+        for unseen in &outside.out_of_reach {
+            let (system, name) = (unseen.system.clone(), unseen.host.to_string());
+            if !leftovers.iter().any(|made| made.system == system && made.name == name) {
+                leftovers.push(MadeResource { system, name, id: None });
+            }
+        }
+        if outside.some_refused() {
+            for host in self.hosts(portal).await? {
+                if !leftovers.iter().any(|made| made.name == host.as_str()) {
+                    leftovers.push(MadeResource { system: "unknown".to_owned(), name: host.to_string(), id: None });
+                }
+            }
+        }
+        let names: Vec<String> = leftovers.iter().map(|made| format!("{} in {}", made.name, made.system)).collect();
+        let note = format!("let go with leftovers ({}): {message}", names.join(", "));
+        self.reports.event(portal, EventType::Warning, "LeftBehind", "Delete", &note).await;
+        let mut places = Standing::of(&status).places();
+        if let Ok(class) = self.class(portal.spec.class_name.as_deref()).await? {
+            let here = place_of(&class.class);
+            self.keep_settings(&class).await?;
+            if !places.contains(&here) {
+                places.push(here);
+            }
+        }
+        let retain = retains(portal);
+        self.bury(&portal.key(), uid, Epitaph { leftovers, places, retain, message }).await?;
+        self.drop_finalizer(portal).await
+    }
+
     /// Removes the portal's things from the class it is in and from the one it was in.
     async fn withdraw_all(&self, portal: &ResetPortal) -> Result<Result<Outside, Finding>, ControllerError> {
         let key = portal.key();
         let mark = Mark::new(self.store.installation(), &key);
-        let hosts = hosts(portal);
+        let hosts = self.hosts(portal).await?;
         let status = portal.status.as_ref();
-        let never_made = status.is_none_or(|status| status.resources.is_empty());
+        let uid = portal.metadata.uid.as_deref().unwrap_or_default();
+        let never_made =
+            status.is_none_or(|status| status.resources.is_empty()) && self.claims.hosts(uid).await?.is_empty();
+        let way = if retains(portal) { Way::Release } else { Way::Delete };
         let mut all = Outside::default();
         let wanted = self.class(portal.spec.class_name.as_deref()).await?;
         let here = wanted.as_ref().ok().map(|class| place_of(&class.class));
@@ -119,9 +138,7 @@ impl Context {
         for class in classes {
             match class {
                 Ok(class) => {
-                    let outside = withdraw(&class, &mark, &key, &hosts, &Recorded::of(portal), retains(portal)).await;
-                    all.findings.extend(outside.findings);
-                    all.changes.extend(outside.changes);
+                    all.join(withdraw(&class, &mark, &key, &hosts, &Recorded::of(portal), way).await);
                 }
                 // A portal that never got anything made need not wait for a class that never worked.
                 Err(_) if never_made => {}

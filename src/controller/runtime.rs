@@ -41,6 +41,13 @@ pub struct Shared {
     pub worker: Worker,
 }
 
+impl Shared {
+    /// Whether both are one worker's handles.
+    pub fn is(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
 /// A class in use.
 pub struct ClassRuntime {
     pub class: ResolvedClass,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::{ControllerError, is_code};
-use super::outside::withdraw;
+use super::outside::{Outside, Way, withdraw};
 use super::validate::Recorded;
 use crate::api::claim::PortalClaimStatus;
 use crate::api::portal::{Leaving, MadeResource, Place};
@@ -47,6 +47,13 @@ pub struct Epitaph {
     pub retain: bool,
     /// Why they could not be removed.
     pub message: String,
+}
+
+/// What a try left.
+struct Left {
+    /// What is in the way.
+    words: String,
+    leftovers: Vec<MadeResource>,
 }
 
 fn patch_params() -> PatchParams {
@@ -97,8 +104,8 @@ impl Context {
             if !lock(&self.tombstone_tries).due(&uid, now) {
                 continue;
             }
-            let words = match self.finish(&uid, &claims).await {
-                Ok(words) => words,
+            let left = match self.finish(&uid, &claims).await {
+                Ok(left) => left,
                 // One that cannot be looked after does not hold the others.
                 Err(error) => {
                     lock(&self.tombstone_tries).failed(&uid, now);
@@ -109,12 +116,14 @@ impl Context {
                     continue;
                 }
             };
-            if let Some(words) = words {
+            if let Some(Left { words, leftovers }) = left {
                 lock(&self.tombstone_tries).failed(&uid, now);
                 for claim in &claims {
-                    let old = claim.status.as_ref().and_then(|status| status.message.as_ref());
-                    if old != Some(&words) {
-                        let patch = json!({"status": {"message": words}});
+                    let told = |status: &PortalClaimStatus| {
+                        status.message.as_ref() == Some(&words) && status.leftovers == leftovers
+                    };
+                    if !claim.status.as_ref().is_some_and(told) {
+                        let patch = json!({"status": {"message": words, "leftovers": leftovers}});
                         ignore_gone(api.patch_status(&claim.name_any(), &patch_params(), &Patch::Merge(&patch)).await)?;
                     }
                 }
@@ -123,15 +132,18 @@ impl Context {
         Ok(())
     }
 
-    /// One try. `Some` with what is in the way.
-    async fn finish(&self, uid: &str, claims: &[PortalClaim]) -> Result<Option<String>, ControllerError> {
+    /// One try. `Some` with what is left and what is in the way.
+    async fn finish(&self, uid: &str, claims: &[PortalClaim]) -> Result<Option<Left>, ControllerError> {
         let Some(first) = claims.first() else { return Ok(None) };
         let key = PortalKey { namespace: first.spec.portal_namespace.clone(), name: first.spec.portal_name.clone() };
         let portals: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
         match portals.get_opt(&key.name).await? {
             // On its way out, held by somebody else's finalizer perhaps.
             Some(going) if going.metadata.deletion_timestamp.is_some() => return Ok(None),
-            Some(heir) => return self.hand_over(&portals, &heir, claims).await,
+            Some(heir) => {
+                self.hand_over(&portals, &heir, claims).await?;
+                return Ok(None);
+            }
             None => {}
         }
         let status = first.status.clone().unwrap_or_default();
@@ -141,16 +153,16 @@ impl Context {
         hosts.dedup();
         let mark = Mark::new(self.store.installation(), &key);
         let recorded = Recorded::left(&status.leftovers);
+        let way = if status.retain { Way::Release } else { Way::Delete };
+        let mut outside = Outside::default();
         let mut problems = Vec::new();
         for place in &status.places {
             match self.at_place(place).await? {
-                Ok(class) => {
-                    let outside = withdraw(&class, &mark, &key, &hosts, &recorded, status.retain).await;
-                    problems.extend(outside.findings.into_iter().map(|finding| finding.message));
-                }
+                Ok(class) => outside.join(withdraw(&class, &mark, &key, &hosts, &recorded, way).await),
                 Err(finding) => problems.push(finding.message),
             }
         }
+        problems.extend(outside.findings.iter().map(|finding| finding.message.clone()));
         if status.places.is_empty() {
             problems.push(
                 "the class under which they were made is not known; remove them by hand, then delete this claim"
@@ -158,7 +170,9 @@ impl Context {
             );
         }
         if !problems.is_empty() {
-            return Ok(Some(problems.join("; ")));
+            let may_remain = |made: &&MadeResource| outside.may_remain(made);
+            let leftovers = status.leftovers.iter().filter(may_remain).cloned().collect();
+            return Ok(Some(Left { words: problems.join("; "), leftovers }));
         }
         tracing::info!(portal = %key, "what was left of a deleted portal is removed");
         self.claims.release(&key, uid, None).await?;
@@ -173,12 +187,12 @@ impl Context {
         portals: &Api<ResetPortal>,
         heir: &ResetPortal,
         claims: &[PortalClaim],
-    ) -> Result<Option<String>, ControllerError> {
-        let Some(left) = claims.iter().find_map(|claim| claim.status.clone()) else { return Ok(None) };
+    ) -> Result<(), ControllerError> {
+        let Some(left) = claims.iter().find_map(|claim| claim.status.clone()) else { return Ok(()) };
         let mut status = heir.status.clone().unwrap_or_default();
         let Some(home) = status.place.clone() else {
             // It has not been looked at yet; then it will be known what it wants.
-            return Ok(None);
+            return Ok(());
         };
         status.resources.extend(left.leftovers.into_iter().filter(|one| !heir_has(heir, one)));
         let since = super::moving::stamp(self.clock.now());
@@ -195,7 +209,7 @@ impl Context {
         match portals.patch_status(&heir.name_any(), &patch_params(), &Patch::Merge(&patch)).await {
             Ok(_) => {}
             // It was written in between: the next try sees how it is then.
-            Err(error) if is_code(&error, 409) || is_code(&error, 404) => return Ok(None),
+            Err(error) if is_code(&error, 409) || is_code(&error, 404) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         let api: Api<PortalClaim> = Api::all(self.client.clone());
@@ -207,7 +221,7 @@ impl Context {
             ignore_gone(api.patch_status(&claim.name_any(), &patch_params(), &Patch::Merge(&epitaph)).await)?;
             ignore_gone(api.patch(&claim.name_any(), &patch_params(), &Patch::Merge(&label)).await)?;
         }
-        Ok(None)
+        Ok(())
     }
 }
 

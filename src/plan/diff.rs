@@ -9,6 +9,7 @@
 //! | foreign                    | blocked, or adopt         | –                  | –               |
 //!
 //! Things of this portal at keys it neither wants nor keeps are deleted with `Present`, too: a change of host.
+use std::collections::HashMap;
 use std::fmt::Debug;
 
 use super::mark::{Mark, Ownership};
@@ -178,16 +179,25 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
     let mut changes = Vec::new();
     let mut late = Vec::new();
     let mut blocked = Vec::new();
+    let mut by_key: HashMap<&str, Vec<&Observed<I>>> = HashMap::new();
+    let mut by_mark: HashMap<&Mark, Vec<&Observed<I>>> = HashMap::new();
+    for o in observed {
+        by_key.entry(o.item.key()).or_default().push(o);
+        if let Ownership::Marked(mark) = &o.ownership {
+            by_mark.entry(mark).or_default().push(o);
+        }
+    }
     for (portal, want) in wants {
         let mark = want.mark();
         let is_ours = |o: &&Observed<I>| matches!(&o.ownership, Ownership::Marked(other) if other == mark);
+        let ours = || by_mark.get(mark).into_iter().flatten().copied();
         match want {
             Want::Present { items, adopt, keep, .. } => {
                 let blocked_before = blocked.len();
                 for item in items {
-                    let at_key: Vec<_> = observed.iter().filter(|o| o.item.key() == item.key()).collect();
-                    let ours: Vec<_> = at_key.iter().copied().filter(is_ours).collect();
-                    let others: Vec<_> = at_key.iter().copied().filter(|o| !is_ours(o)).collect();
+                    let at_key = || by_key.get(item.key()).into_iter().flatten().copied();
+                    let ours: Vec<_> = at_key().filter(is_ours).collect();
+                    let others: Vec<_> = at_key().filter(|o| !is_ours(o)).collect();
                     // Ours may stand beside a foreign one; then ours is kept true and the other is not our business
                     // unless nothing of ours is there.
                     if let Some((first, rest)) = ours.split_first() {
@@ -232,7 +242,7 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                 let wanted = |key: &str| items.iter().any(|i| i.key() == key) || keep.iter().any(|k| k.as_str() == key);
                 // Who cannot have the new thing keeps the old one.
                 let refused = blocked.len() > blocked_before;
-                let stale = observed.iter().filter(is_ours).filter(|o| !refused && !wanted(o.item.key()));
+                let stale = ours().filter(|o| !refused && !wanted(o.item.key()));
                 late.extend(stale.map(|o| Change::Delete {
                     portal: portal.clone(),
                     mark: mark.clone(),
@@ -240,13 +250,13 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                     item: o.item.clone(),
                 }));
             }
-            Want::Absent { .. } => late.extend(observed.iter().filter(is_ours).map(|o| Change::Delete {
+            Want::Absent { .. } => late.extend(ours().map(|o| Change::Delete {
                 portal: portal.clone(),
                 mark: mark.clone(),
                 id: o.id.clone(),
                 item: o.item.clone(),
             })),
-            Want::Released { .. } => late.extend(observed.iter().filter(is_ours).map(|o| Change::Release {
+            Want::Released { .. } => late.extend(ours().map(|o| Change::Release {
                 portal: portal.clone(),
                 mark: mark.clone(),
                 id: o.id.clone(),

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portalkeeper::backends::cloudflare_api::Budget;
-use portalkeeper::backends::{ErrorClass, Known, Want, Worker};
+use portalkeeper::backends::{ErrorClass, Known, Worker};
 use portalkeeper::http::double::{DoubleResponse, Fault};
 use serde_json::json;
 
-use super::{Scene, TOKEN, burst, dns, host, intent, key, mark, present};
+use super::{Scene, TOKEN, burst, dns, host, intent, key, present};
 
 fn slow_down(wait: Option<&str>) -> Fault {
     let answer =
@@ -226,60 +226,6 @@ async fn f06_a_blocked_portal_costs_a_few_looks_an_hour() {
     assert!(looks[0] <= 14 && looks[1] <= 6 && looks[2] <= 6, "in the first, second and third hour: {looks:?}");
 }
 
-/// I2, I5: every state of a zone is told, none is ever made, and it heals.
-#[tokio::test]
-async fn f07_a_zone_that_cannot_be_used_is_told_by_its_state_and_never_made() {
-    let scene = Scene::given().await;
-    let missing = scene.refused("reset.initech.example").await;
-    assert_eq!(missing.reason, "ZoneNotFound");
-    for (status, reason) in [("pending", "ZonePending"), ("initializing", "ZonePending"), ("moved", "ZoneMoved")] {
-        scene.double.add_zone_with("initech.example", status, false);
-        scene.pass(601);
-        let error = scene.refused("reset.initech.example").await;
-        assert_eq!(error.reason, reason);
-        assert!(error.message.contains(&format!("the Cloudflare zone initech.example is {status}")), "{error}");
-    }
-    scene.double.add_zone_with("initech.example", "active", true);
-    scene.pass(601);
-    assert_eq!(scene.refused("reset.initech.example").await.reason, "ZonePaused");
-    assert_eq!(scene.running.log.writes(), []);
-    scene.double.add_zone("initech.example");
-    scene.pass(601);
-    scene.want("reset.initech.example").await.expect("the zone is active now");
-}
-
-/// I2, I5: a zone that has another id now is found again.
-#[tokio::test]
-async fn f07_a_zone_that_was_made_anew_is_found_again() {
-    let scene = Scene::given().await;
-    scene.want("reset.acme.example").await.expect("made");
-    scene.double.remove_zone("acme.example");
-    scene.double.add_zone("acme.example");
-    scene.worker.forget(&key("reset.acme.example"));
-    scene.want("reset.acme.example").await.expect("made anew");
-    assert_eq!(scene.ours(), ["reset.acme.example"]);
-}
-
-/// I5: where a longer zone appears, the record is made there.
-#[tokio::test]
-async fn f07_a_child_zone_takes_over() {
-    let scene = Scene::given().await;
-    scene.want("reset.mail.acme.example").await.expect("made in the parent");
-    scene.double.add_zone("mail.acme.example");
-    // nothing tells but the proof of life, which fails: the portal is looked at anew
-    scene.pass(3601);
-    scene.worker.forget(&key("reset.mail.acme.example"));
-    scene.want("reset.mail.acme.example").await.expect("made in the child");
-    let zones: Vec<String> = scene
-        .double
-        .records()
-        .iter()
-        .filter(|r| r["name"] == "reset.mail.acme.example")
-        .map(|r| r["zone_name"].to_string())
-        .collect();
-    assert!(zones.contains(&"\"mail.acme.example\"".to_owned()), "{zones:?}");
-}
-
 /// I2, I5: a listing that is not whole says nothing about what is missing in it.
 #[tokio::test]
 async fn f08_a_zone_list_with_a_failed_page_does_not_count() {
@@ -388,22 +334,6 @@ async fn f10_a_missing_permission_is_named() {
         assert_eq!((error.class, error.reason), (ErrorClass::Credential, reason));
         assert!(error.message.contains("permission Zone · DNS · Edit"), "{error}");
     }
-}
-
-/// I2, I5: a token that was narrowed does not make zones `gone`, and the rest goes on.
-#[tokio::test]
-async fn f10_a_narrowed_token_stops_what_it_does_not_see_only() {
-    let scene = Scene::given().await;
-    scene.want("reset.acme.example").await.expect("made");
-    scene.want("reset.globex.example").await.expect("made");
-    scene.double.narrow_token(TOKEN, &["acme.example"]);
-    scene.running.log.clear();
-    let worker = scene.restarted();
-    let gone = Want::Absent { mark: mark("reset.globex.example"), hosts: vec![host("reset.globex.example")] };
-    let error = worker.submit(key("reset.globex.example"), gone).await.expect_err("not seen is not gone");
-    assert_eq!(error.reason, "ZoneNotFound");
-    present(&worker, intent("a.acme.example"), Known::Nothing).await.expect("the zone it sees");
-    assert_eq!(scene.ours(), ["a.acme.example", "reset.acme.example", "reset.globex.example"]);
 }
 
 /// I5: a zone that hangs holds nobody but itself.

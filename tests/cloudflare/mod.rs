@@ -6,6 +6,7 @@ mod faults;
 mod random;
 mod repairs;
 mod suite;
+mod zones;
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! A DNS record as the planner sees it.
 use serde_json::{Value, json};
 
+use super::zones::Zone;
 use crate::plan::{Intent, Item, Mark, Observed, Ownership};
 
 /// A record that stands at, or may stand at, a portal's name.
@@ -15,11 +16,21 @@ pub struct Record {
     pub proxied: bool,
     /// Seconds; 1 is automatic, and what every proxied record reads back.
     pub ttl: u32,
+    /// Where it stands, unless that is the zone in which its name belongs.
+    pub stray: Option<Stray>,
+}
+
+/// The zone of a record that was made before its name got a zone of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    pub zone_id: String,
+    /// The record's name with the zone's: nothing that is wanted has this key.
+    key: String,
 }
 
 impl Item for Record {
     fn key(&self) -> &str {
-        &self.name
+        self.stray.as_ref().map_or(&self.name, |stray| &stray.key)
     }
     fn satisfies(&self, desired: &Self) -> bool {
         self == desired
@@ -40,6 +51,7 @@ impl Record {
             content: target.to_string(),
             proxied: intent.proxied,
             ttl: if intent.proxied { 1 } else { intent.ttl },
+            stray: None,
         })
     }
 
@@ -76,8 +88,15 @@ impl Record {
                 kind,
                 proxied,
                 ttl: if proxied { 1 } else { ttl },
+                stray: None,
             },
         })
+    }
+
+    /// The same record, known to stand in a zone in which its name does not belong any more.
+    pub fn strayed(self, zone: &Zone) -> Self {
+        let key = format!("{} in the zone {}", self.name, zone.name);
+        Self { stray: Some(Stray { zone_id: zone.id.clone(), key }), ..self }
     }
 
     /// Whether the record stands in the way of a CNAME at its name: CNAME, A, AAAA and NS do.

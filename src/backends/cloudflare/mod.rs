@@ -5,6 +5,7 @@
 mod apply;
 mod audit;
 mod item;
+mod work;
 pub mod zones;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +21,7 @@ use self::audit::Feed;
 pub use self::item::Record;
 use self::zones::{Zone, Zones, not_found};
 use super::cloudflare_api::{Api, Budget};
-use super::{Backend, BackendError, Doubt, ErrorClass, Queue, Scope};
+use super::{Backend, BackendError, Doubt, ErrorClass, Queue, Reach, Scope};
 use crate::api::HostName;
 use crate::api::condition::Truth;
 use crate::config::Secret;
@@ -99,11 +100,7 @@ impl CloudflareDns {
     fn zone(&self, name: &str) -> Result<Zone, BackendError> {
         let host = HostName::parse(name)
             .map_err(|error| BackendError::new(ErrorClass::Permanent, "RecordInvalid", error.to_string()))?;
-        let zone = self.zones.of(name).ok_or_else(|| not_found(&host))?;
-        match zone.unusable() {
-            Some(error) => Err(error),
-            None => Ok(zone),
-        }
+        self.zones.of(name).ok_or_else(|| not_found(&host))
     }
 
     async fn list(&self, api: &Api, zone: &str, query: &[(&str, &str)]) -> Result<Vec<Observed<Record>>, BackendError> {
@@ -154,13 +151,41 @@ impl CloudflareDns {
     async fn observe_hosts(&self, scope: &Scope) -> Result<Vec<Observed<Record>>, BackendError> {
         let unknown: Vec<HostName> = scope.hosts.iter().filter(|host| self.lane(host).is_none()).cloned().collect();
         if !unknown.is_empty() {
-            self.discover(&unknown, scope.urgency).await;
+            for reach in self.discover(&unknown, scope.urgency).await {
+                if let Reach::Nowhere(error) = reach {
+                    return Err(error);
+                }
+            }
         }
         let mut by_zone: BTreeMap<String, Vec<&HostName>> = BTreeMap::new();
+        let mut around: BTreeMap<String, (Zone, Vec<&HostName>)> = BTreeMap::new();
         for host in &scope.hosts {
-            by_zone.entry(self.zone(host.as_str())?.id).or_default().push(host);
+            let zone = self.zone(host.as_str())?;
+            for outer in self.zones.around(host.as_str(), &zone) {
+                around.entry(outer.id.clone()).or_insert_with(|| (outer, Vec::new())).1.push(host);
+            }
+            by_zone.entry(zone.id).or_default().push(host);
         }
         let mut found = Vec::new();
+        for (zone, hosts) in around.into_values() {
+            // What a child zone took over from it serves nobody any more; there only our own is of interest.
+            let there = match self.observe_zone(scope, &zone.id, &hosts).await {
+                Ok(there) => there.into_iter(),
+                Err(error) if error.class == ErrorClass::Throttled || error.reason == "TokenRefused" => {
+                    return Err(error);
+                }
+                // What is the matter with that zone does not concern this one.
+                Err(error) => {
+                    tracing::debug!(zone = zone.name, reason = error.reason, "not looked for former records: {error}");
+                    continue;
+                }
+            };
+            let ours =
+                |o: &Observed<Record>| matches!(&o.ownership, Ownership::Marked(mark) if scope.marks.contains(mark));
+            let taken_over = |o: &Observed<Record>| hosts.iter().any(|host| host.as_str() == o.item.name);
+            let strays = there.filter(|o| ours(o) && taken_over(o));
+            found.extend(strays.map(|o| Observed { item: o.item.strayed(&zone), ..o }));
+        }
         for (zone, hosts) in by_zone {
             match self.observe_zone(scope, &zone, &hosts).await {
                 Ok(records) => found.extend(records),
@@ -231,8 +256,10 @@ impl Backend for CloudflareDns {
         self.zones.of(host.as_str()).filter(Zone::serves).map(|zone| zone.id)
     }
 
-    async fn discover(&self, hosts: &[HostName], urgency: Urgency) -> Vec<Option<BackendError>> {
-        self.zones.discover(&self.api.at(urgency), self.account.as_deref(), hosts).await
+    async fn discover(&self, hosts: &[HostName], urgency: Urgency) -> Vec<Reach> {
+        // What is made for the first time cannot have been anywhere else before.
+        let around = urgency != Urgency::Create;
+        self.zones.discover(&self.api.at(urgency), self.account.as_deref(), hosts, around).await
     }
 
     fn spares_reads(&self) -> bool {

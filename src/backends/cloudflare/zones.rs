@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::api::HostName;
 use crate::backends::cloudflare_api::Api;
-use crate::backends::{BackendError, ErrorClass};
+use crate::backends::{BackendError, ErrorClass, Reach};
 use crate::http::double::lock;
 
 /// For this long it is not doubted which zones there are.
@@ -98,12 +98,12 @@ struct Book {
     complete: bool,
     /// Names that were asked for and are no zones.
     absent: HashSet<String>,
+    /// Names that must be asked for again, whatever the list said.
+    doubtful: HashSet<String>,
     /// Hosts that were asked for, by zone id.
     hosts: HashMap<String, HashSet<String>>,
     /// When a zone was read, by name.
     read: HashMap<String, Timestamp>,
-    /// Zones, by id, in which hosts were before they were forgotten.
-    former: HashMap<String, String>,
 }
 
 /// The zones that are known.
@@ -123,7 +123,7 @@ impl Book {
                 return Some(zone);
             }
             // A longer zone may be there as long as nobody has looked.
-            if !self.complete && !self.absent.contains(name) {
+            if (!self.complete && !self.absent.contains(name)) || self.doubtful.contains(name) {
                 return None;
             }
         }
@@ -133,6 +133,7 @@ impl Book {
     fn add(&mut self, zone: Zone, now: Timestamp) {
         self.read.insert(zone.name.clone(), now);
         self.absent.remove(&zone.name);
+        self.doubtful.remove(&zone.name);
         // Of two accounts' zones of one name, the active one is meant.
         match self.zones.get(&zone.name) {
             Some(known) if known.status == "active" && zone.status != "active" && known.id != zone.id => {}
@@ -174,21 +175,31 @@ impl Zones {
         let mut book = lock(&self.0);
         if let Some(zone) = book.of(host).cloned() {
             book.zones.remove(&zone.name);
-            suffixes(host).for_each(|name| {
+            for name in suffixes(host) {
                 book.absent.remove(name);
-            });
-            book.former.insert(host.to_owned(), zone.id);
+                // Whether what is next in length is the longest now is not known either.
+                book.doubtful.insert(name.to_owned());
+            }
         }
     }
 
-    /// Another zone than this, in which the host was before. Told once.
-    pub fn left(&self, host: &str, zone: &str) -> Option<String> {
-        lock(&self.0).former.remove(host).filter(|former| former != zone)
+    /// Known zones of shorter names in which the host may have been before it got one of its own.
+    pub fn around(&self, host: &str, zone: &Zone) -> Vec<Zone> {
+        let book = lock(&self.0);
+        suffixes(host)
+            .filter(|name| name.len() < zone.name.len())
+            .filter_map(|name| book.zones.get(name).cloned())
+            .collect()
+    }
+
+    /// The known zone of this id.
+    pub fn by_id(&self, id: &str) -> Option<Zone> {
+        lock(&self.0).zones.values().find(|zone| zone.id == id).cloned()
     }
 
     /// Finds the zones of hosts that are not known, or not known to be usable: by one list, or name by name where that is
-    /// cheaper. Tells for each why it has no usable zone.
-    pub async fn discover(&self, api: &Api, account: Option<&str>, hosts: &[HostName]) -> Vec<Option<BackendError>> {
+    /// cheaper. `around`: also the zones of shorter names.
+    pub async fn discover(&self, api: &Api, account: Option<&str>, hosts: &[HostName], around: bool) -> Vec<Reach> {
         let filter: Vec<(&str, &str)> = account.iter().map(|id| ("account.id", *id)).collect();
         let unknown = |host: &&HostName| lock(&self.0).of(host.as_str()).is_none_or(|zone| !zone.serves());
         let mut failed = None;
@@ -202,20 +213,20 @@ impl Zones {
         for host in hosts {
             if unknown(&host)
                 && failed.is_none()
-                && let Err(error) = self.ask(api, &filter, host).await
+                && let Err(error) = self.ask(api, &filter, host, around).await
             {
                 if error.class == ErrorClass::Permanent {
-                    answers.push(Some(error));
+                    answers.push(Reach::Nowhere(error));
                     continue;
                 }
                 failed = Some(error);
             }
             let known = lock(&self.0).of(host.as_str()).cloned();
-            answers.push(match (known, &failed) {
-                (Some(zone), _) if zone.unusable().is_none() => None,
-                (_, Some(error)) => Some(error.clone()),
-                (Some(zone), None) => zone.unusable(),
-                (None, None) => Some(not_found(host)),
+            answers.push(match (known.map(|zone| zone.unusable()), &failed) {
+                (Some(None), _) => Reach::Open,
+                (_, Some(error)) => Reach::Nowhere(error.clone()),
+                (Some(Some(unusable)), None) => Reach::Closed(unusable),
+                (None, None) => Reach::Nowhere(not_found(host)),
             });
         }
         answers
@@ -243,8 +254,8 @@ impl Zones {
         Ok(())
     }
 
-    /// Asks for the zone of one host, the longest name first.
-    async fn ask(&self, api: &Api, filter: &[(&str, &str)], host: &HostName) -> Result<(), BackendError> {
+    /// Asks for the zone of one host, the longest name first; `around`: for those of shorter names as well.
+    async fn ask(&self, api: &Api, filter: &[(&str, &str)], host: &HostName, around: bool) -> Result<(), BackendError> {
         for name in suffixes(host.as_str()) {
             let query: Vec<(&str, &str)> = filter.iter().copied().chain([("name", name)]).collect();
             let found = api.page("/zones", &query, 1, PER_PAGE).await?;
@@ -254,11 +265,15 @@ impl Zones {
                 let mut book = lock(&self.0);
                 book.zones.remove(name);
                 zones.into_iter().for_each(|zone| book.add(zone, api.budget().now()));
+                if around {
+                    continue;
+                }
                 return Ok(());
             }
             // If it was there once, the name is free for a shorter one.
             let mut book = lock(&self.0);
             book.zones.remove(name);
+            book.doubtful.remove(name);
             book.absent.insert(name.to_owned());
         }
         Ok(())

@@ -3,40 +3,15 @@ use std::collections::{HashMap, HashSet};
 
 use super::memo::digest;
 use super::repairs::Verdict;
+use super::sight::{Sight, look};
 use super::{Answer, Job, Known, Programmed, Shared, Want};
 use crate::api::portal::MadeResource;
 use crate::api::{ANNOTATION_ADOPT, HostName, PortalKey};
-use crate::backends::{Backend, BackendError, ErrorClass, Scope};
+use crate::backends::{Backend, BackendError, Doubt, ErrorClass};
 use crate::http::double::lock;
-use crate::plan::{self, Blocked, Change, Item, Plan, Urgency};
+use crate::plan::{self, Blocked, Change, Item, Mark, Plan, Urgency};
 
-/// Finds out the lanes of these; who has none gets the reason.
-pub(super) async fn discover<B: Backend>(shared: &Shared<B>, jobs: Vec<Job>) -> Vec<Job> {
-    let hosts: Vec<HostName> = jobs.iter().filter_map(|job| job.want.hosts().into_iter().next()).collect();
-    let urgency = most_urgent(shared, &jobs);
-    let refused = shared.backend.discover(&hosts, urgency).await;
-    let mut found = Vec::new();
-    let mut answers = Vec::new();
-    for (job, refused) in jobs.into_iter().zip(refused) {
-        match refused {
-            // Where there is no place, nothing was made by a portal that never made anything. For others a place that is
-            // not seen any more is no proof that nothing is left there.
-            Some(error)
-                if error.class == ErrorClass::Permanent
-                    && job.want.intent().is_none()
-                    && job.known == Known::NeverMade =>
-            {
-                answers.push((job, Ok(Programmed::default())));
-            }
-            Some(error) => answers.push((job, Err(error))),
-            None => found.push(job),
-        }
-    }
-    conclude(shared, answers);
-    found
-}
-
-fn most_urgent<B: Backend>(shared: &Shared<B>, jobs: &[Job]) -> Urgency {
+pub(super) fn most_urgent<B: Backend>(shared: &Shared<B>, jobs: &[Job]) -> Urgency {
     let memo = lock(&shared.memo);
     jobs.iter().map(|job| memo.urgency(&job.portal, &job.want)).min().unwrap_or_default()
 }
@@ -81,15 +56,11 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
         let Want::Present { intent, former } = &job.want else { return false };
         shared.backend.spares_reads() && job.known == Known::NeverMade && former.is_empty() && !intent.adopt
     };
+    let urgency = most_urgent(shared, &jobs);
     let looked: Vec<&Job> = jobs.iter().filter(|job| !unseen(job)).collect();
-    let scope = Scope {
-        hosts: looked.iter().flat_map(|job| job.want.hosts()).collect(),
-        marks: looked.iter().map(|job| job.want.mark().clone()).collect(),
-        urgency: most_urgent(shared, &jobs),
-    };
-    let observed = if looked.is_empty() { Ok(Vec::new()) } else { shared.backend.observe(&scope).await };
-    let observed = match observed {
-        Ok(observed) => observed,
+    let seen = if looked.is_empty() { Ok(Sight::nothing()) } else { look(shared, &looked, urgency).await };
+    let seen = match seen {
+        Ok(seen) => seen,
         // One bad name must not hold the others: ask for each by itself, unless the instance is down for all.
         Err(error) if jobs.len() > 1 && matches!(error.class, ErrorClass::Permanent | ErrorClass::Conflict) => {
             for job in jobs {
@@ -103,8 +74,14 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
         }
     };
     let wants: Vec<_> = jobs.iter().map(|job| (job.portal.clone(), item_want(&shared.backend, &job.want))).collect();
-    let mut plan = plan::plan(&wants, &observed);
-    plan.urgency = scope.urgency;
+    let mut plan = plan::plan(&wants, &seen.observed);
+    plan.urgency = urgency;
+    for job in &jobs {
+        if let Want::Left { but, .. } = &job.want {
+            let spared = |change: &Change<B::Item>| matches!(change, Change::Delete { id, .. } if but.contains(id));
+            plan.changes.retain(|change| *change.portal() != job.portal || !spared(change));
+        }
+    }
     let looks_only: HashSet<PortalKey> =
         jobs.iter().filter(|job| matches!(job.want, Want::Observe { .. })).map(|job| job.portal.clone()).collect();
     let (pending, changes) = plan.changes.into_iter().partition(|change| looks_only.contains(change.portal()));
@@ -113,8 +90,7 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
     let held_back = judge(shared, &jobs, &mut plan);
     let outcomes = if plan.changes.is_empty() { Vec::new() } else { shared.backend.apply(&plan).await };
 
-    let bench =
-        Bench { backend: &shared.backend, plan: &plan, outcomes: &outcomes, pending: &pending, observed: &observed };
+    let bench = Bench::new(&shared.backend, &plan, &outcomes, &pending, &seen);
     let mut answers: Vec<(Job, Answer)> = Vec::new();
     let mut again = Vec::new();
     for job in jobs {
@@ -122,7 +98,7 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
             Some(error) => Err(error.clone()),
             None => bench.settle(&job),
         };
-        let planned = !plan.blocked.iter().any(|blocked| blocked.portal == job.portal);
+        let planned = !bench.blocked.contains_key(&job.portal);
         let surprised =
             matches!(&answer, Err(error) if matches!(error.class, ErrorClass::Conflict | ErrorClass::OutcomeUnknown));
         if planned && surprised && shared.backend.spares_reads() && !job.retried && !held_back.contains_key(&job.portal)
@@ -161,8 +137,14 @@ fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>)
     let memo = lock(&shared.memo);
     let mut repairs = lock(&shared.repairs);
     let mut wanted = Vec::new();
+    let mut by_portal: HashMap<&PortalKey, Vec<&Change<B::Item>>> = HashMap::new();
+    for change in &plan.changes {
+        by_portal.entry(change.portal()).or_default().push(change);
+    }
+    let hosts: HashMap<&PortalKey, &HostName> =
+        jobs.iter().filter_map(|job| Some((&job.portal, &job.want.intent()?.host))).collect();
     for job in jobs {
-        let changes: Vec<_> = plan.changes.iter().filter(|change| *change.portal() == job.portal).collect();
+        let changes = by_portal.remove(&job.portal).unwrap_or_default();
         match memo.urgency(&job.portal, &job.want) {
             Urgency::Edit => repairs.forget(&job.portal),
             Urgency::Drift if !changes.is_empty() => {
@@ -180,8 +162,7 @@ fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>)
     for (portal, words, _) in &wanted {
         let mut error = match verdicts.get(portal) {
             Some(Verdict::Contested { times, next }) => {
-                let host = jobs.iter().find(|job| job.portal == *portal).and_then(|job| job.want.intent());
-                let actor = host.and_then(|intent| shared.backend.actor(intent.host.as_str()));
+                let actor = hosts.get(portal).and_then(|host| shared.backend.actor(host.as_str()));
                 let message = format!(
                     "somebody else keeps changing this in {instance}{}: it was put right {times} times within an hour and needs again: {words}; the next time is {}",
                     actor.map(|actor| format!(" (the last was {actor})")).unwrap_or_default(),
@@ -208,7 +189,7 @@ fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>)
 }
 
 /// Remembers the answers, sees to the queue, and sends them.
-fn conclude<B: Backend>(shared: &Shared<B>, answers: Vec<(Job, Answer)>) {
+pub(super) fn conclude<B: Backend>(shared: &Shared<B>, answers: Vec<(Job, Answer)>) {
     let now = shared.clock.now();
     let answers: Vec<(Job, Answer, bool)> = answers
         .into_iter()
@@ -260,11 +241,14 @@ async fn doubt<B: Backend>(backend: &B, answers: &mut [(Job, Answer)]) {
     if items.is_empty() {
         return;
     }
+    let mut by_key: HashMap<String, Vec<Doubt>> = HashMap::new();
     for doubt in backend.doubts(&items).await {
-        let about = |done: &&mut Programmed| done.resources.iter().any(|made| made.name == doubt.key);
-        if let Some(done) = answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()).find(about) {
-            done.doubts.push(doubt.clone());
-        }
+        by_key.entry(doubt.key.clone()).or_default().push(doubt);
+    }
+    for done in answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()) {
+        let names: HashSet<&String> = done.resources.iter().map(|made| &made.name).collect();
+        let about: Vec<Doubt> = names.into_iter().filter_map(|name| by_key.remove(name)).flatten().collect();
+        done.doubts.extend(about);
     }
 }
 
@@ -276,35 +260,69 @@ fn item_want<B: Backend>(backend: &B, want: &Want) -> plan::Want<B::Item> {
             adopt: intent.adopt,
             keep: intent.keep.clone(),
         },
-        Want::Absent { mark, .. } => plan::Want::Absent { mark: mark.clone() },
+        Want::Absent { mark, .. } | Want::Left { mark, .. } => plan::Want::Absent { mark: mark.clone() },
         Want::Released { mark, .. } => plan::Want::Released { mark: mark.clone() },
     }
 }
 
-/// What a batch came to, before it is told apart by portal.
+/// What a batch came to, told apart by portal.
 struct Bench<'a, B: Backend> {
     backend: &'a B,
-    plan: &'a Plan<B::Item>,
-    outcomes: &'a [Result<Option<String>, BackendError>],
-    pending: &'a [Change<B::Item>],
-    observed: &'a [plan::Observed<B::Item>],
+    seen: &'a Sight<B::Item>,
+    blocked: HashMap<&'a PortalKey, &'a Blocked>,
+    /// Changes that were tried, with what came of each.
+    tried: HashMap<&'a PortalKey, Vec<Tried<'a, B::Item>>>,
+    /// Changes that were only looked for, in words.
+    pending: HashMap<&'a PortalKey, Vec<String>>,
+    /// Ids of what stands already, by its owner's mark, each with its key.
+    standing: HashMap<&'a Mark, Vec<(&'a str, &'a str)>>,
 }
 
-impl<B: Backend> Bench<'_, B> {
+/// A change, and what the system answered, if it did.
+type Tried<'a, I> = (&'a Change<I>, Option<&'a Result<Option<String>, BackendError>>);
+
+impl<'a, B: Backend> Bench<'a, B> {
+    fn new(
+        backend: &'a B,
+        plan: &'a Plan<B::Item>,
+        outcomes: &'a [Result<Option<String>, BackendError>],
+        looked_for: &'a [Change<B::Item>],
+        seen: &'a Sight<B::Item>,
+    ) -> Self {
+        let mut bench = Self {
+            backend,
+            seen,
+            blocked: HashMap::new(),
+            tried: HashMap::new(),
+            pending: HashMap::new(),
+            standing: HashMap::new(),
+        };
+        for blocked in &plan.blocked {
+            bench.blocked.entry(&blocked.portal).or_insert(blocked);
+        }
+        for (index, change) in plan.changes.iter().enumerate() {
+            bench.tried.entry(change.portal()).or_default().push((change, outcomes.get(index)));
+        }
+        for change in looked_for {
+            bench.pending.entry(change.portal()).or_default().push(change.describe());
+        }
+        for observed in &seen.observed {
+            if let plan::Ownership::Marked(mark) = &observed.ownership {
+                bench.standing.entry(mark).or_default().push((observed.item.key(), &observed.id));
+            }
+        }
+        bench
+    }
+
     fn settle(&self, job: &Job) -> Answer {
-        if let Some(blocked) = self.plan.blocked.iter().find(|blocked| blocked.portal == job.portal) {
+        if let Some(blocked) = self.blocked.get(&job.portal) {
             return Err(conflict(self.backend.conflict_reason(), blocked));
         }
-        let mut ids: HashMap<String, String> = self
-            .observed
-            .iter()
-            .filter(|o| matches!(&o.ownership, plan::Ownership::Marked(other) if other == job.want.mark()))
-            .map(|o| (o.item.key().to_owned(), o.id.clone()))
-            .collect();
+        let standing = self.standing.get(job.want.mark()).into_iter().flatten();
+        let mut ids: HashMap<&str, &str> = standing.copied().collect();
         let mut words = Vec::new();
-        let own = |(_, change): &(usize, &Change<B::Item>)| *change.portal() == job.portal;
-        for (index, change) in self.plan.changes.iter().enumerate().filter(own) {
-            match self.outcomes.get(index) {
+        for (change, outcome) in self.tried.get(&job.portal).into_iter().flatten() {
+            match outcome {
                 Some(Ok(id)) => {
                     words.push(change.describe());
                     let (Change::Create { item, .. }
@@ -314,7 +332,7 @@ impl<B: Backend> Bench<'_, B> {
                         continue;
                     };
                     if let Some(id) = id {
-                        ids.insert(item.key().to_owned(), id.clone());
+                        ids.insert(item.key(), id);
                     }
                 }
                 Some(Err(error)) => return Err(error.clone()),
@@ -324,28 +342,20 @@ impl<B: Backend> Bench<'_, B> {
                 }
             }
         }
-        let resources = match job.want.intent() {
-            Some(intent) => self
-                .backend
-                .desired(intent)
-                .iter()
-                .filter(|item| ids.contains_key(item.key()) || matches!(job.want, Want::Present { .. }))
-                .map(|item| MadeResource {
-                    system: self.backend.instance(),
-                    name: item.key().to_owned(),
-                    id: ids.get(item.key()).cloned(),
-                })
-                .collect(),
-            None => Vec::new(),
-        };
-        let own = |change: &&Change<B::Item>| *change.portal() == job.portal;
-        let pending: Vec<String> = self.pending.iter().filter(own).map(Change::describe).collect();
-        let certificate = job
-            .want
-            .intent()
-            .filter(|_| pending.is_empty())
-            .and_then(|intent| self.backend.desired(intent).iter().find_map(Item::certificate));
-        Ok(Programmed { resources, certificate, changes: words, pending, ..Programmed::default() })
+        let desired = job.want.intent().map(|intent| self.backend.desired(intent)).unwrap_or_default();
+        let resources = desired
+            .iter()
+            .filter(|item| ids.contains_key(item.key()) || matches!(job.want, Want::Present { .. }))
+            .map(|item| MadeResource {
+                system: self.backend.instance(),
+                name: item.key().to_owned(),
+                id: ids.get(item.key()).map(|id| (*id).to_owned()),
+            })
+            .collect();
+        let pending = self.pending.get(&job.portal).cloned().unwrap_or_default();
+        let certificate = desired.iter().filter(|_| pending.is_empty()).find_map(Item::certificate);
+        let out_of_reach = self.seen.out_of_reach(&job.want);
+        Ok(Programmed { resources, certificate, changes: words, pending, out_of_reach, ..Programmed::default() })
     }
 }
 

@@ -39,6 +39,8 @@ struct Entry {
     /// Until when the answer holds without a look.
     until: Timestamp,
     refusals: u32,
+    /// Somebody else is known to have changed something at the name since.
+    doubted: bool,
 }
 
 /// The answers, by portal.
@@ -105,7 +107,7 @@ impl Memo {
         let answer = Ok(Programmed { resources: resources.clone(), verified, ..Programmed::default() });
         let until = at.checked_add(drift(backend, &job.portal)).unwrap_or(now);
         let (want, made) = (job.want.clone(), Some(intent.clone()));
-        self.0.insert(job.portal.clone(), Entry { want, answer, made, at: *at, until, refusals: 0 });
+        self.0.insert(job.portal.clone(), Entry { want, answer, made, at: *at, until, refusals: 0, doubted: false });
     }
 
     /// What is still believed of a want whose look has to wait: looked for again in a minute, and believed no longer
@@ -117,7 +119,7 @@ impl Memo {
         want: &Want,
         now: Timestamp,
     ) -> Option<Programmed> {
-        let entry = self.0.get_mut(portal).filter(|entry| same(&entry.want, want))?;
+        let entry = self.0.get_mut(portal).filter(|entry| same(&entry.want, want) && !entry.doubted)?;
         let end = entry.at.checked_add(drift(backend, portal).saturating_mul(2)).ok()?;
         let done = entry.answer.as_ref().ok().filter(|_| now < end)?.clone();
         entry.until = now.checked_add(POSTPONED).unwrap_or(now).min(end);
@@ -161,7 +163,7 @@ impl Memo {
             _ => self.0.get(portal).and_then(|entry| entry.made.clone()),
         };
         let (want, answer) = (want.clone(), answer.clone());
-        self.0.insert(portal.clone(), Entry { want, answer, made, at: now, until, refusals });
+        self.0.insert(portal.clone(), Entry { want, answer, made, at: now, until, refusals, doubted: false });
     }
 
     /// The next want of this portal looks again. Tells the host that it has.
@@ -171,11 +173,13 @@ impl Memo {
         entry.want.intent().map(|intent| intent.host.clone())
     }
 
+    /// Somebody else has changed something at these names: what was verified there is not believed while a look waits.
     pub fn forget_names(&mut self, concerned: &dyn Fn(&HostName) -> bool) -> Vec<PortalKey> {
         let mut portals = Vec::new();
         for (portal, entry) in &mut self.0 {
             if entry.want.intent().is_some_and(|intent| concerned(&intent.host)) {
                 entry.until = entry.at;
+                entry.doubted = true;
                 portals.push(portal.clone());
             }
         }

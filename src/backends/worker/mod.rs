@@ -2,6 +2,7 @@
 mod batch;
 mod memo;
 mod repairs;
+mod sight;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,8 @@ pub enum Want {
     Absent { mark: Mark, hosts: Vec<HostName> },
     /// Everything of this portal stays, without the mark.
     Released { mark: Mark, hosts: Vec<HostName> },
+    /// Like `Absent`, but for the things with these ids: another credential that sees them, too, has put them in place.
+    Left { mark: Mark, hosts: Vec<HostName>, but: Vec<String> },
     /// Like `Present`, but only looks: the changes come back in words.
     Observe { intent: Intent, former: Vec<HostName> },
 }
@@ -39,7 +42,7 @@ impl Want {
     fn mark(&self) -> &Mark {
         match self {
             Self::Present { intent, .. } | Self::Observe { intent, .. } => &intent.mark,
-            Self::Absent { mark, .. } | Self::Released { mark, .. } => mark,
+            Self::Absent { mark, .. } | Self::Released { mark, .. } | Self::Left { mark, .. } => mark,
         }
     }
     fn hosts(&self) -> Vec<HostName> {
@@ -47,13 +50,13 @@ impl Want {
             Self::Present { intent, former } | Self::Observe { intent, former } => {
                 std::iter::once(&intent.host).chain(former).cloned().collect()
             }
-            Self::Absent { hosts, .. } | Self::Released { hosts, .. } => hosts.clone(),
+            Self::Absent { hosts, .. } | Self::Released { hosts, .. } | Self::Left { hosts, .. } => hosts.clone(),
         }
     }
     fn intent(&self) -> Option<&Intent> {
         match self {
             Self::Present { intent, .. } | Self::Observe { intent, .. } => Some(intent),
-            Self::Absent { .. } | Self::Released { .. } => None,
+            Self::Absent { .. } | Self::Released { .. } | Self::Left { .. } => None,
         }
     }
 }
@@ -72,6 +75,8 @@ pub struct Programmed {
     pub pending: Vec<String>,
     /// What the instance itself does not confirm, or has to say.
     pub doubts: Vec<Doubt>,
+    /// Names other than the wanted one at which nothing could be looked at, each with the reason. What may be there is left.
+    pub out_of_reach: Vec<(HostName, BackendError)>,
     /// What was verified and when, for [`Known::Verified`] after a restart.
     pub verified: Option<(String, jiff::Timestamp)>,
 }
@@ -148,12 +153,21 @@ impl Worker {
     /// Like [`Worker::submit`], with what the caller remembers of earlier answers.
     pub async fn submit_known(&self, portal: PortalKey, want: Want, known: Known) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let stopping = || BackendError::new(ErrorClass::Unavailable, "ShuttingDown", "the program is shutting down");
+        let unanswered = || {
+            let (reason, message) = match self.jobs.is_closed() {
+                true => ("ShuttingDown", "the program is shutting down".to_owned()),
+                false => {
+                    let advice = "please report it, with the log; it is tried again";
+                    ("InternalError", format!("the program failed while it worked on {}; {advice}", self.instance))
+                }
+            };
+            BackendError::new(ErrorClass::Unavailable, reason, message)
+        };
         self.jobs
             .send(Job { portal, want, known, retried: false, found: false, answer })
             .await
-            .map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?
+            .map_err(|_| unanswered())?;
+        answered.await.map_err(|_| unanswered())?
     }
 
     /// The answer that a want of this would get without a call.
@@ -259,7 +273,7 @@ async fn run<B: Backend>(shared: Arc<Shared<B>>, mut queue: mpsc::Receiver<Job>,
             let (shared, unknown) = (Arc::clone(&shared), lane == UNKNOWN);
             let task = tasks.spawn(async move {
                 if unknown {
-                    return Step::Found(batch::discover(&shared, jobs).await);
+                    return Step::Found(sight::discover(&shared, jobs).await);
                 }
                 batch::work(&shared, jobs).await;
                 Step::Done
@@ -293,15 +307,16 @@ async fn settle(quiet: Duration, queue: &mut mpsc::Receiver<Job>, batch: &mut Ve
 }
 
 fn lane<B: Backend>(backend: &B, job: &Job) -> String {
-    // The name that it has now decides; names from before may stand in other lanes, which is safe where lanes matter.
-    let hosts = job.want.hosts();
-    match hosts.first() {
-        Some(host) => match backend.lane(host) {
-            Some(lane) => lane,
-            None if job.found => String::new(),
-            None => UNKNOWN.to_owned(),
-        },
-        None => String::new(),
+    // The name that it has now decides; names from before may stand in other lanes, which is safe where lanes matter. Of
+    // things that are to go, the first that can be worked on decides.
+    let hosts = match job.want.intent() {
+        Some(intent) => vec![intent.host.clone()],
+        None => job.want.hosts(),
+    };
+    match hosts.iter().find_map(|host| backend.lane(host)) {
+        Some(lane) => lane,
+        None if job.found || hosts.is_empty() => String::new(),
+        None => UNKNOWN.to_owned(),
     }
 }
 
