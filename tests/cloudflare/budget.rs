@@ -120,3 +120,26 @@ async fn what_cannot_be_looked_at_for_two_drift_intervals_is_not_said_to_stand()
     let seen = scene.want("reset.acme.example").await.expect("as it was");
     assert!(seen.changes.is_empty() && seen.resources.len() == 1);
 }
+
+/// I3: what somebody is known to have changed is not said to stand while the look waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_somebody_changed_is_not_believed_while_its_look_waits() {
+    let scene = Scene::given().await;
+    scene.want("reset.acme.example").await.expect("made");
+    scene.want("other.acme.example").await.expect("made");
+    scene.double.set_quota(10);
+    scene.pass(301);
+    for round in 0..6 {
+        scene.make(&format!("r{round}.globex.example")).await.expect("made");
+    }
+    scene.running.log.clear();
+    // when a hint names one of them, and the other is only due
+    scene.worker.forget(&super::key("other.acme.example"));
+    let concerned = scene.worker.forget_names(&|host| host.as_str() == "reset.acme.example");
+    assert_eq!(concerned, [super::key("reset.acme.example")]);
+    // then only the other one is believed, and nothing is asked
+    scene.want("other.acme.example").await.expect("believed a little longer");
+    let error = scene.want("reset.acme.example").await.expect_err("not known");
+    assert_eq!((error.class, error.reason), (ErrorClass::Throttled, "RateBudgetSpent"), "{error}");
+    assert_eq!(scene.calls(), []);
+}
