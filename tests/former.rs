@@ -87,6 +87,27 @@ async fn what_was_made_but_not_noted_is_found_by_its_claim() {
     }
 }
 
+/// I7: the same, with the zone gone as well: what cannot be seen is listed, not forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_but_not_noted_and_is_out_of_sight_gets_a_tombstone() {
+    let mut world = giving_up_after(Duration::ZERO).await;
+    world.create("acme", json!({"domain": "globex.localhost"})).await;
+    world.until_ready("acme").await;
+    world.stop_daemon().await;
+    let forgotten = json!({"status": {"resources": null, "verified": null, "observedGeneration": null}});
+    world.portals().patch_status("acme", &PatchParams::default(), &Patch::Merge(&forgotten)).await.unwrap();
+    world.simulators.cloudflare.narrow_token(CLOUDFLARE_TOKEN, &["acme.localhost"]);
+    world.portals().delete("acme", &DeleteParams::default()).await.unwrap();
+    world.start_daemon().await;
+    world.until("acme", "gone", |portal| portal.is_none()).await;
+    let claims: Api<PortalClaim> = Api::all(world.client.clone());
+    for claim in claims.list(&Default::default()).await.unwrap().items {
+        let left = claim.status.expect("an epitaph").leftovers;
+        assert!(left.iter().any(|left| left.name == OLD), "{left:?}");
+    }
+    assert_eq!(world.claims().await.len(), 2);
+}
+
 /// A host that was claimed and at which nothing could be made is free again once the portal has another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_at_which_nothing_was_made_is_let_go() {

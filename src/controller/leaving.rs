@@ -72,7 +72,7 @@ impl Context {
         let mut outside = withdraw(class, &mark, &valid.key, &hosts, &valid.recorded, Way::Delete).await;
         self.leave_places(portal, class, valid, &[], found).await?;
         found.changes.append(&mut outside.changes);
-        if !outside.some_refused() && !outside.out_of_reach.iter().any(|one| one.host == valid.host) {
+        if !outside.some_uncleared() && !outside.out_of_reach.iter().any(|one| one.host == valid.host) {
             let waiting = self.give_names_up(portal, valid, &outside.out_of_reach, found).await?;
             if waiting.is_none() {
                 outside.findings.clear();

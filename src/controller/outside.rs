@@ -43,6 +43,8 @@ pub struct Outside {
     pub out_of_reach: Vec<OutOfReach>,
     /// Systems in which everything that was to go is gone, but for what is out of reach.
     cleared: Vec<String>,
+    /// Systems in which something that was to go may still be there.
+    uncleared: Vec<String>,
     /// Asked to wait this long.
     pub wait: Option<Duration>,
 }
@@ -63,9 +65,9 @@ impl Outside {
         !self.cleared.contains(&made.system) || self.out_of_reach.iter().any(unseen)
     }
 
-    /// Nothing is known of at least one system, or it was not asked at all.
-    pub fn some_refused(&self) -> bool {
-        self.cleared.is_empty() || !self.refused.is_empty()
+    /// After a withdrawal: not every system that was to be cleared answered, or none was asked at all.
+    pub fn some_uncleared(&self) -> bool {
+        self.cleared.is_empty() || !self.uncleared.is_empty()
     }
 
     /// Together with what another withdrawal came to.
@@ -73,11 +75,11 @@ impl Outside {
         self.findings.extend(other.findings);
         self.changes.extend(other.changes);
         self.out_of_reach.extend(other.out_of_reach);
-        self.refused.extend(other.refused);
         self.cleared.extend(other.cleared);
+        self.uncleared.extend(other.uncleared);
         // Two accounts may have one name: what is left in either is left.
-        let refused = &self.refused;
-        self.cleared.retain(|system| !refused.contains(system));
+        let uncleared = &self.uncleared;
+        self.cleared.retain(|system| !uncleared.contains(system));
         self.wait = self.wait.max(other.wait);
     }
 
@@ -336,7 +338,7 @@ pub async fn withdraw(
                 outside.changes.extend(written(type_, &worker, done.changes, false));
             }
             Err(error) => {
-                outside.refused.push(worker.instance().to_owned());
+                outside.uncleared.push(worker.instance().to_owned());
                 outside.wait = outside.wait.max(error.retry_after);
                 outside.findings.push(Finding::new(type_, Truth::False, error.reason(), error.message));
             }

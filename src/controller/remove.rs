@@ -90,7 +90,7 @@ impl Context {
                 leftovers.push(MadeResource { system, name, id: None });
             }
         }
-        if outside.some_refused() {
+        if outside.some_uncleared() {
             for host in self.hosts(portal).await? {
                 if !leftovers.iter().any(|made| made.name == host.as_str()) {
                     leftovers.push(MadeResource { system: "unknown".to_owned(), name: host.to_string(), id: None });
@@ -120,8 +120,13 @@ impl Context {
         let hosts = self.hosts(portal).await?;
         let status = portal.status.as_ref();
         let uid = portal.metadata.uid.as_deref().unwrap_or_default();
-        let never_made =
-            status.is_none_or(|status| status.resources.is_empty()) && self.claims.hosts(uid).await?.is_empty();
+        let claimed = !self.claims.hosts(uid).await?.is_empty();
+        let never_made = status.is_none_or(|status| status.resources.is_empty()) && !claimed;
+        let recorded = match status.and_then(|status| status.observed_generation) {
+            // Killed in its first look, perhaps after something was made.
+            None if claimed => Recorded::of(portal).unnoted(),
+            _ => Recorded::of(portal),
+        };
         let way = if retains(portal) { Way::Release } else { Way::Delete };
         let mut all = Outside::default();
         let wanted = self.class(portal.spec.class_name.as_deref()).await?;
@@ -138,7 +143,7 @@ impl Context {
         for class in classes {
             match class {
                 Ok(class) => {
-                    all.join(withdraw(&class, &mark, &key, &hosts, &Recorded::of(portal), way).await);
+                    all.join(withdraw(&class, &mark, &key, &hosts, &recorded, way).await);
                 }
                 // A portal that never got anything made need not wait for a class that never worked.
                 Err(_) if never_made => {}

@@ -71,6 +71,8 @@ pub struct ValidPortal {
 pub struct Recorded {
     resources: Vec<MadeResource>,
     verified: Vec<Verified>,
+    /// Something may have been made that nobody noted.
+    unnoted: bool,
 }
 
 impl Recorded {
@@ -83,7 +85,13 @@ impl Recorded {
                 .filter(|status| status.observed_generation == portal.metadata.generation && status.moving.is_none())
                 .map(|status| status.verified.clone())
                 .unwrap_or_default(),
+            unnoted: false,
         }
+    }
+
+    /// What is not noted may still have been made.
+    pub fn unnoted(self) -> Self {
+        Self { unnoted: true, ..self }
     }
 
     /// What was verified is not believed any more.
@@ -93,7 +101,7 @@ impl Recorded {
 
     /// What a tombstone says.
     pub fn left(leftovers: &[MadeResource]) -> Self {
-        Self { resources: leftovers.to_vec(), verified: Vec::new() }
+        Self { resources: leftovers.to_vec(), verified: Vec::new(), unnoted: false }
     }
 
     /// What is known of the portal's things in a system before it is asked.
@@ -103,7 +111,7 @@ impl Recorded {
         let verified = self.verified.iter().find(|verified| verified.system == system);
         match verified.and_then(|verified| Some((verified.digest.clone(), verified.at.parse().ok()?))) {
             Some((digest, at)) => Known::Verified { digest, at, resources },
-            None if resources.is_empty() => Known::NeverMade,
+            None if resources.is_empty() && !self.unnoted => Known::NeverMade,
             None => Known::Nothing,
         }
     }
