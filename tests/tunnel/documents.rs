@@ -161,8 +161,13 @@ fn a_rule_stands_before_what_would_take_its_requests_and_after_what_it_would_cut
         ),
         // spellings that the connector takes for other hosts
         (
-            json!([rule("Reset.Acme.Example", "s1"), rule("reset.acme.example.", "s2")]),
-            vec!["Reset.Acme.Example s1", "reset.acme.example. s2", "reset.acme.example ours", " http_status:404"],
+            json!([rule("*.Acme.Example", "s1"), rule("reset.acme.example.", "s2")]),
+            vec!["*.Acme.Example s1", "reset.acme.example. s2", "reset.acme.example ours", " http_status:404"],
+        ),
+        // paths of the host in another spelling, which the connector reads as the same
+        (
+            json!([path("Reset.Acme.Example", "^/api", "s1"), rule("*.acme.example", "s2")]),
+            vec!["Reset.Acme.Example^/api s1", "reset.acme.example ours", "*.acme.example s2", " http_status:404"],
         ),
     ] {
         let mut scene = Scene::of(rules);
@@ -190,6 +195,15 @@ fn a_rule_of_somebody_else_at_the_host_is_told_and_left_alone_until_it_may_be_ta
     // neither is it removed
     scene.batch(&[(&intent("reset.acme.example"), Wish::Absent)]);
     assert_eq!(scene.config, before.config);
+    // nor one in another spelling, which the connector takes for the same host
+    for (name, host) in [
+        ("Reset.Acme.Example", "reset.acme.example"),
+        ("reset.bücher.example", "reset.xn--bcher-kva.example"),
+        ("Reset.BÜCHER.example", "reset.xn--bcher-kva.example"),
+    ] {
+        let mut other = Scene::of(json!([{"hostname": name, "service": "http://10.0.0.1:80"}]));
+        assert_eq!(other.wants(&[host]), [format!("{host}: tunnel rule to http://10.0.0.1:80")]);
+    }
     // nor one that happens to be just like ours: nobody noted that we made it
     let mut alike = Scene::of(json!([{"hostname": "reset.acme.example", "service": ORIGIN}]));
     assert_eq!(alike.wants(&["reset.acme.example"]).len(), 1);
@@ -396,8 +410,10 @@ proptest! {
         // valid, with theirs byte for byte and in their order
         check(&scene.config, &scene.ledger);
         prop_assert_eq!(without_ours(&scene.config, &scene.ledger), document.to_string());
+        // the connector reads another case as the same host
+        let names = |rule: &Value, host: &str| rule["hostname"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(host));
         let taken = |host: &str| {
-            document["ingress"].as_array().unwrap().iter().any(|rule| rule["hostname"] == host && rule["path"].is_null())
+            document["ingress"].as_array().unwrap().iter().any(|rule| names(rule, host) && rule["path"].is_null())
         };
         for host in HOSTS {
             let ours = scene.ledger.iter().any(|entry| entry.host == host);
@@ -411,7 +427,7 @@ proptest! {
                 // what somebody has for single paths of the very host is not cut off; other hosts are as they were
                 let own_path = document["ingress"].as_array().unwrap().iter()
                     .find(|rule| ingress::route(&json!({"ingress": [rule]}), host, path).is_some())
-                    .is_some_and(|rule| rule["hostname"] == host && !rule["path"].is_null());
+                    .is_some_and(|rule| names(rule, host) && !rule["path"].is_null());
                 if !ours || own_path {
                     prop_assert_eq!(before, after, "{} {}", host, path);
                 }

@@ -1,5 +1,7 @@
 //! A tunnel's configuration as data: raw JSON that is carried over as it came, and a typed view of our own rules only.
 //! Pure.
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use super::ledger::{Book, Entry};
@@ -111,13 +113,24 @@ fn shown(text: &str) -> String {
     };
     open.chars().filter(|c| !c.is_control()).take(100).collect()
 }
-/// The rule is for all paths of exactly this host. The connector compares bytes, so another case is another host.
+/// The host that a rule names, as the connector compares it with requests: beside the text itself it takes the form in
+/// A-labels, so `Reset.Acme.Example` and `bücher.example` are for hosts of ours, too. It leaves wildcards as they are written,
+/// and a trailing dot makes another host.
+fn named(rule: &Value) -> Cow<'_, str> {
+    let name = text(rule, "hostname");
+    let canonical = name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    match name {
+        _ if canonical || name.contains('*') => Cow::Borrowed(name),
+        _ => idna::domain_to_ascii(name).map_or(Cow::Borrowed(name), Cow::Owned),
+    }
+}
+/// The rule is for all paths of exactly this host.
 fn is_for(rule: &Value, host: &str) -> bool {
-    text(rule, "hostname") == host && whole(rule)
+    whole(rule) && named(rule) == host
 }
 /// The connector would take a request for the host to this rule, if the path fits, too.
 fn covers(rule: &Value, host: &str) -> bool {
-    match text(rule, "hostname") {
+    match named(rule).as_ref() {
         "" | "*" => true,
         name => {
             name == host
@@ -149,9 +162,9 @@ fn own<'a>(rules: &[Value], book: &'a Book, host: &str) -> Option<(usize, &'a En
 fn seat(others: &[&Value], host: &str, now: Option<usize>) -> usize {
     let before = |end: usize| others.iter().take(end);
     let end = others.iter().position(|rule| covers(rule, host) && whole(rule)).unwrap_or(others.len());
-    let own_paths = |rule: &&Value| text(rule, "hostname") == host && !whole(rule);
+    let own_paths = |rule: &&Value| !whole(rule) && named(rule) == host;
     let first = before(end).rposition(own_paths).map_or(0, |at| at + 1);
-    let wildcard = before(end).position(|rule| covers(rule, host) && text(rule, "hostname") != host);
+    let wildcard = before(end).position(|rule| covers(rule, host) && named(rule) != host);
     let last = wildcard.unwrap_or(end).max(first);
     match now {
         Some(now) if before(now).any(|rule| is_for(rule, host)) || (first..=last).contains(&now) => now,
@@ -172,7 +185,7 @@ pub fn observe(config: &Config, book: &Book, scope: &Scope) -> Vec<Observed<Rule
     let rules = config.rules();
     let mut found = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
-        let Ok(at) = hosts.binary_search(&text(rule, "hostname")) else { continue };
+        let Ok(at) = hosts.binary_search(&named(rule).as_ref()) else { continue };
         let host = hosts[at];
         if !whole(rule) {
             continue;

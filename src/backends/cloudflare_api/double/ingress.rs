@@ -84,13 +84,17 @@ fn settings(settings: Option<&Value>) -> Option<String> {
     Some(format!("json: cannot unmarshal the value of {wrong} into a number of seconds"))
 }
 
-/// The service that gets a request: the first rule that fits. Hosts are compared byte by byte, and a wildcard stands for
-/// any number of labels.
+/// The service that gets a request: the first rule that fits. Hosts are compared as they are written and in A-labels, but for
+/// wildcards, which stand for any number of labels.
 pub fn route<'a>(config: &'a Value, host: &str, path: &str) -> Option<&'a str> {
     let fits = |rule: &&Value| {
         let name = text(rule, "hostname");
         let below = name.strip_prefix('*').filter(|below| below.starts_with('.'));
-        let host = matches!(name, "" | "*") || name == host || below.is_some_and(|below| host.ends_with(below));
+        let labels = |name: &str| !name.contains('*') && idna::domain_to_ascii(name).is_ok_and(|name| name == host);
+        let host = matches!(name, "" | "*")
+            || name == host
+            || labels(name)
+            || below.is_some_and(|below| host.ends_with(below));
         host && regex::Regex::new(text(rule, "path")).is_ok_and(|expression| expression.is_match(path))
     };
     config["ingress"].as_array()?.iter().find(fits)?["service"].as_str()
