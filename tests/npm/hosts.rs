@@ -475,6 +475,7 @@ fn options() -> NpmOptions {
         certificates: Source::None,
         origin_ca: None,
         gate: Default::default(),
+        book: Arc::new(super::MemoryBook::default()),
         pace: Pace::default(),
     }
 }

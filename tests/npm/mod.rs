@@ -2,23 +2,25 @@
 mod certificates;
 mod hosts;
 mod login;
+mod orphans;
 mod portal;
 mod suite;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use portalkeeper::api::clock::TestClock;
 use portalkeeper::api::{HostName, PortalKey};
+use portalkeeper::backends::npm::book::{Order, OrderBook};
 use portalkeeper::backends::npm::certificate::{LetsEncrypt, Source};
 use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET};
 use portalkeeper::backends::npm::{Forward, Gate, Npm, NpmOptions, Pace, Version};
 use portalkeeper::backends::origin_ca::{OriginCa, Signed};
 use portalkeeper::backends::{BackendError, Programmed, Want, Worker};
 use portalkeeper::config::Secret;
-use portalkeeper::http::double::RunningDouble;
+use portalkeeper::http::double::{RunningDouble, lock};
 use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
 use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark};
 
@@ -53,12 +55,52 @@ impl OriginCa for Signer {
     }
 }
 
+/// A book that lives as long as the test.
+#[derive(Clone, Default)]
+struct MemoryBook {
+    orders: Arc<Mutex<Vec<Order>>>,
+    broken: Arc<Mutex<bool>>,
+}
+
+impl MemoryBook {
+    fn all(&self) -> Vec<Order> {
+        lock(&self.orders).clone()
+    }
+    fn break_it(&self, broken: bool) {
+        *lock(&self.broken) = broken;
+    }
+    fn usable(&self) -> Result<(), String> {
+        if *lock(&self.broken) { Err("the disk is full".to_owned()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl OrderBook for MemoryBook {
+    async fn orders(&self, instance: &str) -> Result<Vec<Order>, String> {
+        assert!(instance.starts_with("npm/"), "{instance}");
+        self.usable().map(|()| self.all())
+    }
+    async fn put(&self, _: &str, order: &Order) -> Result<(), String> {
+        self.usable()?;
+        let mut orders = lock(&self.orders);
+        orders.retain(|other| (&other.host, other.after) != (&order.host, order.after));
+        orders.push(order.clone());
+        Ok(())
+    }
+    async fn remove(&self, _: &str, order: &Order) -> Result<(), String> {
+        self.usable()?;
+        lock(&self.orders).retain(|other| other != order);
+        Ok(())
+    }
+}
+
 /// A simulated NPM with a worker on it.
 struct Scene {
     double: Arc<NpmDouble>,
     running: RunningDouble,
     clock: Arc<TestClock>,
     gate: Gate,
+    book: MemoryBook,
     source: Source,
     pace: Pace,
     secret: String,
@@ -78,9 +120,10 @@ impl Scene {
         let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
         let (stop, shutdown) = Shutdown::new();
         let (gate, pace, secret) = (Gate::default(), Pace::default(), SECRET.to_owned());
-        let backend = backend(&running, &clock, source.clone(), gate.clone(), pace, &secret);
+        let book = MemoryBook::default();
+        let backend = backend(&running, &clock, source.clone(), gate.clone(), &book, pace, &secret);
         let worker = Worker::spawn(backend, clock.clone(), shutdown.clone());
-        Self { double, running, clock, gate, source, pace, secret, worker, _stop: stop, shutdown }
+        Self { double, running, clock, gate, book, source, pace, secret, worker, _stop: stop, shutdown }
     }
 
     /// What a restarted process would build; the old worker goes with its last handle.
@@ -89,7 +132,7 @@ impl Scene {
     }
     fn another(&self) -> Worker {
         let (source, gate) = (self.source.clone(), self.gate.clone());
-        let backend = backend(&self.running, &self.clock, source, gate, self.pace, &self.secret);
+        let backend = backend(&self.running, &self.clock, source, gate, &self.book, self.pace, &self.secret);
         Worker::spawn(backend, self.clock.clone(), self.shutdown.clone())
     }
 
@@ -142,6 +185,7 @@ fn backend(
     clock: &Arc<TestClock>,
     source: Source,
     gate: Gate,
+    book: &MemoryBook,
     pace: Pace,
     secret: &str,
 ) -> Npm {
@@ -155,6 +199,7 @@ fn backend(
         certificates: source,
         origin_ca: Some(Arc::new(Signer)),
         gate,
+        book: Arc::new(book.clone()),
         pace,
     };
     Npm::new(options, clock.clone()).expect("a backend")

@@ -19,8 +19,8 @@ fn marked(row: &Value) -> bool {
 impl Harness for Simulated {
     type Backend = Npm;
     fn backend(&self) -> Npm {
-        let Scene { running, clock, source, gate, pace, secret, .. } = &self.0;
-        backend(running, clock, source.clone(), gate.clone(), *pace, secret)
+        let Scene { running, clock, source, gate, book, pace, secret, .. } = &self.0;
+        backend(running, clock, source.clone(), gate.clone(), book, *pace, secret)
     }
     async fn owned(&self) -> Vec<(String, String)> {
         let text = |row: &Value| (row["domain_names"][0].as_str().unwrap_or_default().to_owned(), row.to_string());

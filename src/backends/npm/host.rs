@@ -43,11 +43,11 @@ pub struct Host {
     pub flaws: Vec<String>,
 }
 
-/// What the planner handles: hosts, and certificates of ours that nothing uses.
+/// What the planner handles: hosts, and certificates of ours that nothing uses or that are still being ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Host(Host),
-    Leftover { key: String, certificate: u64 },
+    Leftover { key: String, host: String, certificate: Option<u64> },
 }
 
 impl Item for Entry {
@@ -88,7 +88,8 @@ impl Item for Entry {
     fn describe(&self) -> String {
         let host = match self {
             Self::Host(host) => host,
-            Self::Leftover { certificate, .. } => return format!("unused certificate {certificate}"),
+            Self::Leftover { certificate: Some(id), .. } => return format!("unused certificate {id}"),
+            Self::Leftover { certificate: None, .. } => return "sent a moment ago".to_owned(),
         };
         let Forward { scheme, host: to, port } = &host.forward;
         let tls = match &host.tls {

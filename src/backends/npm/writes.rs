@@ -59,7 +59,8 @@ impl Npm {
                 match self.own_row(number(id)?, mark, &host.name).await? {
                     Some((row, note)) => {
                         alone(&row, &host.name)?;
-                        let ordered = note.ordered == Some(certificate) || self.ordered_here(host);
+                        let ordered =
+                            note.ordered == Some(certificate) || self.ordered_here(host, mark, certificate).await?;
                         self.overwrite(&row, mark, host, Given { id: certificate, ordered }).await
                     }
                     None => self.create(mark, host, certificate).await,
@@ -67,16 +68,16 @@ impl Npm {
             }
             Change::Adopt { id, to: Entry::Host(host), .. } => {
                 let row = self.adoptable(number(id)?, &host.name).await?;
-                let ordered = self.ordered_here(host);
+                let ordered = self.ordered_here(host, mark, certificate).await?;
                 self.overwrite(&row, mark, host, Given { id: certificate, ordered }).await
             }
             Change::Delete { id, item: Entry::Host(host), .. } => self.delete(number(id)?, mark, &host.name).await,
-            Change::Delete { item: Entry::Leftover { certificate, .. }, .. } => {
-                self.discard(*certificate, mark).await.map(|()| None)
+            Change::Delete { item: Entry::Leftover { host, certificate, .. }, .. } => {
+                self.discard(mark, host, *certificate).await.map(|()| None)
             }
             Change::Release { id, item: Entry::Host(host), .. } => self.release(number(id)?, mark, &host.name).await,
             // A certificate that is let go stays where it is; NPM has no way to rename it.
-            Change::Release { item: Entry::Leftover { .. }, .. } => Ok(None),
+            Change::Release { item: Entry::Leftover { host, .. }, .. } => self.let_go(mark, host).await.map(|()| None),
             Change::Create { .. } | Change::Update { .. } | Change::Adopt { .. } => {
                 Err(odd("was to be given a certificate as a host"))
             }
@@ -111,7 +112,7 @@ impl Npm {
     }
 
     async fn create(&self, mark: &Mark, host: &Host, certificate: u64) -> Outcome {
-        let ordered = self.ordered_here(host);
+        let ordered = self.ordered_here(host, mark, certificate).await?;
         let note = Note { ordered: ordered.then_some(certificate), ..new_note(mark, host) };
         let version = self.api.version().await?;
         let body = host::body(host, &note, certificate, host::fresh_meta(&note), version);
@@ -193,6 +194,9 @@ impl Npm {
 
     pub(super) async fn overwrite(&self, row: &Row, mark: &Mark, host: &Host, given: Given) -> Outcome {
         let former = row.note().and_then(|note| note.ordered).filter(|id| *id != given.id);
+        if let Some(former) = former {
+            self.note_known(mark, &host.name, former).await?;
+        }
         let note = Note { ordered: given.ordered.then_some(given.id), ..new_note(mark, host) };
         let version = self.api.version().await?;
         let body = host::body(host, &note, given.id, row.meta_with(Some(&note)), version);
@@ -205,8 +209,7 @@ impl Npm {
             Ok(_) => {}
         }
         if let Some(former) = former {
-            self.orders.remember(&host.name, mark);
-            self.discard_ordered(former, &host.name).await?;
+            self.discard(mark, &host.name, Some(former)).await?;
         }
         Ok(Some(row.id.to_string()))
     }
@@ -257,9 +260,9 @@ impl Npm {
     async fn delete(&self, id: u64, mark: &Mark, name: &str) -> Outcome {
         let Some((row, note)) = self.own_row(id, mark, name).await? else { return Ok(None) };
         alone(&row, name)?;
-        // Remembered, so that a certificate which cannot be deleted now is found again.
-        if note.ordered.is_some() {
-            self.orders.remember(name, mark);
+        // Noted, so that a certificate which cannot be deleted now is found again.
+        if let Some(ordered) = note.ordered {
+            self.note_known(mark, name, ordered).await?;
         }
         let still_served = {
             let _turn = self.options.gate.lock().await;
@@ -275,14 +278,12 @@ impl Npm {
             Ok(_) => return Err(still_served.unwrap_or_else(|| odd("still has a proxy host that it deleted"))),
         }
         lock(&self.dirty).remove(&id);
-        if let Some(ordered) = note.ordered {
-            self.discard_ordered(ordered, name).await?;
-        }
+        self.discard_orders(mark, name).await?;
         let own = certificate::own_name(mark, name);
         if let Held::Known(uploaded) = Held::find(row.certificate_id, &self.certificates().await?)
             && uploaded.nice_name == own
         {
-            self.discard(uploaded.id, mark).await?;
+            self.discard(mark, name, Some(uploaded.id)).await?;
         }
         match still_served {
             Some(error) if error.reason == FAILED => {
@@ -300,6 +301,7 @@ impl Npm {
         if let Some((row, _)) = self.own_row(id, mark, name).await? {
             self.restore(&row, None).await?;
         }
+        self.let_go(mark, name).await?;
         Ok(None)
     }
 }

@@ -133,8 +133,8 @@ impl State {
         DoubleResponse::json(200, &json!({"token": token, "expires": expires.to_string()}))
     }
 
-    fn me(&self, user: usize) -> DoubleResponse {
-        let user = &self.users[user];
+    fn me(&self, id: usize) -> DoubleResponse {
+        let user = &self.users[id];
         let roles: &[&str] = if user.admin { &["admin"] } else { &[] };
         let visibility = if user.sees_all { "all" } else { "user" };
         let permissions = json!({
@@ -142,7 +142,7 @@ impl State {
             "redirection_hosts": user.others, "dead_hosts": user.others, "streams": user.others,
             "access_lists": user.others,
         });
-        DoubleResponse::json(200, &json!({"id": 1, "roles": roles, "permissions": permissions}))
+        DoubleResponse::json(200, &json!({"id": id, "roles": roles, "permissions": permissions}))
     }
 
     fn host_call(

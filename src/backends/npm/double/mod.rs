@@ -23,6 +23,9 @@ use crate::http::double::{Double, DoubleRequest, DoubleResponse, lock};
 pub const IDENTITY: &str = "portalkeeper@example.com";
 pub const SECRET: &str = "npm-password-4711";
 
+/// Id of a user who makes things in NPM's pages.
+const SOMEBODY: u64 = 77;
+
 /// A user of NPM.
 #[derive(Debug, Clone)]
 pub struct User {
@@ -58,6 +61,8 @@ impl User {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
     Issues,
+    /// Takes orders up and ends them when [`NpmDouble::finish_certificate`] says so.
+    Ponders,
     /// Refuses with these words of certbot.
     Refuses(String),
 }
@@ -225,6 +230,7 @@ impl NpmDouble {
         let mut state = lock(&self.state);
         let id = state.id();
         let mut row = certificate_row(id, provider, nice_name, names, now);
+        row["owner_user_id"] = json!(SOMEBODY);
         row["expires_on"] = json!(date(now + SignedDuration::from_hours(24 * days)));
         if provider == "other" {
             row["meta"] = json!({"certificate": "PEM", "certificate_key": "PRIVATE-KEY-CANARY"});
@@ -236,7 +242,8 @@ impl NpmDouble {
     pub fn add_pending_certificate(&self, name: &str) -> u64 {
         let mut state = lock(&self.state);
         let id = state.id();
-        let row = certificate_row(id, "letsencrypt", name, &[name], self.clock.now());
+        let mut row = certificate_row(id, "letsencrypt", name, &[name], self.clock.now());
+        row["owner_user_id"] = json!(SOMEBODY);
         state.certificates.insert(id, row);
         id
     }
