@@ -50,7 +50,8 @@ pub struct ResetPortalSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
-    /// `false` removes record and route and keeps the claim; the host then answers 421.
+    /// `false` removes record and route and keeps the claim; the host then answers 421. In Nginx Proxy Manager the proxy host
+    /// is only disabled, so that its certificate is there when the portal comes back.
     #[serde(default = "yes")]
     pub enabled: bool,
     #[serde(default)]

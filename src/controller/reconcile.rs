@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::ControllerError;
-use super::findings::{Switches, ready};
+use super::findings::{DISABLED, Switches, ready, still_there};
 use super::leaving::Made;
 use super::moving::signed;
 use super::outside::Outside;
@@ -43,7 +43,10 @@ impl Context {
             retain: retains(portal),
             adopt: portal.annotated(crate::api::ANNOTATION_ADOPT),
         };
-        let summary = ready(&found.findings, switches);
+        let mut summary = ready(&found.findings, switches);
+        if let Some(words) = still_there(&found).filter(|_| summary.reason == DISABLED) {
+            summary.message = words;
+        }
         metrics::reconciled(&summary.reason);
         let truth = summary.truth;
         let only_live = found.findings.iter().all(|f| (f.truth == Truth::True) != (f.type_ == LIVE));

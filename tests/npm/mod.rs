@@ -1,5 +1,6 @@
 //! The Nginx Proxy Manager backend against its simulator.
 mod certificates;
+mod disabled;
 mod hosts;
 mod login;
 mod orphans;

@@ -216,6 +216,7 @@ impl Backend for Npm {
             // would be sent round in circles.
             trust_forwarded_proto: Some(secure && intent.proxied),
             tls: Tls::Wanted(wish),
+            off: false,
             flaws: Vec::new(),
         })]
     }

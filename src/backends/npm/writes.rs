@@ -55,6 +55,9 @@ impl Npm {
         let mark = change.mark();
         match change {
             Change::Create { item: Entry::Host(host), .. } => self.create(mark, host, certificate).await,
+            Change::Update { id, to: Entry::Host(host), .. } if host.off => {
+                self.switch_off(number(id)?, mark, &host.name).await
+            }
             Change::Update { id, to: Entry::Host(host), .. } => {
                 match self.own_row(number(id)?, mark, &host.name).await? {
                     Some((row, note)) => {
@@ -286,15 +289,40 @@ impl Npm {
             self.discard(mark, name, Some(uploaded.id)).await?;
         }
         match still_served {
-            Some(error) if error.reason == FAILED => {
-                let cause = self.cause(&self.rows().await?).await;
-                let message = format!(
-                    "proxy host {id} for {name} is deleted, and may be served until the next write in NPM succeeds: {cause}"
-                );
-                Err(BackendError::new(ErrorClass::Unavailable, "StillServed", message))
-            }
+            Some(error) if error.reason == FAILED => Err(self.still_served(id, name, "deleted").await?),
             _ => Ok(None),
         }
+    }
+
+    /// Takes a host of ours out of nginx; row and certificate stay. (A `PUT` that disables it would leave it served.)
+    async fn switch_off(&self, id: u64, mark: &Mark, name: &str) -> Outcome {
+        let Some((row, _)) = self.own_row(id, mark, name).await? else { return Ok(None) };
+        alone(&row, name)?;
+        let failed = match row.enabled {
+            true => {
+                let _turn = self.options.gate.lock().await;
+                self.api.call(&Call::post(format!("{}/disable", path(id)))).await.err()
+            }
+            false => None,
+        };
+        match (self.row(id).await, failed) {
+            (Err(error), _) if error.reason == GONE => Ok(None),
+            (Err(error), _) => Err(error),
+            (Ok(row), failed) if row.enabled => {
+                Err(failed.unwrap_or_else(|| odd("still has a proxy host enabled that it disabled")))
+            }
+            (Ok(_), Some(error)) if error.reason == FAILED => Err(self.still_served(id, name, "disabled").await?),
+            (Ok(_), _) => Ok(Some(id.to_string())),
+        }
+    }
+
+    /// Nginx did not load a configuration without the host.
+    async fn still_served(&self, id: u64, name: &str, deed: &str) -> Result<BackendError, BackendError> {
+        let cause = self.cause(&self.rows().await?).await;
+        let message = format!(
+            "proxy host {id} for {name} is {deed}, and may be served until the next write in NPM succeeds: {cause}"
+        );
+        Ok(BackendError::new(ErrorClass::Unavailable, "StillServed", message))
     }
 
     async fn release(&self, id: u64, mark: &Mark, name: &str) -> Outcome {

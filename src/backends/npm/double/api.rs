@@ -184,10 +184,8 @@ impl State {
                 DoubleResponse::json(200, &json!(true))
             }
             ("POST", "disable") if row["enabled"] == false => self.error(400, "Host is already disabled"),
-            ("POST", "disable") => {
-                self.disable(id);
-                DoubleResponse::json(200, &json!(true))
-            }
+            ("POST", "disable") if self.disable(id) => DoubleResponse::json(200, &json!(true)),
+            ("POST", "disable") => self.error(500, "Internal Error"),
             ("POST", "enable") if row["enabled"] == true => self.error(400, "Host is already enabled"),
             ("POST", "enable") => {
                 merge(self.hosts.entry(id).or_default(), &json!({"enabled": true}));

@@ -209,7 +209,7 @@ impl NpmDouble {
     }
     /// Somebody switches a host off.
     pub fn disable(&self, id: u64) {
-        lock(&self.state).disable(id);
+        let _ = lock(&self.state).disable(id);
     }
     /// Somebody deletes a host.
     pub fn remove_host(&self, id: u64) {
@@ -338,12 +338,18 @@ impl State {
         row["meta"]["nginx_err"] = tested.err().map_or(Value::Null, Value::String);
     }
 
-    fn disable(&mut self, id: u64) {
+    /// `false`: nginx cannot load, so that the host is served on, though row and file say otherwise.
+    fn disable(&mut self, id: u64) -> bool {
         if let Some(row) = self.hosts.get_mut(&id) {
             row["enabled"] = json!(false);
         }
         self.nginx.files.remove(&id);
+        let known: Vec<u64> = self.certificates.keys().copied().collect();
+        if self.nginx.test(&known).is_err() {
+            return false;
+        }
         self.nginx.reload();
+        true
     }
 }
 
