@@ -48,7 +48,7 @@ fn rests(class: &ClassRuntime, made: &MadeResource) -> bool {
 
 /// What becomes of a thing when its portal is disabled, in words.
 pub(super) fn going(class: &ClassRuntime, made: &MadeResource) -> String {
-    format!("{} {} in {}", if rests(class, made) { "switch off" } else { "delete" }, made.name, made.system)
+    format!("{}: {} {}", made.system, if rests(class, made) { "switch off" } else { "delete" }, made.name)
 }
 
 /// Whether a disabled portal's things are gone or switched off already.
@@ -127,8 +127,10 @@ impl Context {
         found: &mut Found,
     ) -> Result<(Made, Vec<MadeResource>), ControllerError> {
         let probing = class.class.spec.probe.enabled;
-        let keep: &[HostName] = if probing { former } else { &[] };
-        let gone: &[HostName] = if probing { &[] } else { former };
+        // What is only looked at has its removals told in their place.
+        let keeps = probing || valid.mode != Mode::Full;
+        let keep: &[HostName] = if keeps { former } else { &[] };
+        let gone: &[HostName] = if keeps { &[] } else { former };
         let mut outside = program(class, valid, self.store.installation(), keep, gone).await;
         let fresh = if former.is_empty() { Fresh::Recent } else { Fresh::Now };
         let mut live = self.live(class, valid, &outside, fresh).await;
