@@ -1,5 +1,7 @@
 //! Portals that move from one proxy to another.
 mod ahead;
+mod killed;
+mod real;
 mod stages;
 
 use std::collections::BTreeSet;

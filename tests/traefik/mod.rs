@@ -37,7 +37,7 @@ fn theirs(host: &str) -> String {
 }
 
 /// A folder that Traefik could watch, in a folder of its own.
-struct Watched {
+pub struct Watched {
     outer: tempfile::TempDir,
 }
 
@@ -49,7 +49,7 @@ impl Watched {
         watched.write("own.yml", THEIRS);
         watched
     }
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.outer.path().join("dynamic")
     }
     fn write(&self, name: &str, text: &str) {
@@ -62,14 +62,14 @@ impl Watched {
         std::fs::remove_file(self.path().join(name)).expect("removed");
     }
     /// Every file with its text, by name.
-    fn files(&self) -> BTreeMap<String, String> {
+    pub fn files(&self) -> BTreeMap<String, String> {
         let files = std::fs::read_dir(self.path()).expect("readable").flatten().filter(|file| file.path().is_file());
         let named = files.map(|file| {
             (file.file_name().to_string_lossy().into_owned(), std::fs::read_to_string(file.path()).expect("readable"))
         });
         named.collect()
     }
-    fn ours(&self) -> Vec<String> {
+    pub fn ours(&self) -> Vec<String> {
         self.files().into_keys().filter(|name| name.starts_with("pk1-")).collect()
     }
     /// Changes whenever a file is written, even with the same text.
@@ -200,17 +200,17 @@ impl Double for Pages {
 }
 
 /// A real Traefik that watches the folder.
-struct Real {
-    watched: Watched,
+pub struct Real {
+    pub watched: Watched,
     origin: RunningDouble,
-    api: String,
-    listen: u16,
+    pub api: String,
+    pub listen: u16,
     process: Running,
     peer: PathBuf,
 }
 
 impl Real {
-    async fn start(peer: &Peer, throttle: Duration) -> Self {
+    pub async fn start(peer: &Peer, throttle: Duration) -> Self {
         let watched = Watched::new();
         let (api, listen) = (free_port(), free_port());
         let config = json!({
@@ -264,7 +264,7 @@ impl Real {
         (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
     }
     /// Waits for what a visitor gets.
-    async fn until_visited(&self, host: &str, status: u16) -> String {
+    pub async fn until_visited(&self, host: &str, status: u16) -> String {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let (got, body) = self.visit(host).await;
