@@ -3,23 +3,23 @@ use portalkeeper::backends::npm::certificate::Source;
 use portalkeeper::backends::npm::double::{Authority, Visit};
 use portalkeeper::backends::{BackendError, ErrorClass, Programmed, Want};
 use portalkeeper::http::double::Fault;
+use portalkeeper::plan::Intent;
 use serde_json::json;
 
-use super::{HOST, NEWEST, Scene, VERSIONS, host, lets_encrypt};
+use super::{HOST, NEWEST, Scene, VERSIONS, lets_encrypt, page, settled};
+use crate::scene::{host, intent, present};
 
 const FORMER: &str = "password.acme.example";
 
 impl Scene {
     /// The portal is disabled; it once was at another host, too.
     async fn rest(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
+        let intent = intent(name);
         let hosts = vec![host(FORMER), intent.host.clone()];
         self.worker.submit(intent.portal, Want::Dormant { mark: intent.mark, host: intent.host, hosts }).await
     }
     fn visits(&self) -> (Visit, Visit) {
-        // the first visit after a write may still meet what was loaded before
-        self.double.visit(HOST, true);
-        (self.double.visit(HOST, true), self.double.visit(HOST, false))
+        (settled(self, true), settled(self, false))
     }
 }
 
@@ -28,7 +28,7 @@ fn nothing() -> (Visit, Visit) {
 }
 
 fn served() -> (Visit, Visit) {
-    (Visit::Page("http://10.0.0.5:5000".to_owned()), Visit::Redirect)
+    (page(), Visit::Redirect)
 }
 
 #[tokio::test]
@@ -86,14 +86,8 @@ async fn what_somebody_switches_in_npms_pages_is_switched_back() {
 async fn only_what_is_at_the_portals_own_host_is_kept() {
     // given a portal that had another host before, and neighbours of all kinds
     let scene = Scene::given(Source::None).await;
-    let former = portalkeeper::plan::Intent { host: host(FORMER), ..Scene::intent(HOST) };
-    scene
-        .worker
-        .submit(former.portal.clone(), Want::Present { intent: former, former: Vec::new() })
-        .await
-        .expect("made");
-    let both = portalkeeper::plan::Intent { keep: vec![host(FORMER)], ..Scene::intent(HOST) };
-    scene.worker.submit(both.portal.clone(), Want::Present { intent: both, former: Vec::new() }).await.expect("made");
+    present(&scene.worker, Intent { host: host(FORMER), ..intent(HOST) }).await.expect("made");
+    present(&scene.worker, Intent { keep: vec![host(FORMER)], ..intent(HOST) }).await.expect("made");
     scene.want("reset.globex.example").await.expect("made");
     scene.double.add_host(&["shop.example"], json!({}));
     let before = scene.double.hosts().split_off(2);

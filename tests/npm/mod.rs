@@ -3,8 +3,11 @@ mod certificates;
 mod disabled;
 mod hosts;
 mod login;
+mod orders;
 mod orphans;
+mod pages;
 mod portal;
+mod queue;
 mod suite;
 
 use std::sync::{Arc, Mutex};
@@ -12,18 +15,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use portalkeeper::api::HostName;
 use portalkeeper::api::clock::TestClock;
-use portalkeeper::api::{HostName, PortalKey};
 use portalkeeper::backends::npm::book::{Order, OrderBook};
 use portalkeeper::backends::npm::certificate::{LetsEncrypt, Source};
-use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET};
+use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET, Visit};
 use portalkeeper::backends::npm::{Forward, Gate, Npm, NpmOptions, Pace, Version};
 use portalkeeper::backends::origin_ca::{OriginCa, Signed};
 use portalkeeper::backends::{BackendError, Programmed, Want, Worker};
 use portalkeeper::config::Secret;
 use portalkeeper::http::double::{RunningDouble, lock};
 use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
-use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark};
+use portalkeeper::plan::Intent;
+
+use crate::scene::{absent, intent, present};
 
 /// The versions that differ from one another.
 const VERSIONS: [Version; 4] = [Version(2, 12, 6), Version(2, 13, 7), Version(2, 14, 0), Version(2, 15, 1)];
@@ -31,8 +36,15 @@ const NEWEST: Version = Version(2, 15, 1);
 const DNS_TOKEN: &str = "dns-token-canary-0815";
 const HOST: &str = "reset.acme.example";
 
-fn host(name: &str) -> HostName {
-    HostName::parse(name).expect("a host name")
+/// What visitors get of a portal that is served.
+fn page() -> Visit {
+    Visit::Page("http://10.0.0.5:5000".to_owned())
+}
+
+/// The visit that counts: the first after a write may still meet what was loaded before.
+fn settled(scene: &Scene, https: bool) -> Visit {
+    scene.double.visit(HOST, https);
+    scene.double.visit(HOST, https)
 }
 
 fn lets_encrypt() -> Source {
@@ -137,36 +149,19 @@ impl Scene {
         Worker::spawn(backend, self.clock.clone(), self.shutdown.clone())
     }
 
-    fn intent(name: &str) -> Intent {
-        let portal = PortalKey { namespace: "mail".to_owned(), name: name.to_owned() };
-        let installation = InstallationId::parse("0123456789abcdef").expect("an id");
-        Intent {
-            mark: Mark::new(&installation, &portal),
-            portal,
-            host: host(name),
-            cname_target: None,
-            proxied: true,
-            ttl: 1,
-            certificate: CertificateMode::Proxy,
-            adopt: false,
-            keep: Vec::new(),
-        }
-    }
     async fn want(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
+        let intent = intent(name);
         self.worker.forget(&intent.portal);
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
+        present(&self.worker, intent).await
     }
     async fn adopt(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Intent { adopt: true, ..Self::intent(name) };
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
+        present(&self.worker, Intent { adopt: true, ..intent(name) }).await
     }
     async fn unwant(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts: vec![intent.host] }).await
+        absent(&self.worker, name).await
     }
     async fn release(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
+        let intent = intent(name);
         self.worker.submit(intent.portal, Want::Released { mark: intent.mark, hosts: vec![intent.host] }).await
     }
 

@@ -7,7 +7,8 @@ use portalkeeper::backends::npm::certificate::{Choice, Source};
 use portalkeeper::http::double::{DoubleResponse, Fault};
 use serde_json::{Value, json};
 
-use super::{Scene, VERSIONS, backend, host, lets_encrypt};
+use super::{Scene, VERSIONS, backend, lets_encrypt};
+use crate::scene::four_hosts;
 
 struct Simulated(Scene);
 
@@ -62,9 +63,7 @@ impl Harness for Simulated {
         true
     }
     fn hosts(&self) -> Vec<HostName> {
-        ["reset.acme.example", "reset.globex.example", "password.acme.example", "reset.mail.acme.example"]
-            .map(host)
-            .to_vec()
+        four_hosts()
     }
 }
 

@@ -10,23 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use portalkeeper::api::clock::TestClock;
-use portalkeeper::api::{HostName, Origin, PortalKey};
+use portalkeeper::api::{HostName, Origin};
+use portalkeeper::backends::Programmed;
 use portalkeeper::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
-use portalkeeper::backends::{Backend, BackendError, Programmed, Want, Worker};
 use portalkeeper::http::double::{Double, DoubleRequest, DoubleResponse, RunningDouble};
-use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
 use portalkeeper::http::{Client, ClientOptions};
-use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark};
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::peers::{Peer, Running, free_port};
-
-fn host(name: &str) -> HostName {
-    HostName::parse(name).expect("a host name")
-}
+use crate::scene::Scene;
 
 /// Somebody's own file, with a comment and an odd order that must survive.
 const THEIRS: &str = "# my own site\nhttp:\n  services:\n    own: {loadBalancer: {servers: [{url: 'http://127.0.0.1:9'}]}}\n  \
@@ -121,44 +114,11 @@ impl Watched {
     }
 }
 
-struct Scene {
-    worker: Worker,
-    clock: Arc<TestClock>,
-    _stop: ShutdownHandle,
+fn given(options: TraefikOptions) -> Scene {
+    Scene::of(Traefik::new(options).expect("a backend"))
 }
 
 impl Scene {
-    fn given(options: TraefikOptions) -> Self {
-        Self::of(Traefik::new(options).expect("a backend"))
-    }
-    fn of(backend: impl Backend) -> Self {
-        let (stop, shutdown) = Shutdown::new();
-        let clock = Arc::new(TestClock::new(Timestamp::UNIX_EPOCH));
-        Self { worker: Worker::spawn(backend, clock.clone(), shutdown), clock, _stop: stop }
-    }
-    fn intent(name: &str) -> Intent {
-        let portal = PortalKey { namespace: "mail".to_owned(), name: name.to_owned() };
-        let installation = InstallationId::parse("0123456789abcdef").expect("an id");
-        Intent {
-            mark: Mark::new(&installation, &portal),
-            portal,
-            host: host(name),
-            cname_target: None,
-            proxied: true,
-            ttl: 1,
-            certificate: CertificateMode::None,
-            adopt: false,
-            keep: Vec::new(),
-        }
-    }
-    async fn want(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
-    }
-    async fn unwant(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts: vec![intent.host] }).await
-    }
     /// Wants it again and again, as the controller does, until Traefik has nothing against it.
     async fn confirmed(&self, name: &str) -> Programmed {
         self.until(name, |done| done.doubts.is_empty()).await
