@@ -6,10 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use url::Url;
 
+pub use super::call::Call;
+use super::call::{Body, Method};
 use crate::api::clock::Clock;
 use crate::backends::{BackendError, ErrorClass};
 use crate::config::{Secret, redact};
-use crate::http::{Client, ClientOptions, FormFile, Request, Response};
+use crate::http::{Client, ClientOptions, Request, Response};
 
 /// Time limit of a call about hosts: a write takes about five seconds with a thousand of them.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,65 +64,6 @@ pub struct Session {
 struct Login {
     session: Option<Session>,
     refused: Option<(BackendError, Timestamp)>,
-}
-
-/// One call. It has no `Debug`: bodies hold passwords and tokens.
-#[derive(Clone)]
-pub struct Call {
-    method: Method,
-    path: String,
-    query: &'static [(&'static str, &'static str)],
-    body: Body,
-    slow: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
-    Get,
-    Post,
-    Put,
-    Delete,
-}
-
-#[derive(Clone)]
-enum Body {
-    Empty,
-    Json(Value),
-    Form(Vec<FormFile>),
-}
-
-impl Call {
-    fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), query: &[], body: Body::Empty, slow: false }
-    }
-    pub fn get(path: impl Into<String>) -> Self {
-        Self::new(Method::Get, path)
-    }
-    pub fn post(path: impl Into<String>) -> Self {
-        Self::new(Method::Post, path)
-    }
-    pub fn put(path: impl Into<String>) -> Self {
-        Self::new(Method::Put, path)
-    }
-    pub fn delete(path: impl Into<String>) -> Self {
-        Self::new(Method::Delete, path)
-    }
-    pub fn query(self, query: &'static [(&'static str, &'static str)]) -> Self {
-        Self { query, ..self }
-    }
-    pub fn json(self, body: Value) -> Self {
-        Self { body: Body::Json(body), ..self }
-    }
-    pub fn form(self, files: Vec<FormFile>) -> Self {
-        Self { body: Body::Form(files), ..self }
-    }
-    /// May take as long as an order at Let's Encrypt.
-    pub fn slow(self) -> Self {
-        Self { slow: true, ..self }
-    }
-    fn reads(&self) -> bool {
-        self.method == Method::Get
-    }
 }
 
 /// One instance's API with its login.

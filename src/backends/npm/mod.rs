@@ -1,6 +1,7 @@
 //! Nginx Proxy Manager by its API: one proxy host per portal, written one at a time and believed only when a read
 //! shows it online.
 pub mod book;
+mod call;
 pub mod certificate;
 mod client;
 pub mod double;
