@@ -2,6 +2,7 @@
 mod certificates;
 mod disabled;
 mod hosts;
+mod killed;
 mod login;
 mod orders;
 mod orphans;
