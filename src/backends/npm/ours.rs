@@ -160,7 +160,8 @@ fn leftover(mark: Mark, host: &str, certificate: Option<u64>) -> Observed<Entry>
         None => format!("the order of a certificate for {host}"),
     };
     Observed {
-        id: certificate.unwrap_or_default().to_string(),
+        // Hosts have numbers of their own.
+        id: format!("certificate-{}", certificate.unwrap_or_default()),
         ownership: Ownership::Marked(mark),
         item: Entry::Leftover { key, host: host.to_owned(), certificate },
     }
