@@ -35,6 +35,7 @@ mod peers;
 mod probe;
 mod process;
 mod reset;
+mod scene;
 mod serve;
 mod snippets;
 mod traefik;

@@ -5,15 +5,7 @@ use portalkeeper::backends::conformance::{self, Harness};
 use portalkeeper::backends::memory::Memory;
 use portalkeeper::plan::Ownership;
 
-fn host(name: &str) -> HostName {
-    HostName::parse(name).expect("a host name")
-}
-
-fn four_hosts() -> Vec<HostName> {
-    ["reset.acme.example", "reset.globex.example", "password.acme.example", "reset.mail.acme.example"]
-        .map(host)
-        .to_vec()
-}
+use crate::scene::four_hosts;
 
 struct InMemory(Memory);
 

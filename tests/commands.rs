@@ -266,3 +266,60 @@ async fn run_works_with_any_api_that_a_kubeconfig_names() {
     }
     assert_eq!(raw(world.pages, "GET", "reset.acme.localhost", "/", &[], "").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_prints_the_steps_of_a_move_in_their_order() {
+    use kube::api::{Api, Patch, PatchParams, PostParams};
+    use portalkeeper::api::{ANNOTATION_PAUSED, PortalClass, ResetPortal};
+    use portalkeeper::backends::caddy::double::CaddyDouble;
+    use portalkeeper::http::double::RunningDouble;
+    portalkeeper::http::install_crypto_provider();
+    // given a running program, and a portal that is paused right before it moves to another proxy
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::start(folder.path());
+    let config = kube::config::Kubeconfig::read_from(&sandbox.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
+    let client = kube::Client::try_from(config).unwrap();
+    let portals: Api<ResetPortal> = Api::namespaced(client.clone(), "default");
+    let is_ready = |portal: &ResetPortal| {
+        crate::world::condition_of(portal, "Ready").is_some_and(|condition| condition.status == "True")
+    };
+    for name in ["acme", "globex"] {
+        for _ in 0..2000 {
+            if is_ready(&portals.get(name).await.unwrap()) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+    let caddy = RunningDouble::start(std::sync::Arc::new(CaddyDouble::new())).await.unwrap();
+    let classes: Api<PortalClass> = Api::all(client);
+    let mut spec = classes.get("sandbox").await.unwrap().spec;
+    let former = spec.proxy.caddy.clone().unwrap().admin_url;
+    spec.default = false;
+    spec.cname_target = Some("other.proxies.localhost".to_owned());
+    spec.proxy.caddy.as_mut().unwrap().admin_url = caddy.url.to_string();
+    classes.create(&PostParams::default(), &PortalClass::new("other", spec)).await.unwrap();
+    let pause = serde_json::json!({
+        "metadata": {"annotations": {ANNOTATION_PAUSED: "true"}}, "spec": {"className": "other"},
+    });
+    portals.patch("acme", &PatchParams::default(), &Patch::Merge(&pause)).await.unwrap();
+    // when the plan is asked for, then it tells what would be done and when, and nothing is
+    let data = folder.path().join("data");
+    let plan = text(&output(folder.path(), &["plan", "--data", data.to_str().unwrap()]).stdout);
+    let (host, former) = ("reset.acme.localhost", url::Url::parse(&former).unwrap());
+    let expected = format!(
+        "default/acme\n  \
+         would  caddy/{}: create {host} (route to {})\n  \
+         would  when the new route answers at other.proxies.localhost, cloudflare: update {host} from CNAME record to \
+         edge.portalkeeper.localhost, proxied to CNAME record to other.proxies.localhost, proxied\n  \
+         would  when {host} is proved, caddy/{}:{}: delete {host}\n\
+         default/globex\n  as wanted\n2 portal(s), 3 change(s)\n",
+        caddy.address,
+        sandbox.pages,
+        former.host_str().unwrap(),
+        former.port().unwrap(),
+    );
+    assert_eq!(plan, expected);
+    assert_eq!(caddy.log.writes().len(), 0);
+}

@@ -20,15 +20,16 @@ const ROUNDS: usize = 100;
 /// A life in which nothing more happens is ended after this time.
 const LONGEST_LIFE: Duration = Duration::from_secs(1);
 const PORTALS: usize = 20;
-const TOKEN: &str = "crash-test-token";
+pub const TOKEN: &str = "crash-test-token";
 
-struct Ports {
-    pages: u16,
-    api: u16,
-    health: u16,
+pub struct Ports {
+    pub pages: u16,
+    pub api: u16,
+    pub health: u16,
 }
 
-struct Program(Child);
+/// The running program, killed with this value.
+pub struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -38,7 +39,7 @@ impl Drop for Program {
     }
 }
 
-fn start(folder: &Path, ports: &Ports) -> Program {
+pub fn start(folder: &Path, ports: &Ports) -> Program {
     let at = |port: u16| format!("127.0.0.1:{port}");
     let child = command(folder)
         .args([
@@ -61,7 +62,7 @@ fn start(folder: &Path, ports: &Ports) -> Program {
 }
 
 /// A client of the started program, as soon as it answers.
-async fn connect(folder: &Path) -> kube::Client {
+pub async fn connect(folder: &Path) -> kube::Client {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         if let Ok(config) = Kubeconfig::read_from(folder.join("data/kubeconfig"))
@@ -86,7 +87,8 @@ fn others_rules() -> Value {
     ]})
 }
 
-fn class(cloudflare: &RunningDouble, proxy: Value, ports: &Ports) -> [Value; 2] {
+/// The Secret and a class for these.
+pub fn class(cloudflare: &RunningDouble, proxy: Value, ports: &Ports) -> [Value; 2] {
     [
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "crash", "namespace": "portalkeeper"},

@@ -6,28 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use http_body_util::BodyExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use portalkeeper::api::clock::TestClock;
+use portalkeeper::api::HostName;
 use portalkeeper::api::condition::Truth;
 use portalkeeper::api::proxy::IssuerKind;
-use portalkeeper::api::{HostName, PortalKey};
+use portalkeeper::backends::ErrorClass;
 use portalkeeper::backends::conformance::{self, Harness};
 use portalkeeper::backends::ingress::{Flavour, Ingress, LABEL_MARK, Target, Tls};
-use portalkeeper::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
-use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
-use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark};
+use portalkeeper::plan::Intent;
 use serde_json::{Value, json};
 
 use crate::peers::kubernetes_validate;
+use crate::scene::{Scene, four_hosts, host, intent};
 use crate::world::World;
 
 const NAMESPACE: &str = "apps";
-
-fn host(name: &str) -> HostName {
-    HostName::parse(name).expect("a host name")
-}
 
 fn ingress() -> Flavour {
     let annotations = BTreeMap::from([("example.com/timeout".to_owned(), "30".to_owned())]);
@@ -209,9 +204,7 @@ impl Harness for Cluster {
         true
     }
     fn hosts(&self) -> Vec<HostName> {
-        ["reset.acme.example", "reset.globex.example", "password.acme.example", "reset.mail.acme.example"]
-            .map(host)
-            .to_vec()
+        four_hosts()
     }
 }
 
@@ -221,44 +214,16 @@ async fn conformance_of_ingress_and_httproute() {
     conformance::run("httproute", &Cluster::start(route()).await).await;
 }
 
-struct Scene {
-    worker: Worker,
-    clock: Arc<TestClock>,
-    _stop: ShutdownHandle,
+/// Each want comes when nothing is believed any more.
+fn given(backend: Ingress) -> Scene {
+    let mut scene = Scene::of(backend);
+    scene.pace = SignedDuration::from_hours(1);
+    scene
 }
 
-impl Scene {
-    fn given(backend: Ingress) -> Self {
-        let (stop, shutdown) = Shutdown::new();
-        let clock = Arc::new(TestClock::new(Timestamp::UNIX_EPOCH));
-        Self { worker: Worker::spawn(backend, clock.clone(), shutdown), clock, _stop: stop }
-    }
-    fn intent(name: &str, adopt: bool) -> Intent {
-        let portal = PortalKey { namespace: "mail".to_owned(), name: name.replace('.', "-") };
-        let installation = InstallationId::parse("0123456789abcdef").expect("an id");
-        Intent {
-            mark: Mark::new(&installation, &portal),
-            portal,
-            host: host(name),
-            cname_target: None,
-            proxied: true,
-            ttl: 1,
-            certificate: CertificateMode::Proxy,
-            adopt,
-            keep: Vec::new(),
-        }
-    }
-    async fn submit(&self, intent: Intent) -> Result<Programmed, BackendError> {
-        self.clock.advance(SignedDuration::from_hours(1));
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
-    }
-    async fn want(&self, name: &str) -> Result<Programmed, BackendError> {
-        self.submit(Self::intent(name, false)).await
-    }
-    async fn unwant(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name, false);
-        self.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts: vec![intent.host] }).await
-    }
+/// What the portal wants when it may take things over.
+fn adopting(name: &str) -> Intent {
+    Intent { adopt: true, ..intent(name) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,7 +239,7 @@ async fn the_route_is_unknown_until_its_controller_has_taken_it_up() {
         ),
     ] {
         let cluster = Cluster::start(flavour).await;
-        let scene = Scene::given(cluster.backend());
+        let scene = given(cluster.backend());
         let doubt = scene.want("reset.acme.example").await.expect("made").doubts.remove(0);
         assert_eq!((doubt.truth, doubt.reason), (Truth::Unknown, waiting), "{}", doubt.message);
         // when its controller writes the status, then there is nothing more to say
@@ -298,7 +263,7 @@ async fn the_route_is_unknown_until_its_controller_has_taken_it_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_that_somebody_took_over_are_told_and_taken_back_only_on_request() {
     let cluster = Cluster::start(ingress()).await;
-    let scene = Scene::given(cluster.backend());
+    let scene = given(cluster.backend());
     scene.want("reset.acme.example").await.expect("made");
     let made = cluster.ours().await.remove(0);
     let managers = made["metadata"]["managedFields"].as_array().expect("managed fields");
@@ -321,7 +286,7 @@ async fn fields_that_somebody_took_over_are_told_and_taken_back_only_on_request(
     assert!(refused.message.contains("\"them\"") && refused.message.contains("rules"), "{refused}");
     assert!(cluster.ours().await[0]["spec"].to_string().contains("theirs"));
     // when the portal may adopt, then the fields are ours again, and what others added is still there
-    scene.submit(Scene::intent("reset.acme.example", true)).await.expect("taken back");
+    scene.submit(adopting("reset.acme.example")).await.expect("taken back");
     let healed = cluster.ours().await.remove(0);
     assert_eq!(healed["spec"], made["spec"]);
     assert_eq!(healed["metadata"]["annotations"]["other.example/added"], "by them");
@@ -334,12 +299,12 @@ async fn fields_that_somebody_took_over_are_told_and_taken_back_only_on_request(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_of_another_namespace_is_respected_and_a_copy_of_ours_is_not_ours() {
     let cluster = Cluster::start(ingress()).await;
-    let scene = Scene::given(cluster.backend());
+    let scene = given(cluster.backend());
     cluster.make_foreign("first", "elsewhere", "reset.acme.example").await;
     let taken = scene.want("reset.acme.example").await.expect_err("taken");
     assert!(taken.message.contains("Ingress elsewhere/first to theirs"), "{taken}");
     // not even by adoption, as it is not in our namespace
-    let refused = scene.submit(Scene::intent("reset.acme.example", true)).await.expect_err("elsewhere");
+    let refused = scene.submit(adopting("reset.acme.example")).await.expect_err("elsewhere");
     assert!(refused.message.contains("stands in another namespace"), "{refused}");
     cluster.remove_foreign(&host("reset.acme.example")).await;
     scene.want("reset.acme.example").await.expect("free now");
@@ -356,22 +321,22 @@ async fn a_host_of_another_namespace_is_respected_and_a_copy_of_ours_is_not_ours
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_cluster_lacks_is_named() {
     let cluster = Cluster::start(ingress()).await;
-    let no_gateways = Scene::given(cluster.backend_to(target(route())));
+    let no_gateways = given(cluster.backend_to(target(route())));
     let refused = no_gateways.want("reset.acme.example").await.expect_err("no such kind");
     assert_eq!(refused.reason, "KindMissing", "{refused}");
     assert!(refused.message.contains("the cluster has no HTTPRoute (gateway.networking.k8s.io/v1)"), "{refused}");
     let nowhere = Target { namespace: "nowhere".to_owned(), ..target(ingress()) };
-    let refused = Scene::given(cluster.backend_to(nowhere)).want("reset.acme.example").await.expect_err("no namespace");
+    let refused = given(cluster.backend_to(nowhere)).want("reset.acme.example").await.expect_err("no namespace");
     assert_eq!(refused.reason, "NamespaceMissing", "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_class_changes_the_objects_and_takes_away_what_it_drops() {
     let cluster = Cluster::start(ingress()).await;
-    Scene::given(cluster.backend()).want("reset.acme.example").await.expect("made");
+    given(cluster.backend()).want("reset.acme.example").await.expect("made");
     let issuer = Tls::Issuer { kind: IssuerKind::ClusterIssuer, name: "letsencrypt".to_owned() };
     let flavour = Flavour::Ingress { class_name: Some("other".to_owned()), annotations: BTreeMap::new(), tls: issuer };
-    let scene = Scene::given(cluster.backend_to(target(flavour)));
+    let scene = given(cluster.backend_to(target(flavour)));
     let done = scene.want("reset.acme.example").await.expect("changed");
     assert_eq!(done.changes.len(), 1, "{done:?}");
     let object = cluster.ours().await.remove(0);
@@ -387,7 +352,7 @@ async fn a_changed_class_changes_the_objects_and_takes_away_what_it_drops() {
 async fn what_is_applied_is_valid_to_kubernetes_itself() {
     let Some(validate) = kubernetes_validate() else { return };
     let cluster = Cluster::start(ingress()).await;
-    Scene::given(cluster.backend()).want("reset.acme.example").await.expect("made");
+    given(cluster.backend()).want("reset.acme.example").await.expect("made");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ingress.yaml");
     let mut object = cluster.ours().await.remove(0);

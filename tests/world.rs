@@ -11,10 +11,12 @@ use portalkeeper::apiserver::ApiServer;
 use portalkeeper::app::daemon::{Daemon, DaemonParts};
 use portalkeeper::app::data::DataDirectory;
 use portalkeeper::app::{install, sandbox};
-use portalkeeper::controller::{EnvironmentClass, Policy, Timing};
+use portalkeeper::controller::{Deps, EnvironmentClass, Policy, PortalPlan, Readiness, Timing};
 use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
 use portalkeeper::http::{Names, PublicNames};
+use portalkeeper::reset::Directory;
 use portalkeeper::sandbox::Simulators;
+use portalkeeper::store::Store;
 use portalkeeper::web::{Trust, WebOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -67,6 +69,10 @@ async fn listener(address: SocketAddr) -> TcpListener {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{address} stays in use");
+}
+
+fn policy() -> Policy {
+    Policy { controller_namespace: "portalkeeper".into(), open_grants: true, admin_host: None }
 }
 
 fn any() -> SocketAddr {
@@ -125,7 +131,7 @@ impl World {
             pages: listener(self.pages).await,
             health,
             environment: self.environment.clone(),
-            policy: Policy { controller_namespace: "portalkeeper".into(), open_grants: true, admin_host: None },
+            policy: policy(),
             web: self.web.clone(),
             timing: self.timing.clone(),
             names: self.names.clone(),
@@ -150,6 +156,24 @@ impl World {
 
     pub fn store(&self) -> &portalkeeper::store::Store {
         &self.daemon.as_ref().unwrap().2.store
+    }
+
+    /// What `portalkeeper plan` finds, beside the daemon or without it.
+    pub async fn plan(&self) -> Vec<PortalPlan> {
+        let (_handle, shutdown) = Shutdown::new();
+        let plans = portalkeeper::controller::plan(Deps {
+            client: self.client.clone(),
+            store: Store::open(&self.folder.path().join("data/portalkeeper.db")).await.unwrap(),
+            directory: Directory::default(),
+            clock: Arc::new(SystemClock),
+            environment: self.environment.clone(),
+            policy: policy(),
+            timing: self.timing.clone(),
+            names: self.names.clone(),
+            readiness: Readiness::default(),
+            shutdown,
+        });
+        plans.await.unwrap()
     }
 
     pub async fn put(&self, object: &Value) {

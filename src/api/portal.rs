@@ -50,7 +50,8 @@ pub struct ResetPortalSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
-    /// `false` removes record and route and keeps the claim; the host then answers 421.
+    /// `false` removes record and route and keeps the claim; the host then answers 421. In Nginx Proxy Manager the proxy host
+    /// is only disabled, so that its certificate is there when the portal comes back.
     #[serde(default = "yes")]
     pub enabled: bool,
     #[serde(default)]
@@ -200,7 +201,7 @@ pub struct ResetPortalStatus {
     /// Where the portal stands among those that wait for a rate limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueuePlace>,
-    /// What would change, in words, while writes are stopped or held.
+    /// What is still to be changed, in words: while writes are stopped or held, and on the way from one place to another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
     /// Time of the last answered proof of life (RFC 3339).

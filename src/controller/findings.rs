@@ -1,6 +1,23 @@
 //! The summary of a portal's conditions. Pure.
+use super::status::Found;
 use super::validate::Mode;
 use crate::api::condition::{Finding, READY, Truth};
+
+/// Reason of `Ready` while a portal is disabled and everything is as that wants it.
+pub const DISABLED: &str = "Disabled";
+
+/// What a disabled portal still has outside, in words; `None` where that is nothing.
+pub fn still_there(found: &Found) -> Option<String> {
+    let named = found.resources.iter().map(|made| format!("{} in {}", made.name, made.system));
+    match found.pending.as_slice() {
+        [] if found.resources.is_empty() => None,
+        [] => Some(format!(
+            "enabled is false: what is served is removed, the claim is kept, and so is, switched off, {}",
+            named.collect::<Vec<_>>().join(", ")
+        )),
+        pending => Some(format!("enabled is false; not done while writes are stopped: {}", pending.join("; "))),
+    }
+}
 
 /// Switches that show in the reason of `Ready`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +35,7 @@ pub fn ready(findings: &[Finding], switches: Switches) -> Finding {
         return Finding::new(
             READY,
             Truth::False,
-            "Disabled",
+            DISABLED,
             "enabled is false: record and route are removed, the claim is kept",
         );
     }

@@ -3,10 +3,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::EventType;
 
 use super::context::Context;
 use super::error::ControllerError;
+use super::findings::DISABLED;
 use super::moving::{mixed, same, signed};
 use super::outside::{OutOfReach, Outside, Way, program, withdraw};
 use super::places::{CLASS_GONE, SETTINGS_GONE, place_of};
@@ -14,7 +16,7 @@ use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal};
-use crate::api::condition::{Finding, LIVE, MOVED, Truth};
+use crate::api::condition::{Finding, LIVE, MOVED, READY, Truth};
 use crate::api::portal::{Leaving, MadeResource};
 use crate::api::{HostName, ResetPortal};
 use crate::http::double::lock;
@@ -38,8 +40,26 @@ fn named(made: &[MadeResource]) -> String {
     words.join(", ")
 }
 
+/// Whether a thing is in a system that only switches it off while its portal is disabled.
+fn rests(class: &ClassRuntime, made: &MadeResource) -> bool {
+    let in_proxy = class.proxy.as_ref().is_some_and(|shared| shared.worker.instance() == made.system);
+    class.class.spec.proxy.npm.is_some() && in_proxy
+}
+
+/// What becomes of a thing when its portal is disabled, in words.
+pub(super) fn going(class: &ClassRuntime, made: &MadeResource) -> String {
+    format!("{}: {} {}", made.system, if rests(class, made) { "switch off" } else { "delete" }, made.name)
+}
+
+/// Whether a disabled portal's things are gone or switched off already.
+pub(super) fn is_cleared(portal: &ResetPortal) -> bool {
+    let Some(status) = &portal.status else { return true };
+    let disabled = |condition: &Condition| condition.type_ == READY && condition.reason == DISABLED;
+    status.pending.is_empty() && (status.resources.is_empty() || status.conditions.iter().any(disabled))
+}
+
 impl Context {
-    /// `enabled: false`: record and route go, the claim stays, the host is served no longer.
+    /// `enabled: false`: record and route go or are switched off, the claim stays, the host is served no longer.
     pub(super) async fn clear(
         &self,
         portal: &ResetPortal,
@@ -50,12 +70,14 @@ impl Context {
     ) -> Result<Option<Duration>, ControllerError> {
         self.directory.withdraw(&valid.key);
         let cleared = lock(&self.memory).get(&valid.key).is_some_and(|memory| memory.cleared == Some(valid.generation));
-        if cleared && found.resources.is_empty() {
+        let rest = found.resources.iter().all(|made| rests(class, made) && made.name.ends_with(valid.host.as_str()));
+        if cleared && rest && found.standing.leaving.is_empty() {
             return Ok(Some(self.timing.resync));
         }
         if valid.mode != Mode::Full {
-            found.pending =
-                found.resources.iter().map(|made| format!("delete {} in {}", made.name, made.system)).collect();
+            if !is_cleared(portal) {
+                found.pending = found.resources.iter().map(|made| going(class, made)).collect();
+            }
             return Ok(Some(self.timing.resync));
         }
         let here = place_of(&class.class);
@@ -69,7 +91,8 @@ impl Context {
         found.standing.home = Some(here);
         let hosts: Vec<HostName> = former.iter().chain([&valid.host]).cloned().collect();
         let mark = Mark::new(self.store.installation(), &valid.key);
-        let mut outside = withdraw(class, &mark, &valid.key, &hosts, &valid.recorded, Way::Delete).await;
+        let way = Way::SwitchOff(&valid.host);
+        let mut outside = withdraw(class, &mark, &valid.key, &hosts, &valid.recorded, way).await;
         self.leave_places(portal, class, valid, &[], found).await?;
         found.changes.append(&mut outside.changes);
         if !outside.some_uncleared() && !outside.out_of_reach.iter().any(|one| one.host == valid.host) {
@@ -82,7 +105,7 @@ impl Context {
             return Ok(Some(self.backoff(&valid.key)));
         }
         if outside.findings.is_empty() {
-            found.resources.clear();
+            found.resources = outside.resources;
             found.verified.clear();
             lock(&self.memory).entry(valid.key.clone()).or_default().cleared = Some(valid.generation);
             self.claims.release(&valid.key, &valid.uid, Some((&valid.host, &valid.domain))).await?;
@@ -104,8 +127,10 @@ impl Context {
         found: &mut Found,
     ) -> Result<(Made, Vec<MadeResource>), ControllerError> {
         let probing = class.class.spec.probe.enabled;
-        let keep: &[HostName] = if probing { former } else { &[] };
-        let gone: &[HostName] = if probing { &[] } else { former };
+        // What is only looked at has its removals told in their place.
+        let keeps = probing || valid.mode != Mode::Full;
+        let keep: &[HostName] = if keeps { former } else { &[] };
+        let gone: &[HostName] = if keeps { &[] } else { former };
         let mut outside = program(class, valid, self.store.installation(), keep, gone).await;
         let fresh = if former.is_empty() { Fresh::Recent } else { Fresh::Now };
         let mut live = self.live(class, valid, &outside, fresh).await;

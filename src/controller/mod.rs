@@ -1,4 +1,5 @@
 //! The controller: from `ResetPortal` objects to claims, records, routes, served pages and truthful status.
+mod ahead;
 mod claims;
 pub mod classes;
 mod context;

@@ -12,7 +12,7 @@ use super::error::ControllerError;
 use super::leaving::Made;
 use super::outside::{Outside, program};
 use super::places::{self, Standing};
-use super::probe::{Way, probe};
+use super::probe;
 use super::run::Timing;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
@@ -60,8 +60,55 @@ fn instance(class: &ClassRuntime) -> String {
     class.proxy.as_ref().map_or("the proxy made by hand".to_owned(), |shared| shared.worker.instance().to_owned())
 }
 
-fn shown(target: &Option<HostName>) -> &str {
+pub(super) fn shown(target: &Option<HostName>) -> &str {
     target.as_ref().map_or("nowhere", HostName::as_str)
+}
+
+/// How a new route is proved before the record leads to it.
+enum Way<'a> {
+    /// At an address that the class names.
+    Pinned(&'a str),
+    /// At the address of its own target.
+    Through(&'a HostName),
+    /// Not at all, for this reason.
+    Not(&'static str),
+}
+
+fn way<'a>(old: &ClassRuntime, class: &'a ClassRuntime, from: &Option<HostName>, valid: &'a ValidPortal) -> Way<'a> {
+    let spec = &class.class.spec;
+    let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.spec.probe.address);
+    let target = valid.cname_target.as_ref().filter(|target| Some(*target) != from.as_ref());
+    match (pinned, target) {
+        _ if !spec.probe.enabled => Way::Not("probing is switched off in the class"),
+        (Some(address), _) => Way::Pinned(address),
+        (None, Some(tunnel)) if tunnel.as_str().ends_with(TUNNELS) => {
+            Way::Not("a tunnel can be reached through its record only")
+        }
+        (None, Some(target)) => Way::Through(target),
+        (None, None) => Way::Not("both routes have the same address"),
+    }
+}
+
+/// Whether a move between these places changes where the record leads, or which proxy serves it: then the new route is
+/// proved first. `from` is where the record leads now.
+pub(super) fn flips(old: &ClassRuntime, class: &ClassRuntime, from: &Option<HostName>, valid: &ValidPortal) -> bool {
+    let manual = old.proxy.is_none() && class.proxy.is_none();
+    let there = manual || same(&old.proxy, &class.proxy);
+    !(there && *from == valid.cname_target)
+}
+
+/// What the record waits for in a move, as the beginning of a line.
+pub(super) fn before_the_flip(
+    old: &ClassRuntime,
+    class: &ClassRuntime,
+    from: &Option<HostName>,
+    valid: &ValidPortal,
+) -> String {
+    match way(old, class, from, valid) {
+        Way::Pinned(address) => format!("when the new route answers at {address}, "),
+        Way::Through(target) => format!("when the new route answers at {target}, "),
+        Way::Not(why) => format!("when the new route is made ({why}), "),
+    }
 }
 
 /// Record and route of different classes.
@@ -112,13 +159,8 @@ impl Context {
             Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
                 match self.at_place(&home).await? {
                     Ok(former) => {
-                        let target = validate(portal, &former.class, &self.policy).map(|valid| valid.cname_target);
-                        let named = || former.class.spec.cname_target.as_deref().and_then(|t| HostName::parse(t).ok());
-                        let target = target.unwrap_or_else(|_| named());
-                        let manual = former.proxy.is_none() && class.proxy.is_none();
-                        let there = manual || same(&former.proxy, &class.proxy);
-                        let stays = there && target == valid.cname_target;
-                        if stays || host_changes {
+                        let target = self.target_at(portal, &former);
+                        if host_changes || !flips(&former, class, &target, valid) {
                             // Nothing is flipped: the former place is left as soon as the portal is proved here.
                             standing.moving = None;
                             leave(standing, home);
@@ -156,6 +198,12 @@ impl Context {
             self.reports.note(portal, found).await?;
         }
         Ok(old)
+    }
+
+    /// Where the portal's record leads in a place.
+    pub(super) fn target_at(&self, portal: &ResetPortal, class: &ClassRuntime) -> Option<HostName> {
+        let target = validate(portal, &class.class, &self.policy).map(|valid| valid.cname_target);
+        target.unwrap_or_else(|_| class.class.spec.cname_target.as_deref().and_then(|t| HostName::parse(t).ok()))
     }
 
     /// One look at a portal on its way.
@@ -282,25 +330,19 @@ impl Context {
         if !outside.programmed() {
             return Err("the new route is made".to_owned());
         }
-        let spec = &class.class.spec;
-        let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.class.spec.probe.address);
-        let target = valid.cname_target.as_ref().filter(|target| Some(*target) != old.target.as_ref());
-        let way = match (pinned, target) {
-            _ if !spec.probe.enabled => return Ok(Some("probing is switched off in the class".to_owned())),
-            (Some(address), _) => Way::Pinned(address),
-            (None, Some(tunnel)) if tunnel.as_str().ends_with(TUNNELS) => {
-                return Ok(Some("a tunnel can be reached through its record only".to_owned()));
-            }
-            (None, Some(target)) => Way::Through(self.names.as_ref(), target),
-            (None, None) => return Ok(Some("both routes have the same address".to_owned())),
+        let way = match way(&old.class, class, &old.target, valid) {
+            Way::Pinned(address) => probe::Way::Pinned(address),
+            Way::Through(target) => probe::Way::Through(self.names.as_ref(), target),
+            Way::Not(why) => return Ok(Some(why.to_owned())),
         };
         let outcome = match self.turns.take().await {
-            Some(_turn) => probe(&self.probe_of(valid), way).await,
+            Some(_turn) => probe::probe(&self.probe_of(valid), way).await,
             None => return Err("the new route is proved; many portals wait for that".to_owned()),
         };
         let Err(seen) = outcome else { return Ok(None) };
         // Whoever makes the route by hand has all the time there is.
-        let in_time = spec.proxy.manual.is_some() || passed(&moving.since, self.clock.now()) < self.timing.move_proof;
+        let in_time =
+            class.class.spec.proxy.manual.is_some() || passed(&moving.since, self.clock.now()) < self.timing.move_proof;
         if seen.reason != "PrivateAddress" && in_time {
             return Err(format!("the new route is proved; not yet: {}", seen.message));
         }

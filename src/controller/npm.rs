@@ -1,15 +1,18 @@
-//! From a class to the options of its Nginx Proxy Manager.
+//! From a class to the options of its Nginx Proxy Manager, and the store as the book of what was ordered there.
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
 use crate::api::proxy::NpmSettings;
 use crate::backends::cloudflare_api::Api;
+use crate::backends::npm::book::{Order, OrderBook};
 use crate::backends::npm::certificate::{Choice, LetsEncrypt, Source};
 use crate::backends::npm::{Forward, Gate, NpmOptions, Pace};
 use crate::backends::origin_ca::{CloudflareOriginCa, OriginCa};
 use crate::config::Secret;
+use crate::store::{NpmOrder, Store};
 
 /// What tells this worker from others: settings, scheme and secrets. Another certificate source is another worker;
 /// the gate keeps both from writing at once.
@@ -34,6 +37,7 @@ pub fn options(
     api_url: Url,
     cloudflare: Option<Api>,
     gate: Gate,
+    store: Store,
 ) -> NpmOptions {
     let secret = |secret: &Option<Secret>| secret.clone().unwrap_or_default();
     let identity = secret(&class.secrets.npm_identity);
@@ -73,6 +77,30 @@ pub fn options(
         certificates,
         origin_ca,
         gate,
+        book: Arc::new(StoreBook(store)),
         pace: Pace::default(),
+    }
+}
+
+/// The store's table of orders.
+struct StoreBook(Store);
+
+fn kept(order: &Order) -> NpmOrder {
+    let Order { host, mark, after, certificate, at } = order.clone();
+    NpmOrder { host, mark, after, certificate, at }
+}
+
+#[async_trait]
+impl OrderBook for StoreBook {
+    async fn orders(&self, instance: &str) -> Result<Vec<Order>, String> {
+        let orders = self.0.npm_orders(instance).await.map_err(|error| error.to_string())?;
+        let order = |NpmOrder { host, mark, after, certificate, at }| Order { host, mark, after, certificate, at };
+        Ok(orders.into_iter().map(order).collect())
+    }
+    async fn put(&self, instance: &str, order: &Order) -> Result<(), String> {
+        self.0.npm_order_put(instance, &kept(order)).await.map_err(|error| error.to_string())
+    }
+    async fn remove(&self, instance: &str, order: &Order) -> Result<(), String> {
+        self.0.npm_order_remove(instance, &kept(order)).await.map_err(|error| error.to_string())
     }
 }

@@ -282,13 +282,16 @@ impl Asking<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way<'a> {
     Delete,
+    /// Deleted, but for what can be switched off for this host, to which the portal is to come back.
+    SwitchOff(&'a HostName),
     /// They stay, without the mark.
     Release,
     /// Deleted, but for these: another credential that sees them, too, has put them in place.
     LeaveBut(&'a [MadeResource]),
 }
 
-/// Takes record and route away, or the mark off them. Failures come back with the words for each system.
+/// Takes record and route away, or the mark off them. Failures come back with the words for each system; what is only
+/// switched off is among the resources.
 pub async fn withdraw(
     class: &ClassRuntime,
     mark: &Mark,
@@ -302,6 +305,7 @@ pub async fn withdraw(
         let known = recorded.known(worker.instance());
         let want = match way {
             Way::Delete => Want::Absent { mark, hosts },
+            Way::SwitchOff(host) => Want::Dormant { mark, host: host.clone(), hosts },
             Way::Release => Want::Released { mark, hosts },
             Way::LeaveBut(made) => {
                 let of_system = made.iter().filter(|made| made.system == worker.instance());
@@ -336,6 +340,7 @@ pub async fn withdraw(
                 outside.cleared.push(worker.instance().to_owned());
                 outside.unseen(&worker, done.out_of_reach);
                 outside.changes.extend(written(type_, &worker, done.changes, false));
+                outside.resources.extend(done.resources);
             }
             Err(error) => {
                 outside.uncleared.push(worker.instance().to_owned());

@@ -1,11 +1,15 @@
 //! What would change outside, without changing anything.
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, ListParams};
 
+use super::ahead::Stand;
 use super::context::Context;
 use super::error::ControllerError;
+use super::leaving::{going, is_cleared};
 use super::outside::program;
+use super::places::Standing;
 use super::validate::Mode;
-use crate::api::condition::{Finding, Truth};
+use crate::api::condition::{Finding, LIVE, Truth};
 use crate::api::{PortalKey, ResetPortal};
 
 /// What one portal's next look would do.
@@ -33,8 +37,7 @@ impl Context {
     async fn plan_one(&self, portal: &ResetPortal) -> Result<PortalPlan, ControllerError> {
         let mut plan = PortalPlan { portal: portal.key(), changes: Vec::new(), problems: Vec::new() };
         let status = portal.status.clone().unwrap_or_default();
-        let leaving = portal.metadata.deletion_timestamp.is_some() || !portal.spec.enabled;
-        if leaving {
+        if portal.metadata.deletion_timestamp.is_some() {
             plan.changes =
                 status.resources.iter().map(|made| format!("{}: delete {}", made.system, made.name)).collect();
             return Ok(plan);
@@ -46,11 +49,29 @@ impl Context {
                 return Ok(plan);
             }
         };
+        if !looking.enabled {
+            if !is_cleared(portal) {
+                plan.changes = status.resources.iter().map(|made| going(&class, made)).collect();
+            }
+            return Ok(plan);
+        }
         looking.mode = Mode::ObserveOnly;
         let claimed = self.claims.hosts(&looking.uid).await?;
         let former = super::reconcile::former_hosts(&status.resources, claimed, &looking.host);
-        let outside = program(&class, &looking, self.store.installation(), &[], &former).await;
-        plan.changes = outside.pending;
+        let installation = self.store.installation();
+        let outside = program(&class, &looking, installation, &former, &[]).await;
+        let is_live = |condition: &Condition| condition.type_ == LIVE && condition.status == "True";
+        let (standing, proved) = (Standing::of(&status), status.conditions.iter().any(is_live));
+        let stand =
+            Stand { standing: &standing, made: &status.resources, former: &[], moves: former.is_empty(), proved };
+        let mut ahead = self.ahead(portal, &class, &looking, stand).await?;
+        if !former.is_empty() {
+            // What would go as well, if the former names were not kept.
+            let all = program(&class, &looking, installation, &[], &former).await.pending;
+            ahead.then(all.into_iter().filter(|line| !outside.pending.contains(line)));
+        }
+        plan.problems.append(&mut ahead.lost);
+        plan.changes = ahead.in_order(&class, outside.pending);
         let pending = |finding: &&Finding| finding.reason != "ChangePending" && finding.truth != Truth::True;
         plan.problems.extend(outside.findings.iter().filter(pending).map(words));
         Ok(plan)

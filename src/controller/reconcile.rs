@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
+use super::ahead::Stand;
 use super::context::Context;
 use super::error::ControllerError;
-use super::findings::{Switches, ready};
+use super::findings::{DISABLED, Switches, ready, still_there};
 use super::leaving::Made;
 use super::moving::signed;
 use super::outside::Outside;
@@ -43,7 +44,10 @@ impl Context {
             retain: retains(portal),
             adopt: portal.annotated(crate::api::ANNOTATION_ADOPT),
         };
-        let summary = ready(&found.findings, switches);
+        let mut summary = ready(&found.findings, switches);
+        if let Some(words) = still_there(&found).filter(|_| summary.reason == DISABLED) {
+            summary.message = words;
+        }
         metrics::reconciled(&summary.reason);
         let truth = summary.truth;
         let only_live = found.findings.iter().all(|f| (f.truth == Truth::True) != (f.type_ == LIVE));
@@ -143,7 +147,6 @@ impl Context {
             self.leave_places(portal, &class, &valid, &outside.resources, found).await?;
         }
         let moved = found.standing.settled(&here);
-        found.pending = std::mem::take(&mut outside.pending);
         let missing =
             |made: &&MadeResource| !outside.resources.iter().any(|o| o.system == made.system && o.name == made.name);
         // What could not be looked at is not forgotten.
@@ -155,6 +158,21 @@ impl Context {
         let left = &found.standing.left_behind;
         let remembered = remembered.into_iter().filter(|made| !left.contains(made));
         found.resources = outside.resources.iter().cloned().chain(remembered).collect();
+        let proved = live.truth == Truth::True;
+        let stand = Stand {
+            standing: &found.standing,
+            made: &found.resources,
+            former: &former,
+            moves: former.is_empty(),
+            proved,
+        };
+        found.pending = match valid.mode {
+            Mode::Full => self.still_ahead(portal, &class, &valid, stand).await?,
+            Mode::Paused | Mode::ObserveOnly => {
+                let ahead = self.ahead(portal, &class, &valid, stand).await?;
+                ahead.in_order(&class, std::mem::take(&mut outside.pending))
+            }
+        };
         let systems: Vec<&String> = found.resources.iter().map(|made| &made.system).collect();
         // Whoever was refused has nothing that a restart might believe.
         let refused = |system: &String| outside.refused.contains(system);

@@ -250,7 +250,7 @@ impl Making<'_> {
             }
             None => None,
         };
-        let options = npm::options(self.class, settings, address, api, gate);
+        let options = npm::options(self.class, settings, address, api, gate, self.registry.store.clone());
         self.shared(npm::key(self.class, settings), || Npm::new(options, Arc::clone(&self.registry.clock)))
     }
 

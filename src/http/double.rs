@@ -127,6 +127,8 @@ pub enum Fault {
     Answer(DoubleResponse),
     /// The double's own answer, later.
     Delay(Duration),
+    /// The double does its work at once, and its answer comes later.
+    DelayAfter(Duration),
     /// The connection ends before the double sees the call.
     CutBefore,
     /// The double does its work and the connection ends without an answer.
@@ -235,6 +237,12 @@ async fn answer(
                 return render(response);
             }
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::DelayAfter(delay)) => {
+                let response = mount.double.handle(&request);
+                record(response.status);
+                tokio::time::sleep(delay).await;
+                return render(response);
+            }
             None => {}
         }
         let response = mount.double.handle(&request);

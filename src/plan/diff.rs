@@ -8,7 +8,8 @@
 //! | ours, of another portal    | blocked                   | –                  | –               |
 //! | foreign                    | blocked, or adopt         | –                  | –               |
 //!
-//! Things of this portal at keys it neither wants nor keeps are deleted with `Present`, too: a change of host.
+//! Things of this portal at keys it neither wants nor keeps are deleted with `Present`, too: a change of host. `Dormant` is
+//! like `Absent`, except for what its system can switch off ([`Item::switched_off`]).
 use std::collections::HashMap;
 use std::fmt::Debug;
 
@@ -28,6 +29,10 @@ pub trait Item: Clone + Debug + PartialEq + Send + Sync + 'static {
     fn certificate(&self) -> Option<String> {
         None
     }
+    /// What stays of it while its portal, whose host this is, is not wanted for now; `None` where it goes.
+    fn switched_off(&self, _: &HostName) -> Option<Self> {
+        None
+    }
 }
 
 /// An observed item, with the id the outside system gave it.
@@ -45,6 +50,8 @@ pub enum Want<I> {
     Present { mark: Mark, items: Vec<I>, adopt: bool, keep: Vec<HostName> },
     /// Nothing that carries the mark.
     Absent { mark: Mark },
+    /// Nothing that carries the mark, except what can be switched off for this host.
+    Dormant { mark: Mark, host: HostName },
     /// Everything that carries the mark stays, without the mark.
     Released { mark: Mark },
 }
@@ -52,7 +59,10 @@ pub enum Want<I> {
 impl<I> Want<I> {
     pub fn mark(&self) -> &Mark {
         match self {
-            Self::Present { mark, .. } | Self::Absent { mark } | Self::Released { mark } => mark,
+            Self::Present { mark, .. }
+            | Self::Absent { mark }
+            | Self::Dormant { mark, .. }
+            | Self::Released { mark } => mark,
         }
     }
 }
@@ -255,6 +265,14 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                 mark: mark.clone(),
                 id: o.id.clone(),
                 item: o.item.clone(),
+            })),
+            Want::Dormant { host, .. } => late.extend(ours().filter_map(|o| {
+                let (portal, mark, id) = (portal.clone(), mark.clone(), o.id.clone());
+                match o.item.switched_off(host) {
+                    None => Some(Change::Delete { portal, mark, id, item: o.item.clone() }),
+                    Some(off) if o.item.satisfies(&off) => None,
+                    Some(to) => Some(Change::Update { portal, mark, id, from: o.item.clone(), to }),
+                }
             })),
             Want::Released { .. } => late.extend(ours().map(|o| Change::Release {
                 portal: portal.clone(),

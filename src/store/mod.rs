@@ -1,7 +1,8 @@
-//! What is not Kubernetes-shaped: installation id, keys, reset links, recovery addresses, the rules made in tunnels and
-//! the audit trail, in one SQLite file that the daemon and the command line may have open at the same time.
+//! What is not Kubernetes-shaped: installation id, keys, reset links, recovery addresses, the rules made in tunnels, the
+//! certificates ordered through Nginx Proxy Manager and the audit trail, in one SQLite file that the daemon and the command line may have open at the same time.
 mod audit;
 mod links;
+mod npm;
 mod recovery;
 mod tunnel;
 
@@ -13,6 +14,7 @@ use sqlx::{Connection, Row, SqlitePool};
 
 pub use audit::AuditEvent;
 pub use links::{LinkHash, NewLink, Reservation, ReserveRefusal, recovery_hash};
+pub use npm::NpmOrder;
 pub use recovery::Recovery;
 pub use tunnel::TunnelRule;
 
@@ -20,7 +22,7 @@ use crate::config::Secret;
 use crate::plan::InstallationId;
 
 /// Layout of the file; a file of a newer one is refused.
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
 
 const LAYOUT_1: [&str; 6] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -39,6 +41,12 @@ const LAYOUT_1: [&str; 6] = [
 const LAYOUT_2: [&str; 1] =
     ["CREATE TABLE tunnel_rule (tunnel TEXT NOT NULL, host TEXT NOT NULL, service TEXT NOT NULL, mark TEXT NOT NULL, \
      PRIMARY KEY (tunnel, host, service)) WITHOUT ROWID"];
+
+/// What the third has beside the second.
+const LAYOUT_3: [&str; 1] = [
+    "CREATE TABLE npm_order (instance TEXT NOT NULL, host TEXT NOT NULL, after INTEGER NOT NULL, mark TEXT NOT NULL, \
+     certificate INTEGER, at INTEGER NOT NULL, PRIMARY KEY (instance, host, after)) WITHOUT ROWID",
+];
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +132,12 @@ impl Store {
             for statement in LAYOUT_2 {
                 sqlx::query(statement).execute(&mut *transaction).await.map_err(failed)?;
             }
-            sqlx::query("PRAGMA user_version = 2").execute(&mut *transaction).await.map_err(failed)?;
+        }
+        if found < 3 {
+            for statement in LAYOUT_3 {
+                sqlx::query(statement).execute(&mut *transaction).await.map_err(failed)?;
+            }
+            sqlx::query("PRAGMA user_version = 3").execute(&mut *transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)?;
         let installation = InstallationId::parse(&meta(&pool, "installation").await?)

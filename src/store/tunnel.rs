@@ -94,11 +94,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("portalkeeper.db");
         let store = Store::open(&path).await.unwrap();
-        for statement in ["DROP TABLE tunnel_rule", "PRAGMA user_version = 1"] {
+        for statement in ["DROP TABLE tunnel_rule", "DROP TABLE npm_order", "PRAGMA user_version = 1"] {
             sqlx::query(statement).execute(&store.pool).await.unwrap();
         }
         let upgraded = Store::open(&path).await.unwrap();
         assert_eq!(upgraded.installation(), store.installation());
         assert_eq!(upgraded.tunnel_rules("t1").await.unwrap(), []);
+        assert_eq!(upgraded.npm_orders("npm").await.unwrap(), []);
     }
 }

@@ -1,26 +1,35 @@
 //! The Nginx Proxy Manager backend against its simulator.
 mod certificates;
+mod disabled;
 mod hosts;
+mod killed;
 mod login;
+mod orders;
+mod orphans;
+mod pages;
 mod portal;
+mod queue;
 mod suite;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use portalkeeper::api::HostName;
 use portalkeeper::api::clock::TestClock;
-use portalkeeper::api::{HostName, PortalKey};
+use portalkeeper::backends::npm::book::{Order, OrderBook};
 use portalkeeper::backends::npm::certificate::{LetsEncrypt, Source};
-use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET};
+use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET, Visit};
 use portalkeeper::backends::npm::{Forward, Gate, Npm, NpmOptions, Pace, Version};
 use portalkeeper::backends::origin_ca::{OriginCa, Signed};
 use portalkeeper::backends::{BackendError, Programmed, Want, Worker};
 use portalkeeper::config::Secret;
-use portalkeeper::http::double::RunningDouble;
+use portalkeeper::http::double::{RunningDouble, lock};
 use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
-use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark};
+use portalkeeper::plan::Intent;
+
+use crate::scene::{absent, intent, present};
 
 /// The versions that differ from one another.
 const VERSIONS: [Version; 4] = [Version(2, 12, 6), Version(2, 13, 7), Version(2, 14, 0), Version(2, 15, 1)];
@@ -28,8 +37,15 @@ const NEWEST: Version = Version(2, 15, 1);
 const DNS_TOKEN: &str = "dns-token-canary-0815";
 const HOST: &str = "reset.acme.example";
 
-fn host(name: &str) -> HostName {
-    HostName::parse(name).expect("a host name")
+/// What visitors get of a portal that is served.
+fn page() -> Visit {
+    Visit::Page("http://10.0.0.5:5000".to_owned())
+}
+
+/// The visit that counts: the first after a write may still meet what was loaded before.
+fn settled(scene: &Scene, https: bool) -> Visit {
+    scene.double.visit(HOST, https);
+    scene.double.visit(HOST, https)
 }
 
 fn lets_encrypt() -> Source {
@@ -53,12 +69,52 @@ impl OriginCa for Signer {
     }
 }
 
+/// A book that lives as long as the test.
+#[derive(Clone, Default)]
+struct MemoryBook {
+    orders: Arc<Mutex<Vec<Order>>>,
+    broken: Arc<Mutex<bool>>,
+}
+
+impl MemoryBook {
+    fn all(&self) -> Vec<Order> {
+        lock(&self.orders).clone()
+    }
+    fn break_it(&self, broken: bool) {
+        *lock(&self.broken) = broken;
+    }
+    fn usable(&self) -> Result<(), String> {
+        if *lock(&self.broken) { Err("the disk is full".to_owned()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl OrderBook for MemoryBook {
+    async fn orders(&self, instance: &str) -> Result<Vec<Order>, String> {
+        assert!(instance.starts_with("npm/"), "{instance}");
+        self.usable().map(|()| self.all())
+    }
+    async fn put(&self, _: &str, order: &Order) -> Result<(), String> {
+        self.usable()?;
+        let mut orders = lock(&self.orders);
+        orders.retain(|other| (&other.host, other.after) != (&order.host, order.after));
+        orders.push(order.clone());
+        Ok(())
+    }
+    async fn remove(&self, _: &str, order: &Order) -> Result<(), String> {
+        self.usable()?;
+        lock(&self.orders).retain(|other| other != order);
+        Ok(())
+    }
+}
+
 /// A simulated NPM with a worker on it.
 struct Scene {
     double: Arc<NpmDouble>,
     running: RunningDouble,
     clock: Arc<TestClock>,
     gate: Gate,
+    book: MemoryBook,
     source: Source,
     pace: Pace,
     secret: String,
@@ -78,9 +134,10 @@ impl Scene {
         let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
         let (stop, shutdown) = Shutdown::new();
         let (gate, pace, secret) = (Gate::default(), Pace::default(), SECRET.to_owned());
-        let backend = backend(&running, &clock, source.clone(), gate.clone(), pace, &secret);
+        let book = MemoryBook::default();
+        let backend = backend(&running, &clock, source.clone(), gate.clone(), &book, pace, &secret);
         let worker = Worker::spawn(backend, clock.clone(), shutdown.clone());
-        Self { double, running, clock, gate, source, pace, secret, worker, _stop: stop, shutdown }
+        Self { double, running, clock, gate, book, source, pace, secret, worker, _stop: stop, shutdown }
     }
 
     /// What a restarted process would build; the old worker goes with its last handle.
@@ -89,40 +146,23 @@ impl Scene {
     }
     fn another(&self) -> Worker {
         let (source, gate) = (self.source.clone(), self.gate.clone());
-        let backend = backend(&self.running, &self.clock, source, gate, self.pace, &self.secret);
+        let backend = backend(&self.running, &self.clock, source, gate, &self.book, self.pace, &self.secret);
         Worker::spawn(backend, self.clock.clone(), self.shutdown.clone())
     }
 
-    fn intent(name: &str) -> Intent {
-        let portal = PortalKey { namespace: "mail".to_owned(), name: name.to_owned() };
-        let installation = InstallationId::parse("0123456789abcdef").expect("an id");
-        Intent {
-            mark: Mark::new(&installation, &portal),
-            portal,
-            host: host(name),
-            cname_target: None,
-            proxied: true,
-            ttl: 1,
-            certificate: CertificateMode::Proxy,
-            adopt: false,
-            keep: Vec::new(),
-        }
-    }
     async fn want(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
+        let intent = intent(name);
         self.worker.forget(&intent.portal);
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
+        present(&self.worker, intent).await
     }
     async fn adopt(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Intent { adopt: true, ..Self::intent(name) };
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
+        present(&self.worker, Intent { adopt: true, ..intent(name) }).await
     }
     async fn unwant(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts: vec![intent.host] }).await
+        absent(&self.worker, name).await
     }
     async fn release(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
+        let intent = intent(name);
         self.worker.submit(intent.portal, Want::Released { mark: intent.mark, hosts: vec![intent.host] }).await
     }
 
@@ -142,6 +182,7 @@ fn backend(
     clock: &Arc<TestClock>,
     source: Source,
     gate: Gate,
+    book: &MemoryBook,
     pace: Pace,
     secret: &str,
 ) -> Npm {
@@ -155,6 +196,7 @@ fn backend(
         certificates: source,
         origin_ca: Some(Arc::new(Signer)),
         gate,
+        book: Arc::new(book.clone()),
         pace,
     };
     Npm::new(options, clock.clone()).expect("a backend")

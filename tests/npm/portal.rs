@@ -5,7 +5,7 @@ use kube::api::{Api, Patch, PatchParams};
 use portalkeeper::api::PortalClass;
 use portalkeeper::api::clock::SystemClock;
 use portalkeeper::backends::npm::double::{Authority, IDENTITY, NpmDouble, SECRET};
-use portalkeeper::http::double::RunningDouble;
+use portalkeeper::http::double::{Fault, RunningDouble};
 use serde_json::{Value, json};
 
 use super::NEWEST;
@@ -88,4 +88,109 @@ async fn the_class_definition_refuses_what_cannot_be_meant() {
     let injected = npm(json!({"forwardHost": "a; return 200"}));
     let injected = refusal(json!({"caddy": null, "npm": injected})).await;
     assert!(injected.contains("spec.proxy.npm.forwardHost"), "{injected}");
+}
+
+/// Waits until a cut order has reached the simulated NPM.
+async fn until_ordered(double: &NpmDouble) {
+    for _ in 0..1000 {
+        if double.orders() > 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("nothing is ordered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_under_way_when_the_program_ends_is_used_or_removed_by_the_next_one() {
+    for deleted in [false, true] {
+        // given a program that ends while NPM orders a certificate for its portal
+        let mut world = World::start().await;
+        let double = Arc::new(NpmDouble::new(NEWEST, Arc::new(SystemClock)));
+        let npm = RunningDouble::start(double.clone()).await.unwrap();
+        given(&world, &npm, json!({})).await;
+        double.set_authority(Authority::Ponders);
+        npm.faults.push("POST", "/certificates", 1, Fault::CutAfter);
+        world.create("acme", json!({"domain": "acme.localhost"})).await;
+        until_ordered(&double).await;
+        world.stop_daemon().await;
+        let id = double.certificates()[0]["id"].as_u64().unwrap();
+        if deleted {
+            // when the portal is deleted meanwhile, then the next program waits for the order, and leaves nothing
+            world.portals().delete("acme", &Default::default()).await.unwrap();
+            world.start_daemon().await;
+            let message = world.until_condition("acme", "Ready", "False", "CertificatePending").await;
+            assert!(message.starts_with("the deletion waits: NPM is still ordering certificate 1"), "{message}");
+            double.finish_certificate(id);
+            world.until("acme", "gone", |portal| portal.is_none()).await;
+            assert_eq!((double.hosts().len(), double.certificates().len()), (0, 0));
+        } else {
+            // when it is still wanted, then the next program uses what was ordered
+            world.start_daemon().await;
+            world.until_condition("acme", "CertificateIssued", "False", "CertificatePending").await;
+            double.finish_certificate(id);
+            world.annotate("acme", "example.com/looked", Some("at")).await;
+            world.until_condition("acme", "CertificateIssued", "True", "Issued").await;
+            assert_eq!(double.host(NAME).unwrap()["certificate_id"], id);
+            world.delete("acme").await;
+            assert_eq!((double.hosts().len(), double.certificates().len()), (0, 0));
+        }
+        assert_eq!(double.orders(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_portal_says_what_npm_still_has_of_it() {
+    let mut world = World::start().await;
+    let double = Arc::new(NpmDouble::new(NEWEST, Arc::new(SystemClock)));
+    let npm = RunningDouble::start(double.clone()).await.unwrap();
+    given(&world, &npm, json!({})).await;
+    world.create("acme", json!({"domain": "acme.localhost"})).await;
+    world.until_condition("acme", "RouteProgrammed", "True", "Programmed").await;
+    let system = format!("npm/{}", npm.address);
+    let status = async |world: &World| world.portals().get("acme").await.unwrap().status.unwrap();
+    let resources = async |world: &World| -> Vec<String> {
+        status(world).await.resources.iter().map(|made| format!("{} {}", made.system, made.name)).collect()
+    };
+    // given that nothing may be written, when it is disabled, then what would be done is told
+    world.annotate("acme", portalkeeper::api::ANNOTATION_PAUSED, Some("true")).await;
+    world.patch("acme", json!({"spec": {"enabled": false}})).await;
+    let message = world.until_condition("acme", "Ready", "False", "Disabled").await;
+    let mut pending = status(&world).await.pending;
+    pending.sort();
+    let expected = [format!("cloudflare: delete {NAME}"), format!("{system}: switch off {NAME}")];
+    assert_eq!(pending, expected);
+    assert!(message.starts_with("enabled is false; not done while writes are stopped: "), "{message}");
+    let mut planned = world.plan().await.remove(0).changes;
+    planned.sort();
+    assert_eq!(planned, expected);
+    assert_eq!((double.host(NAME).unwrap()["enabled"].as_bool(), resources(&world).await.len()), (Some(true), 2));
+    // when writes are allowed again, then it is switched off, and that is what the status says
+    world.annotate("acme", portalkeeper::api::ANNOTATION_PAUSED, None).await;
+    let told = format!(
+        "enabled is false: what is served is removed, the claim is kept, and so is, switched off, {NAME} in {system}"
+    );
+    let off = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        crate::world::condition_of(portal.unwrap(), "Ready").is_some_and(|ready| ready.message == told)
+    };
+    world.until("acme", &told, off).await;
+    assert_eq!((double.host(NAME).unwrap()["enabled"].as_bool(), world.records()), (Some(false), vec![]));
+    assert_eq!((resources(&world).await, world.plan().await[0].changes.len()), (vec![format!("{system} {NAME}")], 0));
+    // and by the next program, which writes nothing for it
+    npm.log.clear();
+    world.stop_daemon().await;
+    world.start_daemon().await;
+    world.annotate("acme", "example.com/looked", Some("at")).await;
+    world.until("acme", &told, off).await;
+    let writes = || npm.log.writes().into_iter().filter(|call| call.path.contains("/nginx/")).count();
+    assert_eq!((writes(), status(&world).await.pending), (0, vec![]));
+    // when it is enabled, then it is served again with the certificate it had
+    world.patch("acme", json!({"spec": {"enabled": true}})).await;
+    world.until_condition("acme", "RouteProgrammed", "True", "Programmed").await;
+    assert_eq!((double.host(NAME).unwrap()["enabled"].as_bool(), double.orders(), writes()), (Some(true), 1, 1));
+    // when it is disabled and deleted, then nothing is left
+    world.patch("acme", json!({"spec": {"enabled": false}})).await;
+    world.until("acme", &told, off).await;
+    world.delete("acme").await;
+    assert_eq!((double.hosts().len(), double.certificates().len()), (0, 0));
 }

@@ -7,7 +7,8 @@ use portalkeeper::backends::npm::certificate::{Choice, Source};
 use portalkeeper::http::double::{DoubleResponse, Fault};
 use serde_json::{Value, json};
 
-use super::{Scene, VERSIONS, backend, host, lets_encrypt};
+use super::{Scene, VERSIONS, backend, lets_encrypt};
+use crate::scene::four_hosts;
 
 struct Simulated(Scene);
 
@@ -19,8 +20,8 @@ fn marked(row: &Value) -> bool {
 impl Harness for Simulated {
     type Backend = Npm;
     fn backend(&self) -> Npm {
-        let Scene { running, clock, source, gate, pace, secret, .. } = &self.0;
-        backend(running, clock, source.clone(), gate.clone(), *pace, secret)
+        let Scene { running, clock, source, gate, book, pace, secret, .. } = &self.0;
+        backend(running, clock, source.clone(), gate.clone(), book, *pace, secret)
     }
     async fn owned(&self) -> Vec<(String, String)> {
         let text = |row: &Value| (row["domain_names"][0].as_str().unwrap_or_default().to_owned(), row.to_string());
@@ -62,9 +63,7 @@ impl Harness for Simulated {
         true
     }
     fn hosts(&self) -> Vec<HostName> {
-        ["reset.acme.example", "reset.globex.example", "password.acme.example", "reset.mail.acme.example"]
-            .map(host)
-            .to_vec()
+        four_hosts()
     }
 }
 

@@ -11,18 +11,19 @@ use portalkeeper::backends::{Backend, BackendError, ErrorClass, Scope};
 use portalkeeper::http::double::RunningDouble;
 use portalkeeper::plan::{Intent, Observed, Plan};
 
-use super::{Pages, Scene, Watched};
+use super::{Pages, Watched, given};
+use crate::scene::Scene;
 
 #[tokio::test]
 async fn without_traefiks_api_nothing_is_claimed() {
     let watched = Watched::new();
-    let scene = Scene::given(watched.options(Layout::PerHost, "127.0.0.1:5000", None));
+    let scene = given(watched.options(Layout::PerHost, "127.0.0.1:5000", None));
     let doubt = scene.want("reset.acme.example").await.expect("written").doubts.remove(0);
     assert_eq!((doubt.truth, doubt.reason), (Truth::Unknown, "NotConfirmed"));
     // an address that is no Traefik's is told as that
     let pages = RunningDouble::start(Arc::new(Pages)).await.expect("a loopback port");
     let options = watched.options(Layout::PerHost, "127.0.0.1:5000", Some(pages.url.as_str().trim_end_matches('/')));
-    let doubt = Scene::given(options).want("reset.acme.example").await.expect("written").doubts.remove(0);
+    let doubt = given(options).want("reset.acme.example").await.expect("written").doubts.remove(0);
     assert_eq!((doubt.truth, doubt.reason), (Truth::Unknown, "NotJson"), "{}", doubt.message);
 }
 
@@ -88,7 +89,7 @@ async fn a_thousand_portals_in_one_file_are_one_write_and_rewritten_only_when_on
 async fn the_layout_can_be_changed_without_a_gap() {
     let watched = Watched::new();
     for (layout, files) in [(Layout::PerHost, 2), (Layout::Merged, 1), (Layout::PerHost, 2)] {
-        let scene = Scene::given(watched.options(layout, "127.0.0.1:5000", None));
+        let scene = given(watched.options(layout, "127.0.0.1:5000", None));
         for name in ["reset.acme.example", "reset.globex.example"] {
             scene.want(name).await.expect("wanted");
         }
@@ -100,7 +101,7 @@ async fn the_layout_can_be_changed_without_a_gap() {
 async fn what_people_put_into_our_files_is_not_lost() {
     for layout in [Layout::PerHost, Layout::Merged] {
         let watched = Watched::new();
-        let scene = Scene::given(watched.options(layout, "127.0.0.1:5000", None));
+        let scene = given(watched.options(layout, "127.0.0.1:5000", None));
         scene.want("reset.acme.example").await.expect("made");
         let ours = watched.ours().remove(0);
         let text = watched.files()[&ours].clone();
@@ -132,7 +133,7 @@ async fn what_people_put_into_our_files_is_not_lost() {
 #[tokio::test]
 async fn our_damaged_file_is_made_anew_where_it_concerns_one_portal_only() {
     let watched = Watched::new();
-    let scene = Scene::given(watched.options(Layout::PerHost, "127.0.0.1:5000", None));
+    let scene = given(watched.options(Layout::PerHost, "127.0.0.1:5000", None));
     scene.want("reset.acme.example").await.expect("made");
     let ours = watched.ours().remove(0);
     let text = watched.files()[&ours].clone();
@@ -142,7 +143,7 @@ async fn our_damaged_file_is_made_anew_where_it_concerns_one_portal_only() {
     scene.want("reset.acme.example").await.expect("made again");
     assert_eq!(watched.files()[&ours], text);
     // in the merged file others would be lost, so it is left to the operator
-    let scene = Scene::given(watched.options(Layout::Merged, "127.0.0.1:5000", None));
+    let scene = given(watched.options(Layout::Merged, "127.0.0.1:5000", None));
     scene.want("reset.acme.example").await.expect("moved");
     assert_eq!(watched.ours().len(), 1);
     let merged = watched.ours().remove(0);

@@ -10,23 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use portalkeeper::api::clock::TestClock;
-use portalkeeper::api::{HostName, Origin, PortalKey};
+use portalkeeper::api::{HostName, Origin};
+use portalkeeper::backends::Programmed;
 use portalkeeper::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
-use portalkeeper::backends::{Backend, BackendError, Programmed, Want, Worker};
 use portalkeeper::http::double::{Double, DoubleRequest, DoubleResponse, RunningDouble};
-use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
 use portalkeeper::http::{Client, ClientOptions};
-use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark};
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::peers::{Peer, Running, free_port};
-
-fn host(name: &str) -> HostName {
-    HostName::parse(name).expect("a host name")
-}
+use crate::scene::Scene;
 
 /// Somebody's own file, with a comment and an odd order that must survive.
 const THEIRS: &str = "# my own site\nhttp:\n  services:\n    own: {loadBalancer: {servers: [{url: 'http://127.0.0.1:9'}]}}\n  \
@@ -37,7 +30,7 @@ fn theirs(host: &str) -> String {
 }
 
 /// A folder that Traefik could watch, in a folder of its own.
-struct Watched {
+pub struct Watched {
     outer: tempfile::TempDir,
 }
 
@@ -49,7 +42,7 @@ impl Watched {
         watched.write("own.yml", THEIRS);
         watched
     }
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.outer.path().join("dynamic")
     }
     fn write(&self, name: &str, text: &str) {
@@ -62,14 +55,14 @@ impl Watched {
         std::fs::remove_file(self.path().join(name)).expect("removed");
     }
     /// Every file with its text, by name.
-    fn files(&self) -> BTreeMap<String, String> {
+    pub fn files(&self) -> BTreeMap<String, String> {
         let files = std::fs::read_dir(self.path()).expect("readable").flatten().filter(|file| file.path().is_file());
         let named = files.map(|file| {
             (file.file_name().to_string_lossy().into_owned(), std::fs::read_to_string(file.path()).expect("readable"))
         });
         named.collect()
     }
-    fn ours(&self) -> Vec<String> {
+    pub fn ours(&self) -> Vec<String> {
         self.files().into_keys().filter(|name| name.starts_with("pk1-")).collect()
     }
     /// Changes whenever a file is written, even with the same text.
@@ -121,44 +114,11 @@ impl Watched {
     }
 }
 
-struct Scene {
-    worker: Worker,
-    clock: Arc<TestClock>,
-    _stop: ShutdownHandle,
+fn given(options: TraefikOptions) -> Scene {
+    Scene::of(Traefik::new(options).expect("a backend"))
 }
 
 impl Scene {
-    fn given(options: TraefikOptions) -> Self {
-        Self::of(Traefik::new(options).expect("a backend"))
-    }
-    fn of(backend: impl Backend) -> Self {
-        let (stop, shutdown) = Shutdown::new();
-        let clock = Arc::new(TestClock::new(Timestamp::UNIX_EPOCH));
-        Self { worker: Worker::spawn(backend, clock.clone(), shutdown), clock, _stop: stop }
-    }
-    fn intent(name: &str) -> Intent {
-        let portal = PortalKey { namespace: "mail".to_owned(), name: name.to_owned() };
-        let installation = InstallationId::parse("0123456789abcdef").expect("an id");
-        Intent {
-            mark: Mark::new(&installation, &portal),
-            portal,
-            host: host(name),
-            cname_target: None,
-            proxied: true,
-            ttl: 1,
-            certificate: CertificateMode::None,
-            adopt: false,
-            keep: Vec::new(),
-        }
-    }
-    async fn want(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
-    }
-    async fn unwant(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts: vec![intent.host] }).await
-    }
     /// Wants it again and again, as the controller does, until Traefik has nothing against it.
     async fn confirmed(&self, name: &str) -> Programmed {
         self.until(name, |done| done.doubts.is_empty()).await
@@ -200,17 +160,17 @@ impl Double for Pages {
 }
 
 /// A real Traefik that watches the folder.
-struct Real {
-    watched: Watched,
+pub struct Real {
+    pub watched: Watched,
     origin: RunningDouble,
-    api: String,
-    listen: u16,
+    pub api: String,
+    pub listen: u16,
     process: Running,
     peer: PathBuf,
 }
 
 impl Real {
-    async fn start(peer: &Peer, throttle: Duration) -> Self {
+    pub async fn start(peer: &Peer, throttle: Duration) -> Self {
         let watched = Watched::new();
         let (api, listen) = (free_port(), free_port());
         let config = json!({
@@ -264,7 +224,7 @@ impl Real {
         (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
     }
     /// Waits for what a visitor gets.
-    async fn until_visited(&self, host: &str, status: u16) -> String {
+    pub async fn until_visited(&self, host: &str, status: u16) -> String {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let (got, body) = self.visit(host).await;

@@ -9,7 +9,7 @@ use portalkeeper::backends::traefik::{Layout, Word};
 use portalkeeper::http::double::RunningDouble;
 use serde_json::{Value, json};
 
-use super::{Pages, Real, Scene};
+use super::{Pages, Real, given};
 use crate::peers::traefiks;
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn a_visitor_reaches_the_page_through_real_traefik_until_it_is_deleted() {
             let before = real.watched.foreign();
             assert_eq!(real.visit("reset.acme.example").await.0, 404, "{what}");
             // when a portal is made, then Traefik confirms it and its page is reached, with nothing forged
-            let scene = Scene::given(real.options(layout));
+            let scene = given(real.options(layout));
             scene.confirmed("reset.acme.example").await;
             let page = "portal reset.acme.example ";
             assert_eq!(real.visit("reset.acme.example").await, (200, page.to_owned()), "{what}");
@@ -44,7 +44,7 @@ async fn a_visitor_reaches_the_page_through_real_traefik_until_it_is_deleted() {
             // when the origin changes, then the same file leads there
             let other = RunningDouble::start(Arc::new(Pages)).await.expect("a loopback port");
             let options = real.watched.options(layout, &other.address.to_string(), Some(&real.api));
-            let scene = Scene::given(options);
+            let scene = given(options);
             scene.confirmed("reset.acme.example").await;
             real.until_visited("reset.acme.example", 200).await;
             assert!(!other.log.calls().is_empty(), "{what}: the new origin is asked");
@@ -60,7 +60,7 @@ async fn a_visitor_reaches_the_page_through_real_traefik_until_it_is_deleted() {
 async fn a_broken_file_of_somebody_else_is_told_and_does_not_hold_the_writing() {
     for peer in traefiks() {
         let mut real = Real::start(&peer, Duration::from_millis(100)).await;
-        let scene = Scene::given(real.options(Layout::PerHost));
+        let scene = given(real.options(Layout::PerHost));
         scene.confirmed("reset.acme.example").await;
         // given a broken file that appears, when another portal is made, then it is written and the file is named
         real.watched.write("zz.yml", "http:\n  routers: [\n");
@@ -94,7 +94,7 @@ async fn a_broken_file_of_somebody_else_is_told_and_does_not_hold_the_writing() 
 async fn somebody_elses_routers_are_seen_wherever_they_come_from() {
     for peer in traefiks() {
         let real = Real::start(&peer, Duration::from_millis(100)).await;
-        let scene = Scene::given(real.options(Layout::PerHost));
+        let scene = given(real.options(Layout::PerHost));
         // given a router of another provider at our host
         let theirs = json!({"http": {
             "routers": {"theirs": {"rule": "Host(`reset.acme.example`)", "service": "theirs", "entryPoints": ["web"]}},
@@ -148,13 +148,13 @@ async fn with_its_own_pace_and_old_rules_a_current_traefik_takes_our_file() {
     std::fs::write(&file, config.to_string()).expect("written");
     real.process = Real::run(&real.peer, real.watched.outer.path());
     real.wait_until_up().await;
-    let scene = Scene::given(real.options(Layout::PerHost));
+    let scene = given(real.options(Layout::PerHost));
     scene.confirmed("reset.acme.example").await;
     assert_eq!(real.visit("reset.acme.example").await.0, 200);
     // when public addresses are https and certificates come from elsewhere, then Traefik takes that, too
     let mut options = real.options(Layout::PerHost);
     options.routing.https = true;
-    Scene::given(options).confirmed("reset.acme.example").await;
+    given(options).confirmed("reset.acme.example").await;
     assert_eq!(real.visit("reset.acme.example").await.0, 404, "not without TLS");
 }
 
@@ -164,7 +164,7 @@ async fn an_entry_point_that_is_not_there_is_named() {
     let real = Real::start(&peer, Duration::from_millis(100)).await;
     let mut options = real.options(Layout::PerHost);
     options.routing.entry_points = vec![Word::parse("websecure").expect("a word")];
-    let scene = Scene::given(options);
+    let scene = given(options);
     let done = scene.until("reset.acme.example", |done| done.doubts.iter().any(|d| d.reason != "NotLoaded")).await;
     assert!(["RouterDisabled", "EntryPointMissing"].contains(&done.doubts[0].reason), "{:?}", done.doubts);
     assert!(

@@ -6,8 +6,9 @@ use portalkeeper::api::HostName;
 use portalkeeper::backends::conformance::{self, Harness};
 use portalkeeper::backends::traefik::{Layout, Traefik};
 
-use super::{Real, Watched, host, theirs};
+use super::{Real, Watched, theirs};
 use crate::peers::traefiks;
+use crate::scene::four_hosts;
 
 struct Bench {
     watched: Watched,
@@ -52,9 +53,7 @@ impl Harness for Bench {
         false
     }
     fn hosts(&self) -> Vec<HostName> {
-        ["reset.acme.example", "reset.globex.example", "password.acme.example", "reset.mail.acme.example"]
-            .map(host)
-            .to_vec()
+        four_hosts()
     }
 }
 

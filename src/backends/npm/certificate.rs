@@ -79,6 +79,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     pub expires_on: String,
     pub state: State,
+    /// Id of the user who made it.
+    owner: Option<u64>,
 }
 
 impl Certificate {
@@ -107,7 +109,16 @@ impl Certificate {
             names: names.collect(),
             expires_on,
             state,
+            owner: value["owner_user_id"].as_u64(),
         })
+    }
+
+    /// Whether this user may have made it: it did, or one of both is not known.
+    pub fn owned_by(&self, user: Option<u64>) -> bool {
+        match (self.owner, user) {
+            (Some(owner), Some(user)) => owner == user,
+            _ => true,
+        }
     }
 
     /// For one host and no other name.

@@ -6,10 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use url::Url;
 
+pub use super::call::Call;
+use super::call::{Body, Method};
 use crate::api::clock::Clock;
 use crate::backends::{BackendError, ErrorClass};
 use crate::config::{Secret, redact};
-use crate::http::{Client, ClientOptions, FormFile, Request, Response};
+use crate::http::{Client, ClientOptions, Request, Response};
 
 /// Time limit of a call about hosts: a write takes about five seconds with a thousand of them.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,6 +54,8 @@ pub struct Session {
     /// `/api`, or nothing where the address names it already or is the API itself.
     prefix: &'static str,
     pub version: Version,
+    /// Id of the user that is logged in.
+    user: Option<u64>,
     token: Secret,
     expires: Timestamp,
 }
@@ -60,65 +64,6 @@ pub struct Session {
 struct Login {
     session: Option<Session>,
     refused: Option<(BackendError, Timestamp)>,
-}
-
-/// One call. It has no `Debug`: bodies hold passwords and tokens.
-#[derive(Clone)]
-pub struct Call {
-    method: Method,
-    path: String,
-    query: &'static [(&'static str, &'static str)],
-    body: Body,
-    slow: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
-    Get,
-    Post,
-    Put,
-    Delete,
-}
-
-#[derive(Clone)]
-enum Body {
-    Empty,
-    Json(Value),
-    Form(Vec<FormFile>),
-}
-
-impl Call {
-    fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), query: &[], body: Body::Empty, slow: false }
-    }
-    pub fn get(path: impl Into<String>) -> Self {
-        Self::new(Method::Get, path)
-    }
-    pub fn post(path: impl Into<String>) -> Self {
-        Self::new(Method::Post, path)
-    }
-    pub fn put(path: impl Into<String>) -> Self {
-        Self::new(Method::Put, path)
-    }
-    pub fn delete(path: impl Into<String>) -> Self {
-        Self::new(Method::Delete, path)
-    }
-    pub fn query(self, query: &'static [(&'static str, &'static str)]) -> Self {
-        Self { query, ..self }
-    }
-    pub fn json(self, body: Value) -> Self {
-        Self { body: Body::Json(body), ..self }
-    }
-    pub fn form(self, files: Vec<FormFile>) -> Self {
-        Self { body: Body::Form(files), ..self }
-    }
-    /// May take as long as an order at Let's Encrypt.
-    pub fn slow(self) -> Self {
-        Self { slow: true, ..self }
-    }
-    fn reads(&self) -> bool {
-        self.method == Method::Get
-    }
 }
 
 /// One instance's API with its login.
@@ -168,6 +113,11 @@ impl Api {
     /// The version, as told when the session began.
     pub async fn version(&self) -> Result<Version, BackendError> {
         Ok(self.session(None).await?.version)
+    }
+
+    /// Id of NPM's user that the calls are made as, where NPM tells it.
+    pub async fn user(&self) -> Result<Option<u64>, BackendError> {
+        Ok(self.session(None).await?.user)
     }
 
     /// Makes a call. NPM hides expired tokens and missing permissions behind other statuses, so what may be one of
@@ -344,9 +294,9 @@ impl Api {
         // Tokens live a day; without a readable end, that is assumed.
         let day = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(now);
         let expires = body["expires"].as_str().and_then(|text| text.parse().ok()).unwrap_or(day);
-        let session = Session { prefix, version, token, expires };
-        self.check_permissions(&session).await?;
-        Ok(session)
+        let session = Session { prefix, version, user: None, token, expires };
+        let user = self.check_permissions(&session).await?;
+        Ok(Session { user, ..session })
     }
 
     /// Finds the API under the address and reads its version, which needs no login.
@@ -378,8 +328,8 @@ impl Api {
         Err(BackendError::new(ErrorClass::Permanent, "NotNpm", message))
     }
 
-    /// Asks what the user may do, because NPM's refusals later on do not tell.
-    async fn check_permissions(&self, session: &Session) -> Result<(), BackendError> {
+    /// Asks what the user may do, because NPM's refusals later on do not tell. Gives its id.
+    async fn check_permissions(&self, session: &Session) -> Result<Option<u64>, BackendError> {
         let call = Call::get("/users/me").query(&[("expand", "permissions")]);
         let user = match self.once(session, &call).await? {
             Verdict::Done(user) => user,
@@ -388,7 +338,7 @@ impl Api {
         let admin = user["roles"].as_array().is_some_and(|roles| roles.iter().any(|role| role == "admin"));
         let may = |what: &str| user["permissions"][what] == "manage";
         if admin || (may("proxy_hosts") && may("certificates")) {
-            return Ok(());
+            return Ok(user["id"].as_u64());
         }
         let message = format!("the user that is logged in at NPM may not do enough; {WANTED_PERMISSIONS}");
         Err(BackendError::new(ErrorClass::Credential, "PermissionMissing", message))

@@ -3,6 +3,7 @@ use serde_json::{Map, Value, json};
 
 use super::certificate::{Certificate, Held, Wish};
 use super::client::Version;
+use crate::api::HostName;
 use crate::plan::{Item, Mark, Observed, Ownership};
 
 /// Our part of a host's `meta`. Lower case, because NPM's pages rewrite other keys when they save.
@@ -39,15 +40,17 @@ pub struct Host {
     pub http2: bool,
     /// Absent before NPM 2.14.
     pub trust_forwarded_proto: Option<bool>,
+    /// Disabled in NPM, which then has no file for it in nginx.
+    pub off: bool,
     /// What keeps an observed row from serving as it should, in words.
     pub flaws: Vec<String>,
 }
 
-/// What the planner handles: hosts, and certificates of ours that nothing uses.
+/// What the planner handles: hosts, and certificates of ours that nothing uses or that are still being ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Host(Host),
-    Leftover { key: String, certificate: u64 },
+    Leftover { key: String, host: String, certificate: Option<u64> },
 }
 
 impl Item for Entry {
@@ -61,6 +64,9 @@ impl Item for Entry {
     /// Compared in the form in which NPM stores it, or each look would write and reload.
     fn satisfies(&self, desired: &Self) -> bool {
         let (Self::Host(has), Self::Host(wants)) = (self, desired) else { return self == desired };
+        if wants.off {
+            return has.off;
+        }
         let certificate = match (&has.tls, &wants.tls) {
             (Tls::Held(held), Tls::Wanted(wish)) => wish.accepts(held, &wants.name),
             (has, wants) => has == wants,
@@ -71,6 +77,7 @@ impl Item for Entry {
         };
         certificate
             && trusts
+            && !has.off
             && has.flaws.is_empty()
             && has.names == wants.names
             && has.forward == wants.forward
@@ -85,10 +92,20 @@ impl Item for Entry {
         }
     }
 
+    /// A certificate of Let's Encrypt is not thrown away for a portal that is to come back: there is a limit for new ones.
+    fn switched_off(&self, host: &HostName) -> Option<Self> {
+        match self {
+            Self::Host(own) if own.name == host.as_str() => Some(Self::Host(Host { off: true, ..own.clone() })),
+            Self::Leftover { host: own, .. } if own == host.as_str() => Some(self.clone()),
+            Self::Host(_) | Self::Leftover { .. } => None,
+        }
+    }
+
     fn describe(&self) -> String {
         let host = match self {
             Self::Host(host) => host,
-            Self::Leftover { certificate, .. } => return format!("unused certificate {certificate}"),
+            Self::Leftover { certificate: Some(id), .. } => return format!("unused certificate {id}"),
+            Self::Leftover { certificate: None, .. } => return "sent a moment ago".to_owned(),
         };
         let Forward { scheme, host: to, port } = &host.forward;
         let tls = match &host.tls {
@@ -99,6 +116,9 @@ impl Item for Entry {
         let others: Vec<&str> = host.names.iter().filter(|n| **n != host.name).map(String::as_str).collect();
         if !others.is_empty() {
             words.push_str(&format!(", also for {}", others.join(", ")));
+        }
+        if host.off {
+            words.push_str(", disabled");
         }
         if !host.flaws.is_empty() {
             words.push_str(&format!(", {}", host.flaws.join(", ")));
@@ -222,7 +242,6 @@ impl Row {
                 flaws.push(words.to_owned());
             }
         };
-        flaw(!self.enabled, "disabled");
         let offline = format!("offline: {}", self.nginx_err.as_deref().unwrap_or("nginx refused it").trim());
         match self.online {
             _ if !self.enabled => {}
@@ -250,6 +269,7 @@ impl Row {
             ssl_forced: self.ssl_forced,
             http2: self.http2,
             trust_forwarded_proto: self.trust_forwarded_proto,
+            off: !self.enabled,
             flaws: self.flaws(note),
         })
     }

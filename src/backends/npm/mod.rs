@@ -1,10 +1,13 @@
 //! Nginx Proxy Manager by its API: one proxy host per portal, written one at a time and believed only when a read
 //! shows it online.
+pub mod book;
+mod call;
 pub mod certificate;
 mod client;
 pub mod double;
 mod host;
 mod orders;
+mod ours;
 mod supplies;
 mod writes;
 
@@ -16,18 +19,19 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use url::Url;
 
-use self::certificate::{Certificate, Source, Supply, Wish};
+use self::book::OrderBook;
+use self::certificate::{Source, Supply, Wish};
 use self::client::Api;
 pub use self::client::Version;
 pub use self::host::{Entry, Forward};
-use self::host::{Host, Row, Tls};
+use self::host::{Host, Tls};
 use self::orders::{Orders, pending};
 use super::origin_ca::OriginCa;
 use super::{Backend, BackendError, ErrorClass, Scope};
 use crate::api::clock::Clock;
 use crate::config::Secret;
 use crate::http::double::lock;
-use crate::plan::{CertificateMode, Change, Intent, Mark, Observed, Ownership, Plan};
+use crate::plan::{CertificateMode, Change, Intent, Observed, Plan};
 
 /// Lets one writer at a time into an instance, whatever the number of classes that use it.
 pub type Gate = Arc<tokio::sync::Mutex<()>>;
@@ -49,6 +53,8 @@ pub struct NpmOptions {
     /// Needed for [`Source::OriginCa`].
     pub origin_ca: Option<Arc<dyn OriginCa>>,
     pub gate: Gate,
+    /// What was ordered at Let's Encrypt.
+    pub book: Arc<dyn OrderBook>,
     pub pace: Pace,
 }
 
@@ -121,32 +127,6 @@ impl Npm {
         }
     }
 
-    /// Certificates of ours that no proxy host uses. Those of Let's Encrypt carry no mark, so only what this
-    /// process ordered is known here; what a host had goes together with it.
-    fn leftovers(&self, rows: &[Row], certificates: &[Certificate]) -> Vec<Observed<Entry>> {
-        let unused = certificates.iter().filter(|c| c.state != certificate::State::Pending);
-        let unused = unused.filter(|c| !rows.iter().any(|row| row.certificate_id == c.id));
-        unused
-            .filter_map(|c| {
-                let (mark, host) = self.owner(c)?;
-                Some(Observed {
-                    id: c.id.to_string(),
-                    ownership: Ownership::Marked(mark),
-                    item: Entry::Leftover { key: format!("certificate {} for {host}", c.id), certificate: c.id },
-                })
-            })
-            .collect()
-    }
-
-    /// Whose certificate it is, where it is one of ours, and for which host.
-    fn owner(&self, certificate: &Certificate) -> Option<(Mark, String)> {
-        if let Some((mark, host)) = certificate.marked() {
-            return Some((mark, host.to_owned()));
-        }
-        let host = certificate.names.first().filter(|host| certificate.letsencrypt && certificate.is_for(host))?;
-        Some((self.orders.made(host)?, host.clone()))
-    }
-
     /// What a change needs before its host can be written; `None` for changes that need no certificate.
     fn needs(change: &Change<Entry>) -> Option<(&Host, &Wish)> {
         match change {
@@ -205,6 +185,12 @@ impl Batch {
     }
 }
 
+/// Whether the portal of a deletion wants something, too.
+fn wants(plan: &Plan<Entry>, deletion: &Change<Entry>) -> bool {
+    let wanted = |change: &&Change<Entry>| !matches!(change, Change::Delete { .. });
+    plan.changes.iter().filter(wanted).any(|change| change.portal() == deletion.portal())
+}
+
 #[async_trait]
 impl Backend for Npm {
     type Item = Entry;
@@ -231,13 +217,15 @@ impl Backend for Npm {
             // would be sent round in circles.
             trust_forwarded_proto: Some(secure && intent.proxied),
             tls: Tls::Wanted(wish),
+            off: false,
             flaws: Vec::new(),
         })]
     }
 
     async fn observe(&self, _: &Scope) -> Result<Vec<Observed<Entry>>, BackendError> {
+        let noted = self.noted().await?;
         let rows = self.rows().await?;
-        let certificates = self.api.certificates(self.clock.now()).await?;
+        let certificates = self.certificates().await?;
         self.rows.store(rows.len() as u64, Ordering::Relaxed);
         let dirty = lock(&self.dirty).clone();
         let mut found = Vec::new();
@@ -250,7 +238,7 @@ impl Backend for Npm {
             }
             found.extend(entries);
         }
-        found.extend(self.leftovers(&rows, &certificates));
+        found.extend(self.leftovers(&rows, &certificates, &noted).await?);
         Ok(found)
     }
 
@@ -283,7 +271,11 @@ impl Backend for Npm {
                 continue;
             }
             let Some((host, wish)) = Self::needs(change) else {
-                let outcome = self.change(change, 0).await;
+                let outcome = match self.change(change, 0).await {
+                    // The portal has what it wants; what is still being ordered is looked for at a later look.
+                    Err(error) if leftover && error.reason == orders::PENDING && wants(plan, change) => Ok(None),
+                    outcome => outcome,
+                };
                 batch.note(index, outcome);
                 continue;
             };

@@ -1,6 +1,6 @@
 //! Getting certificates: one order at a time at Let's Encrypt through NPM, uploads, and taking away what is no
 //! longer used.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,12 +17,14 @@ use crate::backends::{BackendError, ErrorClass};
 use crate::config::Secret;
 use crate::http::FormFile;
 use crate::http::double::lock;
-use crate::plan::Mark;
 
 /// A portal whose order runs, or waits for its turn, is looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Seconds before another order after one whose end was not seen.
 const UNSEEN_PAUSE: i64 = 900;
+
+/// Reason of whatever waits for an order.
+pub const PENDING: &str = "CertificatePending";
 
 /// An order that came to nothing. Time is measured from then, and a clock that went back does not extend it.
 struct Failure {
@@ -37,9 +39,6 @@ type Running = JoinHandle<Result<u64, (BackendError, i64)>>;
 #[derive(Default)]
 pub struct Orders {
     failures: Mutex<HashMap<HostName, Failure>>,
-    /// Hosts for which this process ordered, or may have: no order is made where there is a certificate already, so
-    /// the one that is found later is ours. Those of Let's Encrypt can carry no mark.
-    made: Mutex<BTreeMap<String, Mark>>,
     /// Signed by the Origin CA and not uploaded yet, by the name they are to be kept under.
     signed: Mutex<HashMap<String, Signed>>,
     running: tokio::sync::Mutex<Option<(HostName, Running)>>,
@@ -47,21 +46,16 @@ pub struct Orders {
 
 /// Answer for a portal whose certificate is not there yet.
 pub fn pending(message: String) -> BackendError {
-    let mut error = BackendError::new(ErrorClass::Unavailable, "CertificatePending", message);
+    let mut error = BackendError::new(ErrorClass::Unavailable, PENDING, message);
     error.retry_after = Some(LOOK_AGAIN);
     error
 }
 
 impl Orders {
-    /// Whose certificate for the host this is, where this process ordered it.
-    pub fn made(&self, host: &str) -> Option<Mark> {
-        lock(&self.made).get(host).cloned()
-    }
-    pub fn remember(&self, host: &str, mark: &Mark) {
-        lock(&self.made).insert(host.to_owned(), mark.clone());
-    }
-    pub fn forget(&self, host: &str) {
-        lock(&self.made).remove(host);
+    /// Whether an order for this host goes on beside the loop.
+    pub async fn running_for(&self, host: &str) -> bool {
+        let running = self.running.lock().await;
+        running.as_ref().is_some_and(|(other, task)| other.as_str() == host && !task.is_finished())
     }
 
     pub fn signed(&self, name: &str) -> Option<Signed> {
@@ -116,9 +110,6 @@ impl Orders {
                 (odd(&format!("was asked for a certificate and the call ended badly: {error}")), UNSEEN_PAUSE)
             }
         };
-        if error.class != ErrorClass::OutcomeUnknown {
-            self.forget(host.as_str());
-        }
         let pause = SignedDuration::from_secs(pause);
         lock(&self.failures).insert(host.clone(), Failure { error: error.clone(), at, pause });
         if pause.is_positive() {
@@ -134,12 +125,10 @@ impl Orders {
         api: &Arc<Api>,
         settings: &LetsEncrypt,
         host: &HostName,
-        mark: &Mark,
         patience: Duration,
         clock: &dyn Clock,
     ) -> Result<u64, BackendError> {
         let body = certificate::order(settings, host, api.version().await?);
-        self.remember(host.as_str(), mark);
         let (caller, name) = (Arc::clone(api), host.clone());
         let mut task = tokio::spawn(async move {
             let call = Call::post("/nginx/certificates").json(body).slow();
@@ -199,18 +188,18 @@ impl Api {
     }
 
     /// Deletes a certificate of ours that nothing uses: deleting one in use can keep nginx from starting again.
-    /// One that is used, gone or for something else by now is left alone.
+    /// One that is used or for something else by now is left alone. Gives the one that it was; `None` where it is gone.
     pub async fn discard(
         &self,
         id: u64,
         ours: impl Fn(&Certificate) -> bool,
         now: Timestamp,
-    ) -> Result<(), BackendError> {
+    ) -> Result<Option<Certificate>, BackendError> {
         let path = format!("/nginx/certificates/{id}");
         let users = Call::get(path.as_str()).query(&[("expand", "proxy_hosts,redirection_hosts,dead_hosts,streams")]);
         let found = match self.call(&users).await {
             Ok(found) => found,
-            Err(error) if error.reason == GONE => return Ok(()),
+            Err(error) if error.reason == GONE => return Ok(None),
             Err(error) => return Err(error),
         };
         let used = ["proxy_hosts", "redirection_hosts", "dead_hosts", "streams"]
@@ -218,7 +207,13 @@ impl Api {
             .any(|kind| found[kind].as_array().is_none_or(|users| !users.is_empty()));
         let certificate = Certificate::parse(&found, now).ok_or_else(|| odd("sent a certificate without dates"))?;
         if used || !ours(&certificate) {
-            return Ok(());
+            return Ok(Some(certificate));
+        }
+        // What NPM does about one whose order is under way is not known; it ends in minutes.
+        if certificate.state == certificate::State::Pending {
+            return Err(pending(format!(
+                "NPM is still ordering certificate {id}, which nobody needs any more; it is deleted when the order has ended"
+            )));
         }
         match self.call(&Call::delete(path)).await {
             Ok(Value::Bool(true)) => {}
@@ -226,6 +221,6 @@ impl Api {
             Err(error) if error.reason == GONE => {}
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(Some(certificate))
     }
 }

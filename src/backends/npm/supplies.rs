@@ -1,13 +1,14 @@
 //! Getting a host its certificate, and taking it away again, around the writes of the host itself.
 use super::Npm;
-use super::certificate::{self, Certificate, Source, Supply, Wish};
+use super::book::Order;
+use super::certificate::{self, Source, Supply, Wish};
 use super::client::odd;
-use super::host::{Entry, Host, Note, Tls};
-use super::orders::pending;
+use super::host::{Entry, Host, Note};
+use super::orders::{PENDING, pending};
 use super::writes::{Given, Outcome, alone, new_note, number};
 use crate::api::HostName;
 use crate::backends::{BackendError, ErrorClass};
-use crate::plan::{Change, Mark};
+use crate::plan::Change;
 
 impl Npm {
     /// Where the host's certificate comes from, by what NPM has now.
@@ -54,10 +55,10 @@ impl Npm {
     pub(super) async fn may_order(&self, change: &Change<Entry>) -> Result<(), BackendError> {
         let Some((host, _)) = Self::needs(change) else { return Ok(()) };
         match self.orders.ready(&host_name(host)?, self.clock.as_ref()).await {
-            Ok(()) => Ok(()),
+            Ok(()) => self.sent_before(&host.name).await,
             Err(error) => {
                 if let Change::Update { id, mark, .. } = change
-                    && error.reason != "CertificatePending"
+                    && error.reason != PENDING
                 {
                     let row = self.own_row(number(id)?, mark, &host.name).await?;
                     if let Some((row, note)) = row.filter(|(_, note)| note.ordering) {
@@ -72,11 +73,19 @@ impl Npm {
     /// Orders a certificate and makes the change with it. An order takes a host that serves out of nginx and brings
     /// it back in a wrong form, so such a host is marked before and written again after, whatever came of it.
     pub(super) async fn ordered(&self, change: &Change<Entry>) -> Outcome {
-        let (Some((host, _)), Source::LetsEncrypt(settings)) = (Self::needs(change), &self.options.certificates) else {
+        let (Some((host, wish)), Source::LetsEncrypt(settings)) = (Self::needs(change), &self.options.certificates)
+        else {
             return Err(odd("was to order a certificate that nobody wants"));
         };
         let name = host_name(host)?;
         let mark = change.mark();
+        let certificates = self.certificates().await?;
+        // Somebody may have got one since the batch began.
+        match certificate::supply(wish, &host.name, &certificates)? {
+            Supply::Order => {}
+            supply => return self.supplied(change, host, supply).await,
+        }
+        let after = certificates.iter().map(|certificate| certificate.id).max().unwrap_or(0);
         let serving = match change {
             Change::Update { id, .. } => {
                 self.own_row(number(id)?, mark, &host.name).await?.map(|(row, note)| (row, Some(note)))
@@ -89,16 +98,23 @@ impl Npm {
             let marked = Note { ordering: true, ..note.clone().unwrap_or_else(|| new_note(mark, host)) };
             self.restore(row, Some(&marked)).await?;
         }
+        let (named, at) = (host.name.clone(), self.clock.now());
+        let order = Order { host: named, mark: mark.clone(), after, certificate: None, at };
+        self.note(&order).await?;
         let placed = {
             let _turn = self.options.gate.lock().await;
-            let patience = self.options.pace.order;
-            self.orders.place(&self.api, settings, &name, mark, patience, self.clock.as_ref()).await
+            self.orders.place(&self.api, settings, &name, self.options.pace.order, self.clock.as_ref()).await
         };
+        match &placed {
+            Ok(id) => self.note(&Order { certificate: Some(*id), ..order }).await?,
+            Err(error) if error.class == ErrorClass::OutcomeUnknown || error.reason == PENDING => {}
+            Err(_) => self.forget(&order).await?,
+        }
         match (placed, serving) {
             (Ok(id), Some((row, _))) => self.overwrite(&row, mark, host, Given { id, ordered: true }).await,
             (Ok(id), None) => self.change(change, id).await,
             // It goes on, and the host stays marked until it has ended.
-            (Err(error), _) if error.reason == "CertificatePending" => Err(error),
+            (Err(error), _) if error.reason == PENDING => Err(error),
             (Err(error), Some((row, note))) => {
                 let note = note.map(|note| Note { ordering: false, ..note });
                 self.restore(&row, note.as_ref()).await?;
@@ -106,25 +122,6 @@ impl Npm {
             }
             (Err(error), None) => Err(error),
         }
-    }
-
-    /// Whether the host's certificate of Let's Encrypt was ordered by this process.
-    pub(super) fn ordered_here(&self, host: &Host) -> bool {
-        matches!(&host.tls, Tls::Wanted(Wish::LetsEncrypt)) && self.orders.made(&host.name).is_some()
-    }
-
-    pub(super) async fn discard_ordered(&self, id: u64, name: &str) -> Result<(), BackendError> {
-        let _turn = self.options.gate.lock().await;
-        let ours = |c: &Certificate| c.letsencrypt && c.is_for(name);
-        self.api.discard(id, ours, self.clock.now()).await?;
-        self.orders.forget(name);
-        Ok(())
-    }
-
-    pub(super) async fn discard(&self, id: u64, mark: &Mark) -> Result<(), BackendError> {
-        let _turn = self.options.gate.lock().await;
-        let ours = |c: &Certificate| self.owner(c).is_some_and(|(owner, _)| owner == *mark);
-        self.api.discard(id, ours, self.clock.now()).await
     }
 }
 

@@ -55,11 +55,15 @@ impl Npm {
         let mark = change.mark();
         match change {
             Change::Create { item: Entry::Host(host), .. } => self.create(mark, host, certificate).await,
+            Change::Update { id, to: Entry::Host(host), .. } if host.off => {
+                self.switch_off(number(id)?, mark, &host.name).await
+            }
             Change::Update { id, to: Entry::Host(host), .. } => {
                 match self.own_row(number(id)?, mark, &host.name).await? {
                     Some((row, note)) => {
                         alone(&row, &host.name)?;
-                        let ordered = note.ordered == Some(certificate) || self.ordered_here(host);
+                        let ordered =
+                            note.ordered == Some(certificate) || self.ordered_here(host, mark, certificate).await?;
                         self.overwrite(&row, mark, host, Given { id: certificate, ordered }).await
                     }
                     None => self.create(mark, host, certificate).await,
@@ -67,16 +71,16 @@ impl Npm {
             }
             Change::Adopt { id, to: Entry::Host(host), .. } => {
                 let row = self.adoptable(number(id)?, &host.name).await?;
-                let ordered = self.ordered_here(host);
+                let ordered = self.ordered_here(host, mark, certificate).await?;
                 self.overwrite(&row, mark, host, Given { id: certificate, ordered }).await
             }
             Change::Delete { id, item: Entry::Host(host), .. } => self.delete(number(id)?, mark, &host.name).await,
-            Change::Delete { item: Entry::Leftover { certificate, .. }, .. } => {
-                self.discard(*certificate, mark).await.map(|()| None)
+            Change::Delete { item: Entry::Leftover { host, certificate, .. }, .. } => {
+                self.discard(mark, host, *certificate).await.map(|()| None)
             }
             Change::Release { id, item: Entry::Host(host), .. } => self.release(number(id)?, mark, &host.name).await,
             // A certificate that is let go stays where it is; NPM has no way to rename it.
-            Change::Release { item: Entry::Leftover { .. }, .. } => Ok(None),
+            Change::Release { item: Entry::Leftover { host, .. }, .. } => self.let_go(mark, host).await.map(|()| None),
             Change::Create { .. } | Change::Update { .. } | Change::Adopt { .. } => {
                 Err(odd("was to be given a certificate as a host"))
             }
@@ -111,7 +115,7 @@ impl Npm {
     }
 
     async fn create(&self, mark: &Mark, host: &Host, certificate: u64) -> Outcome {
-        let ordered = self.ordered_here(host);
+        let ordered = self.ordered_here(host, mark, certificate).await?;
         let note = Note { ordered: ordered.then_some(certificate), ..new_note(mark, host) };
         let version = self.api.version().await?;
         let body = host::body(host, &note, certificate, host::fresh_meta(&note), version);
@@ -193,6 +197,9 @@ impl Npm {
 
     pub(super) async fn overwrite(&self, row: &Row, mark: &Mark, host: &Host, given: Given) -> Outcome {
         let former = row.note().and_then(|note| note.ordered).filter(|id| *id != given.id);
+        if let Some(former) = former {
+            self.note_known(mark, &host.name, former).await?;
+        }
         let note = Note { ordered: given.ordered.then_some(given.id), ..new_note(mark, host) };
         let version = self.api.version().await?;
         let body = host::body(host, &note, given.id, row.meta_with(Some(&note)), version);
@@ -205,8 +212,7 @@ impl Npm {
             Ok(_) => {}
         }
         if let Some(former) = former {
-            self.orders.remember(&host.name, mark);
-            self.discard_ordered(former, &host.name).await?;
+            self.discard(mark, &host.name, Some(former)).await?;
         }
         Ok(Some(row.id.to_string()))
     }
@@ -257,9 +263,9 @@ impl Npm {
     async fn delete(&self, id: u64, mark: &Mark, name: &str) -> Outcome {
         let Some((row, note)) = self.own_row(id, mark, name).await? else { return Ok(None) };
         alone(&row, name)?;
-        // Remembered, so that a certificate which cannot be deleted now is found again.
-        if note.ordered.is_some() {
-            self.orders.remember(name, mark);
+        // Noted, so that a certificate which cannot be deleted now is found again.
+        if let Some(ordered) = note.ordered {
+            self.note_known(mark, name, ordered).await?;
         }
         let still_served = {
             let _turn = self.options.gate.lock().await;
@@ -275,31 +281,55 @@ impl Npm {
             Ok(_) => return Err(still_served.unwrap_or_else(|| odd("still has a proxy host that it deleted"))),
         }
         lock(&self.dirty).remove(&id);
-        if let Some(ordered) = note.ordered {
-            self.discard_ordered(ordered, name).await?;
-        }
+        self.discard_orders(mark, name).await?;
         let own = certificate::own_name(mark, name);
         if let Held::Known(uploaded) = Held::find(row.certificate_id, &self.certificates().await?)
             && uploaded.nice_name == own
         {
-            self.discard(uploaded.id, mark).await?;
+            self.discard(mark, name, Some(uploaded.id)).await?;
         }
         match still_served {
-            Some(error) if error.reason == FAILED => {
-                let cause = self.cause(&self.rows().await?).await;
-                let message = format!(
-                    "proxy host {id} for {name} is deleted, and may be served until the next write in NPM succeeds: {cause}"
-                );
-                Err(BackendError::new(ErrorClass::Unavailable, "StillServed", message))
-            }
+            Some(error) if error.reason == FAILED => Err(self.still_served(id, name, "deleted").await?),
             _ => Ok(None),
         }
+    }
+
+    /// Takes a host of ours out of nginx; row and certificate stay. (A `PUT` that disables it would leave it served.)
+    async fn switch_off(&self, id: u64, mark: &Mark, name: &str) -> Outcome {
+        let Some((row, _)) = self.own_row(id, mark, name).await? else { return Ok(None) };
+        alone(&row, name)?;
+        let failed = match row.enabled {
+            true => {
+                let _turn = self.options.gate.lock().await;
+                self.api.call(&Call::post(format!("{}/disable", path(id)))).await.err()
+            }
+            false => None,
+        };
+        match (self.row(id).await, failed) {
+            (Err(error), _) if error.reason == GONE => Ok(None),
+            (Err(error), _) => Err(error),
+            (Ok(row), failed) if row.enabled => {
+                Err(failed.unwrap_or_else(|| odd("still has a proxy host enabled that it disabled")))
+            }
+            (Ok(_), Some(error)) if error.reason == FAILED => Err(self.still_served(id, name, "disabled").await?),
+            (Ok(_), _) => Ok(Some(id.to_string())),
+        }
+    }
+
+    /// Nginx did not load a configuration without the host.
+    async fn still_served(&self, id: u64, name: &str, deed: &str) -> Result<BackendError, BackendError> {
+        let cause = self.cause(&self.rows().await?).await;
+        let message = format!(
+            "proxy host {id} for {name} is {deed}, and may be served until the next write in NPM succeeds: {cause}"
+        );
+        Ok(BackendError::new(ErrorClass::Unavailable, "StillServed", message))
     }
 
     async fn release(&self, id: u64, mark: &Mark, name: &str) -> Outcome {
         if let Some((row, _)) = self.own_row(id, mark, name).await? {
             self.restore(&row, None).await?;
         }
+        self.let_go(mark, name).await?;
         Ok(None)
     }
 }

@@ -261,6 +261,7 @@ fn item_want<B: Backend>(backend: &B, want: &Want) -> plan::Want<B::Item> {
             keep: intent.keep.clone(),
         },
         Want::Absent { mark, .. } | Want::Left { mark, .. } => plan::Want::Absent { mark: mark.clone() },
+        Want::Dormant { mark, host, .. } => plan::Want::Dormant { mark: mark.clone(), host: host.clone() },
         Want::Released { mark, .. } => plan::Want::Released { mark: mark.clone() },
     }
 }
@@ -274,8 +275,8 @@ struct Bench<'a, B: Backend> {
     tried: HashMap<&'a PortalKey, Vec<Tried<'a, B::Item>>>,
     /// Changes that were only looked for, in words.
     pending: HashMap<&'a PortalKey, Vec<String>>,
-    /// Ids of what stands already, by its owner's mark, each with its key.
-    standing: HashMap<&'a Mark, Vec<(&'a str, &'a str)>>,
+    /// What stands already, by its owner's mark.
+    standing: HashMap<&'a Mark, Vec<&'a plan::Observed<B::Item>>>,
 }
 
 /// A change, and what the system answered, if it did.
@@ -308,10 +309,19 @@ impl<'a, B: Backend> Bench<'a, B> {
         }
         for observed in &seen.observed {
             if let plan::Ownership::Marked(mark) = &observed.ownership {
-                bench.standing.entry(mark).or_default().push((observed.item.key(), &observed.id));
+                bench.standing.entry(mark).or_default().push(observed);
             }
         }
         bench
+    }
+
+    /// What stays switched off.
+    fn dormant(&self, want: &Want) -> Vec<MadeResource> {
+        let Want::Dormant { mark, host, .. } = want else { return Vec::new() };
+        let standing = self.standing.get(mark).into_iter().flatten();
+        let kept = standing.filter(|o| o.item.switched_off(host).is_some());
+        let (system, name) = (self.backend.instance(), |o: &plan::Observed<B::Item>| o.item.key().to_owned());
+        kept.map(|o| MadeResource { system: system.clone(), name: name(o), id: Some(o.id.clone()) }).collect()
     }
 
     fn settle(&self, job: &Job) -> Answer {
@@ -319,7 +329,7 @@ impl<'a, B: Backend> Bench<'a, B> {
             return Err(conflict(self.backend.conflict_reason(), blocked));
         }
         let standing = self.standing.get(job.want.mark()).into_iter().flatten();
-        let mut ids: HashMap<&str, &str> = standing.copied().collect();
+        let mut ids: HashMap<&str, &str> = standing.map(|o| (o.item.key(), o.id.as_str())).collect();
         let mut words = Vec::new();
         for (change, outcome) in self.tried.get(&job.portal).into_iter().flatten() {
             match outcome {
@@ -351,6 +361,7 @@ impl<'a, B: Backend> Bench<'a, B> {
                 name: item.key().to_owned(),
                 id: ids.get(item.key()).map(|id| (*id).to_owned()),
             })
+            .chain(self.dormant(&job.want))
             .collect();
         let pending = self.pending.get(&job.portal).cloned().unwrap_or_default();
         let certificate = desired.iter().filter(|_| pending.is_empty()).find_map(Item::certificate);

@@ -30,6 +30,9 @@ pub enum Want {
     Present { intent: Intent, former: Vec<HostName> },
     /// Nothing of this portal, at any of the names it has or had.
     Absent { mark: Mark, hosts: Vec<HostName> },
+    /// Nothing of this portal for now: like `Absent`, but what can be switched off for `host` and would be costly to make
+    /// again may stay so.
+    Dormant { mark: Mark, host: HostName, hosts: Vec<HostName> },
     /// Everything of this portal stays, without the mark.
     Released { mark: Mark, hosts: Vec<HostName> },
     /// Like `Absent`, but for the things with these ids: another credential that sees them, too, has put them in place.
@@ -42,7 +45,10 @@ impl Want {
     fn mark(&self) -> &Mark {
         match self {
             Self::Present { intent, .. } | Self::Observe { intent, .. } => &intent.mark,
-            Self::Absent { mark, .. } | Self::Released { mark, .. } | Self::Left { mark, .. } => mark,
+            Self::Absent { mark, .. }
+            | Self::Released { mark, .. }
+            | Self::Left { mark, .. }
+            | Self::Dormant { mark, .. } => mark,
         }
     }
     fn hosts(&self) -> Vec<HostName> {
@@ -50,13 +56,16 @@ impl Want {
             Self::Present { intent, former } | Self::Observe { intent, former } => {
                 std::iter::once(&intent.host).chain(former).cloned().collect()
             }
-            Self::Absent { hosts, .. } | Self::Released { hosts, .. } | Self::Left { hosts, .. } => hosts.clone(),
+            Self::Absent { hosts, .. }
+            | Self::Released { hosts, .. }
+            | Self::Left { hosts, .. }
+            | Self::Dormant { hosts, .. } => hosts.clone(),
         }
     }
     fn intent(&self) -> Option<&Intent> {
         match self {
             Self::Present { intent, .. } | Self::Observe { intent, .. } => Some(intent),
-            Self::Absent { .. } | Self::Released { .. } | Self::Left { .. } => None,
+            Self::Absent { .. } | Self::Released { .. } | Self::Left { .. } | Self::Dormant { .. } => None,
         }
     }
 }

@@ -133,8 +133,8 @@ impl State {
         DoubleResponse::json(200, &json!({"token": token, "expires": expires.to_string()}))
     }
 
-    fn me(&self, user: usize) -> DoubleResponse {
-        let user = &self.users[user];
+    fn me(&self, id: usize) -> DoubleResponse {
+        let user = &self.users[id];
         let roles: &[&str] = if user.admin { &["admin"] } else { &[] };
         let visibility = if user.sees_all { "all" } else { "user" };
         let permissions = json!({
@@ -142,7 +142,7 @@ impl State {
             "redirection_hosts": user.others, "dead_hosts": user.others, "streams": user.others,
             "access_lists": user.others,
         });
-        DoubleResponse::json(200, &json!({"id": 1, "roles": roles, "permissions": permissions}))
+        DoubleResponse::json(200, &json!({"id": id, "roles": roles, "permissions": permissions}))
     }
 
     fn host_call(
@@ -184,10 +184,8 @@ impl State {
                 DoubleResponse::json(200, &json!(true))
             }
             ("POST", "disable") if row["enabled"] == false => self.error(400, "Host is already disabled"),
-            ("POST", "disable") => {
-                self.disable(id);
-                DoubleResponse::json(200, &json!(true))
-            }
+            ("POST", "disable") if self.disable(id) => DoubleResponse::json(200, &json!(true)),
+            ("POST", "disable") => self.error(500, "Internal Error"),
             ("POST", "enable") if row["enabled"] == true => self.error(400, "Host is already enabled"),
             ("POST", "enable") => {
                 merge(self.hosts.entry(id).or_default(), &json!({"enabled": true}));

@@ -1,0 +1,135 @@
+//! What a portal still has to go through before it stands where it is wanted, in words: the route in the new place, the
+//! proof, the record, and what is removed in the former place. Looks at nothing outside.
+use super::context::Context;
+use super::error::ControllerError;
+use super::moving::{before_the_flip, flips, shown};
+use super::places::{Standing, place_of};
+use super::runtime::ClassRuntime;
+use super::validate::ValidPortal;
+use crate::api::portal::{MadeResource, MoveStage, Place};
+use crate::api::{HostName, ResetPortal};
+
+/// What is known of a portal, whose steps are asked for.
+#[derive(Clone, Copy)]
+pub struct Stand<'a> {
+    pub standing: &'a Standing,
+    /// What it has outside.
+    pub made: &'a [MadeResource],
+    /// Names that it had before, and leaves.
+    pub former: &'a [HostName],
+    /// It keeps its host, so that its record may move.
+    pub moves: bool,
+    /// It was proved of late.
+    pub proved: bool,
+}
+
+/// The steps that are left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// What the record waits for, where it is changed only after that.
+    flip: Option<Flip>,
+    /// What removals wait for.
+    proof: String,
+    /// What goes at the end.
+    pub removals: Vec<String>,
+    /// What cannot be removed, and why.
+    pub lost: Vec<String>,
+}
+
+/// A change of the record that waits for the new route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flip {
+    /// `when …, `.
+    waits: String,
+    from: Option<HostName>,
+}
+
+impl Ahead {
+    /// Adds what goes when the portal is proved.
+    pub fn then(&mut self, lines: impl Iterator<Item = String>) {
+        self.removals.extend(lines.map(|line| format!("{}{line}", self.proof)));
+    }
+
+    /// What would be written, in the order in which it would be; `pending` is what looks at record and route found.
+    pub fn in_order(self, class: &ClassRuntime, pending: Vec<String>) -> Vec<String> {
+        let Some(flip) = &self.flip else { return pending.into_iter().chain(self.removals).collect() };
+        let of_dns = class.dns.as_ref().map(|shared| format!("{}: ", shared.worker.instance()));
+        let is_record = |line: &String| of_dns.as_ref().is_some_and(|system| line.starts_with(system));
+        let (dns, proxy): (Vec<String>, Vec<String>) = pending.into_iter().partition(is_record);
+        let record = dns.into_iter().map(|line| format!("{}{line}", flip.waits));
+        proxy.into_iter().chain(record).chain(self.removals).collect()
+    }
+}
+
+impl Context {
+    /// The steps of a portal towards `class`.
+    pub(super) async fn ahead(
+        &self,
+        portal: &ResetPortal,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        stand: Stand<'_>,
+    ) -> Result<Ahead, ControllerError> {
+        let Stand { standing, made, former, moves, proved } = stand;
+        let here = place_of(&class.class);
+        let after_proof = match class.class.spec.probe.enabled {
+            true => format!("when {} is proved, ", valid.host),
+            false => "after that, ".to_owned(),
+        };
+        let used: Vec<&str> = class.dns.iter().chain(&class.proxy).map(|shared| shared.worker.instance()).collect();
+        let is_here =
+            |place: &Place| *place == here || (place.settings.is_empty() && place.class_name == here.class_name);
+        let of_former = |made: &&MadeResource| former.iter().any(|host| host.as_str() == made.name);
+        let mut going: Vec<(&str, &MadeResource)> =
+            made.iter().filter(of_former).map(|made| (after_proof.as_str(), made)).collect();
+        let mut ahead = Ahead { proof: after_proof.clone(), ..Ahead::default() };
+        for place in standing.places().into_iter().filter(|place| !is_here(place)) {
+            let old = match self.at_place(&place).await? {
+                Ok(old) => old,
+                Err(finding) => {
+                    ahead.lost.push(format!("{}: {}", finding.reason, finding.message));
+                    continue;
+                }
+            };
+            let left = |made: &&MadeResource| {
+                let of_old = old.dns.iter().chain(&old.proxy).any(|shared| shared.worker.instance() == made.system);
+                of_old && !used.contains(&made.system.as_str())
+            };
+            let is_left = proved && standing.leaving.iter().any(|leaving| leaving.place == place);
+            let waits = if is_left { "" } else { after_proof.as_str() };
+            going.extend(made.iter().filter(left).map(|made| (waits, made)));
+            let from = self.target_at(portal, &old);
+            if standing.home.as_ref() == Some(&place) && moves && flips(&old, class, &from, valid) {
+                ahead.flip = Some(Flip { waits: before_the_flip(&old, class, &from, valid), from });
+            }
+        }
+        for (waits, made) in going {
+            let line = format!("{waits}{}: delete {}", made.system, made.name);
+            if !ahead.removals.contains(&line) {
+                ahead.removals.push(line);
+            }
+        }
+        Ok(ahead)
+    }
+
+    /// What a portal whose things are being written still waits for.
+    pub(super) async fn still_ahead(
+        &self,
+        portal: &ResetPortal,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        stand: Stand<'_>,
+    ) -> Result<Vec<String>, ControllerError> {
+        let ahead = self.ahead(portal, class, valid, stand).await?;
+        let waits = stand.standing.moving.as_ref().is_some_and(|moving| moving.stage != MoveStage::Flipped);
+        let record = match (&ahead.flip, &class.dns) {
+            (Some(flip), Some(dns)) if waits => {
+                let (system, from, to) = (dns.worker.instance(), shown(&flip.from), shown(&valid.cname_target));
+                let words = format!("update {} from CNAME record to {from} to CNAME record to {to}", valid.host);
+                Some(format!("{}{system}: {words}", flip.waits))
+            }
+            _ => None,
+        };
+        Ok(record.into_iter().chain(ahead.removals).collect())
+    }
+}
