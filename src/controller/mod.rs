@@ -1,4 +1,5 @@
 //! The controller: from `ResetPortal` objects to claims, records, routes, served pages and truthful status.
+mod caddy;
 mod claims;
 pub mod classes;
 mod context;
@@ -27,6 +28,7 @@ mod tombstones;
 mod tunnel;
 pub mod validate;
 
+pub use caddy::tls as caddy_tls;
 pub use classes::{ClassSecrets, EnvironmentClass, EnvironmentSecrets};
 pub use error::ControllerError;
 pub use plan::{PortalPlan, plan};
