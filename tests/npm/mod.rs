@@ -3,6 +3,7 @@ mod certificates;
 mod hosts;
 mod login;
 mod portal;
+mod revoking;
 mod suite;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use portalkeeper::api::{HostName, PortalKey};
 use portalkeeper::backends::npm::certificate::{LetsEncrypt, Source};
 use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET};
 use portalkeeper::backends::npm::{Forward, Gate, Npm, NpmOptions, Pace, Version};
-use portalkeeper::backends::origin_ca::{OriginCa, Signed};
+use portalkeeper::backends::origin_ca::{OriginCa, Signed, Which};
 use portalkeeper::backends::{BackendError, Programmed, Want, Worker};
 use portalkeeper::config::Secret;
 use portalkeeper::http::double::RunningDouble;
@@ -49,7 +50,11 @@ impl OriginCa for Signer {
         Ok(Signed {
             certificate: Secret::new(format!("-----BEGIN CERTIFICATE-----\n{host}\n-----END CERTIFICATE-----\n")),
             key: Secret::new("-----BEGIN PRIVATE KEY-----\nKEY-CANARY\n-----END PRIVATE KEY-----\n"),
+            id: None,
         })
+    }
+    async fn revoke(&self, _: &HostName, _: Which<'_>) -> Result<(), BackendError> {
+        Ok(())
     }
 }
 
@@ -145,7 +150,11 @@ fn backend(
     pace: Pace,
     secret: &str,
 ) -> Npm {
-    let options = NpmOptions {
+    Npm::new(options(running, source, gate, pace, secret), clock.clone()).expect("a backend")
+}
+
+fn options(running: &RunningDouble, source: Source, gate: Gate, pace: Pace, secret: &str) -> NpmOptions {
+    NpmOptions {
         api_url: running.url.clone(),
         verify_tls: true,
         identity: Secret::new(IDENTITY),
@@ -156,8 +165,7 @@ fn backend(
         origin_ca: Some(Arc::new(Signer)),
         gate,
         pace,
-    };
-    Npm::new(options, clock.clone()).expect("a backend")
+    }
 }
 
 /// A wait that only a broken test meets.

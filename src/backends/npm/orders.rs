@@ -172,6 +172,13 @@ fn of_order(host: &HostName, error: BackendError) -> (BackendError, i64) {
     (error, 0)
 }
 
+/// A certificate that was uploaded for a host, and is deleted.
+pub struct Deleted {
+    pub host: String,
+    /// Itself, without the key.
+    pub pem: String,
+}
+
 impl Api {
     /// Every certificate that the user may see.
     pub async fn certificates(&self, now: Timestamp) -> Result<Vec<Certificate>, BackendError> {
@@ -199,18 +206,19 @@ impl Api {
     }
 
     /// Deletes a certificate of ours that nothing uses: deleting one in use can keep nginx from starting again.
-    /// One that is used, gone or for something else by now is left alone.
+    /// One that is used, gone or for something else by now is left alone. Gives the one that was deleted, where it was
+    /// uploaded.
     pub async fn discard(
         &self,
         id: u64,
         ours: impl Fn(&Certificate) -> bool,
         now: Timestamp,
-    ) -> Result<(), BackendError> {
+    ) -> Result<Option<Deleted>, BackendError> {
         let path = format!("/nginx/certificates/{id}");
         let users = Call::get(path.as_str()).query(&[("expand", "proxy_hosts,redirection_hosts,dead_hosts,streams")]);
         let found = match self.call(&users).await {
             Ok(found) => found,
-            Err(error) if error.reason == GONE => return Ok(()),
+            Err(error) if error.reason == GONE => return Ok(None),
             Err(error) => return Err(error),
         };
         let used = ["proxy_hosts", "redirection_hosts", "dead_hosts", "streams"]
@@ -218,14 +226,16 @@ impl Api {
             .any(|kind| found[kind].as_array().is_none_or(|users| !users.is_empty()));
         let certificate = Certificate::parse(&found, now).ok_or_else(|| odd("sent a certificate without dates"))?;
         if used || !ours(&certificate) {
-            return Ok(());
+            return Ok(None);
         }
         match self.call(&Call::delete(path)).await {
             Ok(Value::Bool(true)) => {}
             Ok(_) => return Err(odd("did not say that it deleted a certificate")),
-            Err(error) if error.reason == GONE => {}
+            Err(error) if error.reason == GONE => return Ok(None),
             Err(error) => return Err(error),
         }
-        Ok(())
+        let host = certificate.marked().map(|(_, host)| host.to_owned());
+        let pem = found["meta"]["certificate"].as_str().map(str::to_owned);
+        Ok(host.zip(pem).map(|(host, pem)| Deleted { host, pem }))
     }
 }

@@ -6,7 +6,9 @@ use super::host::{Entry, Host, Note, Tls};
 use super::orders::pending;
 use super::writes::{Given, Outcome, alone, new_note, number};
 use crate::api::HostName;
-use crate::backends::{BackendError, ErrorClass};
+use crate::backends::origin_ca::Which;
+use crate::backends::{BackendError, ErrorClass, origin_ca};
+use crate::http::double::lock;
 use crate::plan::{Change, Mark};
 
 impl Npm {
@@ -121,10 +123,18 @@ impl Npm {
         Ok(())
     }
 
+    /// Deletes a certificate of ours that nothing uses, and revokes it where we had it signed.
     pub(super) async fn discard(&self, id: u64, mark: &Mark) -> Result<(), BackendError> {
-        let _turn = self.options.gate.lock().await;
         let ours = |c: &Certificate| self.owner(c).is_some_and(|(owner, _)| owner == *mark);
-        self.api.discard(id, ours, self.clock.now()).await
+        let deleted = {
+            let _turn = self.options.gate.lock().await;
+            self.api.discard(id, ours, self.clock.now()).await?
+        };
+        if let (Some(deleted), Some(ca)) = (deleted, &self.options.origin_ca) {
+            let failed = origin_ca::revoke(ca.as_ref(), &deleted.host, Which::Pem(&deleted.pem)).await;
+            lock(&self.unrevoked).extend(failed.map(|remark| (mark.clone(), remark)));
+        }
+        Ok(())
     }
 }
 
