@@ -36,6 +36,7 @@ mod probe;
 mod process;
 mod reset;
 mod serve;
+mod signer;
 mod snippets;
 mod traefik;
 mod tunnel;

@@ -11,6 +11,7 @@ mod leaving;
 mod logo;
 mod moving;
 mod npm;
+mod origin;
 mod outside;
 mod places;
 mod plan;
