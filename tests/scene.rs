@@ -56,8 +56,11 @@ pub struct Scene {
 
 impl Scene {
     pub fn of(backend: impl Backend) -> Self {
+        Self::at(Arc::new(TestClock::new(Timestamp::UNIX_EPOCH)), backend)
+    }
+    /// The same with a clock that others have, too.
+    pub fn at(clock: Arc<TestClock>, backend: impl Backend) -> Self {
         let (stop, shutdown) = Shutdown::new();
-        let clock = Arc::new(TestClock::new(Timestamp::UNIX_EPOCH));
         let worker = Worker::spawn(backend, clock.clone(), shutdown);
         Self { worker, clock, pace: SignedDuration::ZERO, _stop: stop }
     }

@@ -32,6 +32,18 @@ pub struct ProxySettings {
 /// Caddy by its admin API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.clientCertificateSecretRef) == has(self.clientKeySecretRef)",
+    "clientCertificateSecretRef and clientKeySecretRef belong together"
+))]
+#[x_kube(validation = (
+    "self.adminUrl.startsWith('https://') || !(has(self.clientCertificateSecretRef) || has(self.caSecretRef))",
+    "clientCertificateSecretRef and caSecretRef need an https adminUrl"
+))]
+#[x_kube(validation = (
+    "!(has(self.dnsChallenge) && has(self.certificate) && has(self.certificate.originCa))",
+    "dnsChallenge and certificate.originCa exclude each other"
+))]
 pub struct CaddySettings {
     /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock` (Caddy 2.7 and newer).
     #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s]+|unix:/[^\s]+)$"))]
@@ -39,6 +51,20 @@ pub struct CaddySettings {
     /// `false` takes any certificate of an https admin address.
     #[serde(default = "yes")]
     pub verify_tls: bool,
+    /// Certificate, PEM, by which Caddy's `admin.remote` knows this program; `tls.crt` of a Secret of type
+    /// `kubernetes.io/tls`. It needs the path `/config/apps/` with GET, PUT and PATCH there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<SecretKeyRef>,
+    /// Its key, PEM; `tls.key` of that Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key_secret_ref: Option<SecretKeyRef>,
+    /// Authority that signed the certificate of an https admin address, or that certificate itself, PEM; without it, what
+    /// the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// Where the hosts' certificates come from; without it, from wherever Caddy gets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ProxyCertificate>,
     /// Lets Caddy get certificates by a DNS challenge at Cloudflare: one TLS policy for all names, at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_challenge: Option<CaddyDnsChallenge>,
@@ -53,6 +79,24 @@ pub struct CaddySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub listen: Option<String>,
+}
+
+/// A source of certificates instead of the proxy's own.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyCertificate {
+    /// One per host of Cloudflare's Origin CA, which only Cloudflare's edge trusts; made with the class's Cloudflare
+    /// token, which needs Zone, SSL and Certificates, Edit. For Traefik they are files of their own in `dynamicDir`, of
+    /// mode 0640 and the folder's group, which Traefik must be able to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_ca: Option<OriginCaSettings>,
+}
+
+impl ProxyCertificate {
+    /// Whether Cloudflare's Origin CA signs the hosts' certificates.
+    pub fn signs(certificate: Option<&Self>) -> bool {
+        certificate.is_some_and(|certificate| certificate.origin_ca.is_some())
+    }
 }
 
 /// A Cloudflare Tunnel that is managed remotely, by Cloudflare's API. The portals' records point to it, so `cnameTarget` is
@@ -237,6 +281,9 @@ pub struct TraefikSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub entry_points: Vec<String>,
+    /// Where the hosts' certificates come from; without it, from `certResolver` or from wherever Traefik gets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ProxyCertificate>,
     #[serde(default)]
     pub layout: TraefikLayout,
     /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.

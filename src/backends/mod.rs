@@ -72,6 +72,14 @@ pub struct Doubt {
     pub message: String,
 }
 
+/// Something that a portal's owner should hear of once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// Reason of the event.
+    pub reason: &'static str,
+    pub message: String,
+}
+
 /// One instance of one kind of outside system.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -99,6 +107,12 @@ pub trait Backend: Send + Sync + 'static {
     /// What there is to say about items that are written, beyond that they are. Asked after each batch; while a doubt is
     /// not `True`, the state is looked at again before the drift interval ends.
     async fn doubts(&self, _: &[Self::Item]) -> Vec<Doubt> {
+        Vec::new()
+    }
+
+    /// What there is to say about the last writes for this portal beyond that they are done, such as what they may have
+    /// cost others; each is told once.
+    fn remarks(&self, _: &Mark) -> Vec<Remark> {
         Vec::new()
     }
 

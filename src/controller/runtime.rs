@@ -7,23 +7,24 @@ use std::time::Duration;
 use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
-use super::npm;
 use super::provider::ProviderFacts;
 use super::tunnel::{self, StoreLedger};
+use super::{caddy, npm, origin};
 use crate::api::class::{CloudflareSettings, PublicScheme};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::api::proxy::{
-    CaddySettings, CloudflareTunnelSettings, IngressSettings, NpmSettings, ProxySettings, TraefikLayout,
-    TraefikSettings,
+    CaddySettings, CloudflareTunnelSettings, IngressSettings, NpmSettings, ProxyCertificate, ProxySettings,
+    TraefikLayout, TraefikSettings,
 };
 use crate::api::{Origin, PortalClassSpec};
-use crate::backends::caddy::{Caddy, CaddyOptions, DnsChallenge};
+use crate::backends::caddy::Caddy;
 use crate::backends::cloudflare::{AUDIT_INTERVAL, CloudflareDns, CloudflareOptions};
 use crate::backends::cloudflare_api::{self, Api, Budget};
 use crate::backends::cloudflare_tunnel::{CloudflareTunnel, Turn};
 use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
 use crate::backends::npm::{Gate, Npm};
+use crate::backends::origin_ca::supply::OriginCertificates;
 use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
 use crate::backends::{Backend, BackendError, Worker};
 use crate::config::Secret;
@@ -80,7 +81,11 @@ fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
 }
 
 /// The folder's settings, each checked: nothing else may reach a file.
-fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result<TraefikOptions, String> {
+fn traefik_options(
+    spec: &PortalClassSpec,
+    settings: &TraefikSettings,
+    origin_ca: Option<OriginCertificates>,
+) -> Result<TraefikOptions, String> {
     let https = spec.public_scheme == PublicScheme::Https;
     let word = |text: &str, field: &str| {
         let advice = "letters, digits, hyphens, underscores and dots are allowed";
@@ -91,7 +96,7 @@ fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result
         [] => vec!["web"],
         named => named.iter().map(String::as_str).collect(),
     };
-    let resolver = Some(settings.cert_resolver.as_str()).filter(|resolver| !resolver.is_empty());
+    let resolver = Some(settings.cert_resolver.as_str()).filter(|name| !name.is_empty() && origin_ca.is_none());
     let address = |text: &String| Url::parse(text).map_err(|error| format!("proxy.traefik.apiUrl `{text}`: {error}"));
     Ok(TraefikOptions {
         dynamic_dir: settings.dynamic_dir.clone().into(),
@@ -106,6 +111,7 @@ fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result
             https,
         },
         api_url: settings.api_url.as_ref().map(address).transpose()?,
+        origin_ca: origin_ca.filter(|_| https),
     })
 }
 
@@ -208,6 +214,14 @@ impl Making<'_> {
         Ok(Some((self.url(text, "cloudflare.apiUrl")?, settings, token)))
     }
 
+    /// The class's Cloudflare account, for its certificates.
+    fn cloudflare_api(&self) -> Result<Option<Api>, Finding> {
+        let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
+        let budget = self.registry.budget(&api_url, token);
+        let api = Api::new(api_url, token.clone(), budget).map_err(|error| self.unusable(error))?;
+        Ok(Some(api.of_account(settings.account_id.as_deref())))
+    }
+
     fn dns(&self) -> Result<Option<Shared>, Finding> {
         let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
         let account_id = tunnel::account(&self.class.spec).map(str::to_owned);
@@ -242,14 +256,7 @@ impl Making<'_> {
         let address = self.url(&settings.api_url, "proxy.npm.apiUrl")?;
         let place = format!("{:?} {:?}", address.host_str(), address.port_or_known_default());
         let gate = lock(&self.registry.gates).entry(place).or_default().clone();
-        let api = match self.cloudflare()? {
-            Some((api_url, settings, token)) => {
-                let budget = self.registry.budget(&api_url, token);
-                let api = Api::new(api_url, token.clone(), budget).map_err(|error| self.unusable(error))?;
-                Some(api.of_account(settings.account_id.as_deref()))
-            }
-            None => None,
-        };
+        let api = self.cloudflare_api()?;
         let options = npm::options(self.class, settings, address, api, gate, self.registry.store.clone());
         self.shared(npm::key(self.class, settings), || Npm::new(options, Arc::clone(&self.registry.clock)))
     }
@@ -268,35 +275,22 @@ impl Making<'_> {
     }
 
     fn caddy(&self, settings: &CaddySettings) -> Result<Shared, Finding> {
-        let token = self.class.secrets.caddy_admin_token.clone();
-        let key = fingerprint(&[
-            "caddy",
-            &settings.admin_url,
-            &settings.origin,
-            token.as_ref().map_or("", Secret::expose),
-            settings.listen.as_deref().unwrap_or_default(),
-            self.class.spec.public_scheme.as_str(),
-            &serde_json::to_string(settings).unwrap_or_default(),
-            self.class.secrets.caddy_dns_token.as_ref().map_or("", Secret::expose),
-        ]);
-        let challenge = settings.dns_challenge.as_ref().zip(self.class.secrets.caddy_dns_token.clone());
-        let options = CaddyOptions {
-            verify_tls: settings.verify_tls,
-            dns_challenge: challenge
-                .map(|(challenge, token)| DnsChallenge { token, required: challenge.required })
-                .filter(|_| self.class.spec.public_scheme == PublicScheme::Https),
-            admin_url: self.url(&settings.admin_url, "proxy.caddy.adminUrl")?,
-            origin: settings.origin.clone(),
-            admin_token: token,
-            listen: settings.listen.clone(),
-            https: self.class.spec.public_scheme == PublicScheme::Https,
-        };
-        self.shared(key, || Caddy::new(options))
+        let admin_url = self.url(&settings.admin_url, "proxy.caddy.adminUrl")?;
+        let (api, clock) = (self.cloudflare_api()?, &self.registry.clock);
+        let options = caddy::options(self.class, settings, admin_url, api.as_ref(), clock);
+        let options = options.map_err(|error| self.unusable(error))?;
+        self.shared(caddy::key(self.class, settings), || Caddy::new(options))
     }
 
     fn traefik(&self, settings: &TraefikSettings) -> Result<Shared, Finding> {
-        let options = traefik_options(&self.class.spec, settings).map_err(|error| self.unusable(error))?;
-        self.shared(fingerprint(&[&format!("{options:?}")]), || Traefik::new(options))
+        let signs = ProxyCertificate::signs(settings.certificate.as_ref());
+        let (api, clock) = (self.cloudflare_api()?, &self.registry.clock);
+        let wanted = signs.then_some("proxy.traefik.certificate.originCa");
+        let options = origin::certificates(wanted, api.as_ref(), clock)
+            .and_then(|origin_ca| traefik_options(&self.class.spec, settings, origin_ca))
+            .map_err(|error| self.unusable(error))?;
+        let key = fingerprint(&[&format!("{options:?}"), &origin::key(self.class, signs)]);
+        self.shared(key, || Traefik::new(options))
     }
 
     fn ingress(&self, settings: &IngressSettings) -> Result<Shared, Finding> {

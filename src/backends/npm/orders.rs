@@ -161,6 +161,13 @@ fn of_order(host: &HostName, error: BackendError) -> (BackendError, i64) {
     (error, 0)
 }
 
+/// A certificate that was uploaded for a host, and is deleted.
+pub struct Deleted {
+    pub host: String,
+    /// Itself, without the key.
+    pub pem: String,
+}
+
 impl Api {
     /// Every certificate that the user may see.
     pub async fn certificates(&self, now: Timestamp) -> Result<Vec<Certificate>, BackendError> {
@@ -188,13 +195,14 @@ impl Api {
     }
 
     /// Deletes a certificate of ours that nothing uses: deleting one in use can keep nginx from starting again.
-    /// One that is used or for something else by now is left alone. Gives the one that it was; `None` where it is gone.
+    /// One that is used or for something else by now is left alone. Gives the one that it was, and what is to be revoked
+    /// where it was uploaded and is deleted now; `None` where it is gone.
     pub async fn discard(
         &self,
         id: u64,
         ours: impl Fn(&Certificate) -> bool,
         now: Timestamp,
-    ) -> Result<Option<Certificate>, BackendError> {
+    ) -> Result<Option<(Certificate, Option<Deleted>)>, BackendError> {
         let path = format!("/nginx/certificates/{id}");
         let users = Call::get(path.as_str()).query(&[("expand", "proxy_hosts,redirection_hosts,dead_hosts,streams")]);
         let found = match self.call(&users).await {
@@ -207,7 +215,7 @@ impl Api {
             .any(|kind| found[kind].as_array().is_none_or(|users| !users.is_empty()));
         let certificate = Certificate::parse(&found, now).ok_or_else(|| odd("sent a certificate without dates"))?;
         if used || !ours(&certificate) {
-            return Ok(Some(certificate));
+            return Ok(Some((certificate, None)));
         }
         // What NPM does about one whose order is under way is not known; it ends in minutes.
         if certificate.state == certificate::State::Pending {
@@ -218,9 +226,11 @@ impl Api {
         match self.call(&Call::delete(path)).await {
             Ok(Value::Bool(true)) => {}
             Ok(_) => return Err(odd("did not say that it deleted a certificate")),
-            Err(error) if error.reason == GONE => {}
+            Err(error) if error.reason == GONE => return Ok(None),
             Err(error) => return Err(error),
         }
-        Ok(Some(certificate))
+        let host = certificate.marked().map(|(_, host)| host.to_owned());
+        let pem = found["meta"]["certificate"].as_str().map(str::to_owned);
+        Ok(Some((certificate, host.zip(pem).map(|(host, pem)| Deleted { host, pem }))))
     }
 }

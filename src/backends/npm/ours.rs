@@ -4,7 +4,9 @@ use super::certificate::{Certificate, State, Wish};
 use super::host::{Entry, Host, Row, Tls};
 use super::orders::pending;
 use super::{Backend, Npm};
-use crate::backends::{BackendError, ErrorClass};
+use crate::backends::origin_ca::Which;
+use crate::backends::{BackendError, ErrorClass, origin_ca};
+use crate::http::double::lock;
 use crate::plan::{Mark, Observed, Ownership};
 
 fn failed(why: String) -> BackendError {
@@ -121,6 +123,11 @@ impl Npm {
             let _turn = self.options.gate.lock().await;
             self.api.discard(id, ours, self.clock.now()).await?
         };
+        let (found, deleted) = found.map_or((None, None), |(found, deleted)| (Some(found), deleted));
+        if let (Some(deleted), Some(ca)) = (deleted, &self.options.origin_ca) {
+            let failed = origin_ca::revoke(ca.as_ref(), &deleted.host, Which::Pem(&deleted.pem)).await;
+            lock(&self.unrevoked).extend(failed.map(|remark| (mark.clone(), remark)));
+        }
         let done = |order: &&Order| order.certificate == Some(id) || found.as_ref().is_some_and(|c| of(order, c));
         for order in noted.iter().filter(done) {
             self.forget(order).await?;

@@ -16,14 +16,7 @@ pub enum ProxyVariables {
         id: String,
         origin: String,
     },
-    Caddy {
-        admin_url: Url,
-        origin: String,
-        admin_token: Option<Secret>,
-        verify_tls: bool,
-        /// Certificates by a DNS challenge, and whether there must be.
-        dns_challenge: Option<bool>,
-    },
+    Caddy(CaddyVariables),
     Traefik {
         dynamic_dir: String,
         origin_url: Url,
@@ -31,6 +24,8 @@ pub enum ProxyVariables {
         cert_resolver: String,
         entry_points: Vec<String>,
         api_url: Option<Url>,
+        /// Certificates of Cloudflare's Origin CA instead.
+        origin_ca: bool,
     },
     Ingress {
         class_name: Option<String>,
@@ -44,6 +39,23 @@ pub enum ProxyVariables {
     Manual {
         origin: String,
     },
+}
+
+/// Caddy by the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaddyVariables {
+    pub admin_url: Url,
+    pub origin: String,
+    pub admin_token: Option<Secret>,
+    pub verify_tls: bool,
+    /// PEM texts; whether they can be used is for who knows these.
+    pub client_certificate: Option<Secret>,
+    pub client_key: Option<Secret>,
+    pub ca: Option<Secret>,
+    /// Certificates by a DNS challenge, and whether there must be.
+    pub dns_challenge: Option<bool>,
+    /// Certificates of Cloudflare's Origin CA instead.
+    pub origin_ca: bool,
 }
 
 /// Nginx Proxy Manager by the environment.
@@ -70,7 +82,7 @@ pub enum NpmCertificateVariable {
 }
 
 impl Reader<'_> {
-    pub fn caddy(&mut self) -> Option<ProxyVariables> {
+    pub fn caddy(&mut self) -> Option<CaddyVariables> {
         let admin_url = match self.text("CADDY_ADMIN_URL") {
             Some(text) => {
                 let usable = |url: &Url| match url.scheme() {
@@ -96,8 +108,14 @@ impl Reader<'_> {
         );
         let admin_token = self.secret("CADDY_ADMIN_TOKEN");
         let verify_tls = self.flag("CADDY_TLS_VERIFY").unwrap_or(true);
+        let origin_ca = self.origin_ca("CADDY_CERTIFICATE");
         let dns_challenge = match self.text("CADDY_DNS_CHALLENGE").as_deref() {
-            None | Some("auto") => Some(false),
+            Some("true") if origin_ca => {
+                let why = "CADDY_CERTIFICATE is origin_ca, so Caddy orders no certificates".to_owned();
+                self.errors.push(ConfigError::Unusable { name: "CADDY_DNS_CHALLENGE", why });
+                None
+            }
+            None | Some("auto") => (!origin_ca).then_some(false),
             Some("true") => Some(true),
             Some("false") => None,
             Some(other) => {
@@ -106,8 +124,51 @@ impl Reader<'_> {
                 None
             }
         };
+        let client_certificate = self.secret("CADDY_ADMIN_CLIENT_CERT");
+        let client_key = self.secret("CADDY_ADMIN_CLIENT_KEY");
+        let ca = self.secret("CADDY_ADMIN_CA");
+        for (there, other, name) in [
+            (client_certificate.is_some(), client_key.is_some(), "CADDY_ADMIN_CLIENT_CERT"),
+            (client_key.is_some(), client_certificate.is_some(), "CADDY_ADMIN_CLIENT_KEY"),
+        ] {
+            if !there && other {
+                self.missing::<()>(name, "a client certificate and its key belong together");
+            }
+        }
+        let plain = admin_url.as_ref().is_some_and(|url| url.scheme() != "https");
+        for (there, name) in
+            [(client_certificate.is_some(), "CADDY_ADMIN_CLIENT_CERT"), (ca.is_some(), "CADDY_ADMIN_CA")]
+        {
+            if there && plain {
+                let why = "CADDY_ADMIN_URL is no https:// address, so no certificate is shown there".to_owned();
+                self.errors.push(ConfigError::Unusable { name, why });
+            }
+        }
         let (admin_url, origin) = admin_url.zip(origin)?;
-        Some(ProxyVariables::Caddy { admin_url, origin, admin_token, verify_tls, dns_challenge })
+        Some(CaddyVariables {
+            admin_url,
+            origin,
+            admin_token,
+            verify_tls,
+            client_certificate,
+            client_key,
+            ca,
+            dns_challenge,
+            origin_ca,
+        })
+    }
+
+    /// Whether certificates are those of Cloudflare's Origin CA.
+    fn origin_ca(&mut self, name: &'static str) -> bool {
+        match self.text(name).as_deref() {
+            None | Some("auto") => false,
+            Some("origin_ca") => true,
+            Some(other) => {
+                let other = other.to_owned();
+                self.invalid(name, &other, "allowed are auto and origin_ca");
+                false
+            }
+        }
     }
 
     pub fn npm(&mut self) -> Option<NpmVariables> {
@@ -182,12 +243,14 @@ impl Reader<'_> {
         let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
         let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
         let api_url = self.url("TRAEFIK_API_URL");
+        let origin_ca = self.origin_ca("TRAEFIK_CERTIFICATE");
         Some(ProxyVariables::Traefik {
             dynamic_dir: dynamic_dir?,
             origin_url: origin_url?,
             cert_resolver,
             entry_points,
             api_url,
+            origin_ca,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Every variable, right and wrong.
 use super::*;
+use crate::config::Secret;
 
 fn read(pairs: &[(&str, &str)]) -> Result<Environment, Vec<String>> {
     let pairs: BTreeMap<String, String> = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -24,9 +25,51 @@ fn nothing_set_is_no_class() {
 #[test]
 fn the_manuals_caddy_example_is_read() {
     let class = read(&CADDY).unwrap().class.unwrap();
-    let ProxyVariables::Caddy { origin, .. } = &class.proxy else { panic!("caddy") };
-    assert_eq!(origin, "127.0.0.1:5000");
+    let ProxyVariables::Caddy(caddy) = &class.proxy else { panic!("caddy") };
+    assert_eq!(caddy.origin, "127.0.0.1:5000");
     assert_eq!(class.cloudflare.unwrap().api_token.expose(), "token-1234");
+}
+
+#[test]
+fn what_proves_us_to_caddys_admin_endpoint_is_read_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (cert, key, ca) =
+        (file("tls.crt", "a certificate\n"), file("tls.key", "a key"), file("ca.crt", "an authority"));
+    let with = |url: &str, more: &[(&str, &str)]| {
+        let rest = CADDY.iter().filter(|(name, _)| *name != "CADDY_ADMIN_URL");
+        let pairs: Vec<_> = rest.chain(&[("CADDY_ADMIN_URL", url)]).chain(more).copied().collect();
+        read(&pairs)
+    };
+    let all = [
+        ("CADDY_ADMIN_CLIENT_CERT_FILE", cert.as_str()),
+        ("CADDY_ADMIN_CLIENT_KEY_FILE", key.as_str()),
+        ("CADDY_ADMIN_CA_FILE", ca.as_str()),
+    ];
+    let class = with("https://127.0.0.1:2021", &all).unwrap().class.unwrap();
+    let ProxyVariables::Caddy(caddy) = class.proxy else { panic!("caddy") };
+    let shown = |secret: Option<Secret>| secret.unwrap().expose().to_owned();
+    assert_eq!(shown(caddy.client_certificate), "a certificate");
+    assert_eq!((shown(caddy.client_key), shown(caddy.ca)), ("a key".to_owned(), "an authority".to_owned()));
+    assert_eq!(
+        with("https://127.0.0.1:2021", &all[1..]).unwrap_err(),
+        ["CADDY_ADMIN_CLIENT_CERT is not set: a client certificate and its key belong together"]
+    );
+    assert_eq!(
+        with("http://127.0.0.1:2019", &all).unwrap_err(),
+        [
+            "CADDY_ADMIN_CLIENT_CERT is set, but CADDY_ADMIN_URL is no https:// address, so no certificate is shown there",
+            "CADDY_ADMIN_CA is set, but CADDY_ADMIN_URL is no https:// address, so no certificate is shown there",
+        ]
+    );
+    let gone = [("CADDY_ADMIN_CA_FILE", "/nowhere/ca.crt")];
+    let words = with("https://127.0.0.1:2021", &gone).unwrap_err();
+    assert_eq!(words.len(), 1);
+    assert!(words[0].starts_with("CADDY_ADMIN_CA is set, but the file /nowhere/ca.crt cannot be read: "), "{words:?}");
 }
 
 const NPM: [(&str, &str); 6] = [
@@ -192,6 +235,28 @@ fn the_manuals_traefik_example_is_read() {
         ["TRAEFIK_DYNAMIC_DIR=dynamic is not valid: allowed is a whole path, one that begins with /"]
     );
     assert_eq!(read(&pairs[..1]).unwrap_err().len(), 2);
+    let class = with(&[("TRAEFIK_CERTIFICATE", "origin_ca")]).unwrap().class.unwrap();
+    assert!(matches!(class.proxy, ProxyVariables::Traefik { origin_ca: true, .. }));
+    assert_eq!(
+        with(&[("TRAEFIK_CERTIFICATE", "acme")]).unwrap_err(),
+        ["TRAEFIK_CERTIFICATE=acme is not valid: allowed are auto and origin_ca"]
+    );
+}
+
+#[test]
+fn with_the_origin_ca_caddy_orders_no_certificates() {
+    let with = |more: &[(&'static str, &'static str)]| read(&[&CADDY[..], more].concat());
+    let caddy = |more: &[(&'static str, &'static str)]| match with(more).unwrap().class.unwrap().proxy {
+        ProxyVariables::Caddy(caddy) => (caddy.origin_ca, caddy.dns_challenge),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(caddy(&[]), (false, Some(false)));
+    assert_eq!(caddy(&[("CADDY_CERTIFICATE", "origin_ca")]), (true, None));
+    assert_eq!(caddy(&[("CADDY_CERTIFICATE", "origin_ca"), ("CADDY_DNS_CHALLENGE", "auto")]), (true, None));
+    assert_eq!(
+        with(&[("CADDY_CERTIFICATE", "origin_ca"), ("CADDY_DNS_CHALLENGE", "true")]).unwrap_err(),
+        ["CADDY_DNS_CHALLENGE is set, but CADDY_CERTIFICATE is origin_ca, so Caddy orders no certificates"]
+    );
 }
 
 #[test]
@@ -224,6 +289,9 @@ fn the_origin_ca_key_is_taken_with_a_warning() {
     let environment = read(&pairs).unwrap();
     assert_eq!(environment.warnings.len(), 1);
     assert!(!environment.warnings[0].contains("v1.0-x"));
+    assert!(!environment.warnings[0].contains("CF_API_TOKEN"), "it asks for nothing here");
+    let pairs: Vec<_> = pairs.into_iter().chain([("CADDY_CERTIFICATE", "origin_ca")]).collect();
+    assert!(read(&pairs).unwrap().warnings[0].contains("are made with CF_API_TOKEN, which needs Zone, SSL and"));
 }
 
 #[test]

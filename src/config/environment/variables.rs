@@ -67,6 +67,22 @@ pub const VARIABLES: &[Variable] = &[
     ),
     class("CADDY_TLS_VERIFY", "true", "`false` takes any certificate of an https admin address."),
     class(
+        "CADDY_ADMIN_CLIENT_CERT",
+        "",
+        "Certificate, PEM, by which Caddy's `admin.remote` knows this program. Mostly as `CADDY_ADMIN_CLIENT_CERT_FILE`.",
+    ),
+    class("CADDY_ADMIN_CLIENT_KEY", "", "Its key, PEM. Mostly as `CADDY_ADMIN_CLIENT_KEY_FILE`."),
+    class(
+        "CADDY_ADMIN_CA",
+        "what the system trusts",
+        "Authority that signed the certificate of an https admin address, PEM. Mostly as `CADDY_ADMIN_CA_FILE`.",
+    ),
+    class(
+        "CADDY_CERTIFICATE",
+        "auto",
+        "Where the hosts' certificates come from: `auto`, Caddy's own ways, or `origin_ca`, Cloudflare's Origin CA with `CF_API_TOKEN`, which needs Zone, SSL and Certificates, Edit.",
+    ),
+    class(
         "CADDY_DNS_CHALLENGE",
         "auto",
         "Whether Caddy gets certificates by a DNS challenge with `CF_API_TOKEN`, which then stands in its configuration: `auto` where it has the module `dns.providers.cloudflare`, `true` always, `false` never.",
@@ -77,6 +93,11 @@ pub const VARIABLES: &[Variable] = &[
         "TRAEFIK_CERT_RESOLVER",
         "cloudflare",
         "Certificate resolver of Traefik's static configuration; `none` where certificates come from elsewhere.",
+    ),
+    class(
+        "TRAEFIK_CERTIFICATE",
+        "auto",
+        "Where the hosts' certificates come from: `auto`, Traefik's own ways, or `origin_ca`, Cloudflare's Origin CA with `CF_API_TOKEN`, which needs Zone, SSL and Certificates, Edit. These are files of mode 0640 and the folder's group.",
     ),
     class("TRAEFIK_ENTRYPOINTS", "websecure", "Entry points that get the routes, joined by commas."),
     class("TRAEFIK_API_URL", "", "Traefik's API, where it can be asked what it has loaded."),

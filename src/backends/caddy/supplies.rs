@@ -1,0 +1,148 @@
+//! The hosts' certificates of the Origin CA in Caddy: before their routes, and taken away after.
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::Value;
+
+use super::admin::{List, OnBehalf, Outcome, REMOVED, TRIES, WRITTEN, overtaken};
+use super::certificates;
+use super::routes::Route;
+use super::{CERTIFICATES, Caddy};
+use crate::backends::origin_ca::kept::{Own, Tls};
+use crate::backends::origin_ca::supply::{Needed, Needy, Supply};
+use crate::backends::{BackendError, ErrorClass};
+use crate::plan::{Change, Mark};
+
+/// The host that a change needs a certificate for.
+fn needs(index: usize, change: &Change<Route>) -> Option<Needy> {
+    match change {
+        Change::Create { mark, item, .. }
+        | Change::Update { mark, to: item, .. }
+        | Change::Adopt { mark, to: item, .. }
+            if item.tls == Tls::Wanted =>
+        {
+            Some(Needy { index, mark: mark.clone(), host: item.host.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// Whose certificates the changes need.
+pub fn needed(changes: &[Change<Route>]) -> Needed {
+    changes.iter().filter_map(|change| needs(0, change)).map(|one| (one.mark, one.host)).collect()
+}
+
+/// What is to become of a host's certificate when its route goes.
+enum End {
+    Remove,
+    Release,
+}
+
+fn ends(change: &Change<Route>) -> Option<(&Mark, &str, End)> {
+    match change {
+        Change::Delete { mark, item, .. } => Some((mark, item.name(), End::Remove)),
+        Change::Release { mark, item, .. } => Some((mark, item.name(), End::Release)),
+        _ => None,
+    }
+}
+
+impl Caddy {
+    /// What there is of ours, where it matters: where certificates are wanted, and once where they may be left over
+    /// from former settings.
+    pub(super) async fn own_certificates(&self) -> Result<Vec<Own>, BackendError> {
+        let wanted = self.supply.is_wanted();
+        if !wanted && self.no_leftovers.load(Relaxed) {
+            return Ok(Vec::new());
+        }
+        match self.admin.list(CERTIFICATES).await {
+            Ok(list) => {
+                let found = certificates::ours(list.items(), self.supply.now());
+                self.no_leftovers.store(found.is_empty(), Relaxed);
+                self.supply.remember(&found);
+                Ok(found)
+            }
+            // Whoever may not read certificates has none there.
+            Err(error) if !wanted && error.class != ErrorClass::Unavailable => {
+                self.no_leftovers.store(true, Relaxed);
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sees to it that Caddy has the certificates that the changes need; tells which changes have to wait, and why.
+    pub(super) async fn supply(&self, changes: &[Change<Route>]) -> BTreeMap<usize, BackendError> {
+        let needy: Vec<Needy> = changes.iter().enumerate().filter_map(|(index, change)| needs(index, change)).collect();
+        if needy.is_empty() {
+            return BTreeMap::new();
+        }
+        let list = match self.admin.list(CERTIFICATES).await {
+            Ok(list) => list,
+            Err(error) => return needy.into_iter().map(|one| (one.index, error.clone())).collect(),
+        };
+        let has = certificates::ours(list.items(), self.supply.now());
+        let needy = needy.into_iter().filter(|one| !Supply::has(&has, one)).collect();
+        let (new, mut waiting) = self.supply.sign(needy).await;
+        if new.is_empty() {
+            return waiting;
+        }
+        let on_behalf: Vec<_> = new.iter().map(|(one, _)| (&one.mark, WRITTEN)).collect();
+        let change = |entries: &[Value]| {
+            new.iter().fold(entries.to_vec(), |entries, (one, signed)| {
+                certificates::with(&entries, &one.mark, &one.host, signed)
+            })
+        };
+        if let Err(error) = self.change_certificates(list, change, &on_behalf).await {
+            waiting.extend(new.iter().map(|(one, _)| (one.index, error.clone())));
+        }
+        waiting
+    }
+
+    /// Takes away the certificates whose routes are gone.
+    pub(super) async fn discard(&self, changes: &[Change<Route>], needed: &Needed) -> Result<(), BackendError> {
+        let kept = |mark: &Mark, host: &str| needed.contains(&(mark.clone(), host.to_owned()));
+        let gone: Vec<_> = changes.iter().filter_map(ends).filter(|(mark, host, _)| !kept(mark, host)).collect();
+        if gone.is_empty() || (!self.supply.is_wanted() && self.no_leftovers.load(Relaxed)) {
+            return Ok(());
+        }
+        let list = self.admin.list(CERTIFICATES).await?;
+        let had = certificates::ours(list.items(), self.supply.now());
+        let on_behalf: Vec<_> = gone.iter().map(|(mark, ..)| (*mark, REMOVED)).collect();
+        let change = |entries: &[Value]| {
+            gone.iter().fold(entries.to_vec(), |entries, (mark, host, end)| match end {
+                End::Remove => certificates::without(&entries, mark, host),
+                End::Release => certificates::released(&entries, mark, host),
+            })
+        };
+        self.change_certificates(list, change, &on_behalf).await?;
+        for (mark, host, _) in gone.iter().filter(|(.., end)| matches!(end, End::Remove)) {
+            let own = had.iter().find(|own| own.mark == **mark && own.host == *host);
+            self.supply.removed(mark, host, own.and_then(|own| own.signed.id.clone())).await;
+        }
+        Ok(())
+    }
+
+    /// One guarded write, made again on a newer list while others write, too.
+    async fn change_certificates(
+        &self,
+        mut list: List,
+        change: impl Fn(&[Value]) -> Vec<Value>,
+        on_behalf: &[OnBehalf<'_>],
+    ) -> Result<(), BackendError> {
+        let mut last = None;
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                list = self.admin.list(CERTIFICATES).await?;
+            }
+            let wanted = change(list.items());
+            if wanted == list.items() {
+                return Ok(());
+            }
+            match self.admin.replace(&list, &wanted, on_behalf).await? {
+                (Outcome::Written, _) => return Ok(()),
+                (Outcome::ReadAgain(error), _) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(overtaken))
+    }
+}
