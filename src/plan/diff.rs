@@ -29,6 +29,10 @@ pub trait Item: Clone + Debug + PartialEq + Send + Sync + 'static {
     fn certificate(&self) -> Option<String> {
         None
     }
+    /// Key of the item that is still to be made with it; it is no leftover before.
+    fn awaits(&self) -> Option<&str> {
+        None
+    }
     /// What stays of it while its portal, whose host this is, is not wanted for now; `None` where it goes.
     fn switched_off(&self, _: &HostName) -> Option<Self> {
         None
@@ -252,7 +256,11 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                 let wanted = |key: &str| items.iter().any(|i| i.key() == key) || keep.iter().any(|k| k.as_str() == key);
                 // Who cannot have the new thing keeps the old one.
                 let refused = blocked.len() > blocked_before;
-                let stale = ours().filter(|o| !refused && !wanted(o.item.key()));
+                let to_come = |o: &Observed<I>| {
+                    let awaited = o.item.awaits().filter(|key| items.iter().any(|item| item.key() == *key));
+                    awaited.is_some_and(|key| !ours().any(|o| o.item.key() == key))
+                };
+                let stale = ours().filter(|o| !refused && !wanted(o.item.key()) && !to_come(o));
                 late.extend(stale.map(|o| Change::Delete {
                     portal: portal.clone(),
                     mark: mark.clone(),

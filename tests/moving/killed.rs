@@ -178,7 +178,7 @@ fn stage(portal: &ResetPortal) -> Option<MoveStage> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_killed_at_every_stage_of_a_move_ends_with_one_record_and_one_route() {
     let lives = Lives::given().await;
-    // Proving, before and after the new route is made
+    // Proving: before and after the new route is made, and when it is there and does not answer
     let (program, client) = lives.live().await;
     lives.admin.log.clear();
     let api: Api<ResetPortal> = Api::namespaced(client.clone(), "default");
@@ -188,6 +188,13 @@ async fn a_program_that_is_killed_at_every_stage_of_a_move_ends_with_one_record_
     drop(program);
     let (program, client) = lives.live().await;
     lives.until(&client, "made in b", |_| lives.routed() == (true, true)).await;
+    drop(program);
+    let (program, client) = lives.live().await;
+    let refused = |portal: &ResetPortal| {
+        let moved = crate::world::condition_of(portal, "Moved");
+        moved.is_some_and(|moved| moved.message.contains("until the new route is proved; not yet"))
+    };
+    lives.until(&client, "refused by b", refused).await;
     drop(program);
     assert_eq!((leads_to(&lives.cloudflare).as_str(), lives.records()), ("a", 1), "nothing was proved");
     // Flipped, right when the record is changed, and later

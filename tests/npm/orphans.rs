@@ -2,11 +2,12 @@
 //! away, and nobody else's certificate is touched.
 use jiff::SignedDuration;
 use portalkeeper::backends::npm::double::Authority;
-use portalkeeper::backends::{BackendError, ErrorClass};
+use portalkeeper::backends::{BackendError, ErrorClass, Want};
 use portalkeeper::http::double::Fault;
 use serde_json::{Value, json};
 
 use super::{HOST, NEWEST, Scene, VERSIONS, lets_encrypt};
+use crate::scene::intent;
 
 impl Scene {
     /// A process is killed while NPM orders: it never hears what came of the order, and another one follows it.
@@ -183,4 +184,21 @@ async fn nothing_is_ordered_that_could_not_be_noted() {
     assert_eq!((scene.writes(), scene.counts()), (vec![], (0, 0, 0)));
     scene.book.break_it(false);
     scene.want(HOST).await.expect("made");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_to_be_used_is_not_planned_to_be_deleted() {
+    let scene = Scene::killed_in_an_order(NEWEST).await;
+    for finished in [false, true] {
+        if finished {
+            scene.double.finish_certificate(scene.certificate());
+        }
+        let intent = intent(HOST);
+        let want = Want::Observe { intent: intent.clone(), former: Vec::new() };
+        let seen = scene.worker.submit(intent.portal, want).await.expect("seen");
+        let create = "(proxy host to http://10.0.0.5:5000 with a Let's Encrypt certificate)";
+        assert_eq!(seen.pending, [format!("create {HOST} {create}")], "finished: {finished}");
+        scene.clock.advance(SignedDuration::from_hours(1));
+    }
+    assert_eq!(scene.writes(), [""; 0]);
 }

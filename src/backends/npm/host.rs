@@ -92,6 +92,13 @@ impl Item for Entry {
         }
     }
 
+    fn awaits(&self) -> Option<&str> {
+        match self {
+            Self::Host(_) => None,
+            Self::Leftover { host, .. } => Some(host),
+        }
+    }
+
     /// A certificate of Let's Encrypt is not thrown away for a portal that is to come back: there is a limit for new ones.
     fn switched_off(&self, host: &HostName) -> Option<Self> {
         match self {
