@@ -64,6 +64,10 @@ pub fn no_answer(url: &str, error: &HttpError) -> Sighting {
                 says("ConnectionRefused", format!("{cause}; nothing listens there, or a firewall refuses"))
             }
             ConnectFault::TimedOut => says("Timeout", "the connection timed out; a firewall may drop it".to_owned()),
+            ConnectFault::ClientRefused => says(
+                "ClientCertificateWanted",
+                format!("visitors are asked for a certificate ({cause}), as with Authenticated Origin Pulls"),
+            ),
             ConnectFault::Tls => says(
                 "TlsFailed",
                 format!(

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Method;
 use serde_json::Value;
 use url::Url;
 
-use super::error::{CertificateFault, ConnectFault, HttpError};
+use super::error::{ConnectFault, HttpError};
 use super::retry::{Try, retry};
+use super::tls::{self, ClientTls};
 use crate::config::{Secret, redact};
 use crate::telemetry::metrics;
 
@@ -35,6 +37,8 @@ pub struct ClientOptions {
     pub pooled: bool,
     /// Verify the certificate of an https address.
     pub verify_tls: bool,
+    /// Whom to trust, and what to show to a server that asks who calls.
+    pub tls: ClientTls,
 }
 
 impl ClientOptions {
@@ -50,6 +54,7 @@ impl ClientOptions {
             socket: None,
             pooled: true,
             verify_tls: true,
+            tls: ClientTls::default(),
         }
     }
 }
@@ -102,6 +107,7 @@ impl Client {
         if !options.pooled {
             builder = builder.pool_max_idle_per_host(0);
         }
+        builder = options.tls.apply(builder).map_err(|error| bad(error.to_string()))?;
         if !options.verify_tls {
             builder = builder.danger_accept_invalid_certs(true);
         }
@@ -250,18 +256,24 @@ impl Request {
                 request.multipart(form)
             }
         };
-        let mut answer = request.send().await.map_err(|error| self.failure(&error))?;
+        let answer = request.send().await.map_err(|error| self.failure(&error))?;
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
-        let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.failure(&error))? {
-            if body.len() + chunk.len() > options.max_body {
-                let (system, address) = (options.system, shown(&options.base));
-                return Err(HttpError::BodyTooLarge { system, address, limit: options.max_body });
+        let (mut body, mut trailers) = (BytesMut::new(), HeaderMap::new());
+        let mut frames = reqwest::Body::from(answer);
+        while let Some(frame) = frames.frame().await {
+            let frame = frame.map_err(|error| self.failure(&error))?;
+            match frame.into_data() {
+                Ok(chunk) if body.len() + chunk.len() > options.max_body => {
+                    let (system, address) = (options.system, shown(&options.base));
+                    return Err(HttpError::BodyTooLarge { system, address, limit: options.max_body });
+                }
+                Ok(chunk) => body.extend_from_slice(&chunk),
+                Err(last) => trailers.extend(last.into_trailers().unwrap_or_default()),
             }
-            body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, headers, body: body.freeze(), system: options.system, address: shown(&options.base) })
+        let (system, address) = (options.system, shown(&options.base));
+        Ok(Response { status, headers, trailers, body: body.freeze(), system, address })
     }
 
     fn failure(&self, error: &reqwest::Error) -> HttpError {
@@ -270,48 +282,16 @@ impl Request {
         if error.is_builder() {
             return HttpError::BadAddress { system, cause: innermost(error, options) };
         }
-        if error.is_connect() {
-            return HttpError::Connect { system, address, fault: fault(error), cause: innermost(error, options) };
+        let fault = tls::fault(error);
+        // A server that wants another certificate says so when the handshake is over for the client.
+        if error.is_connect() || fault == ConnectFault::ClientRefused {
+            return HttpError::Connect { system, address, fault, cause: innermost(error, options) };
         }
         if error.is_timeout() {
             return HttpError::Timeout { system, address, seconds: options.timeout.as_secs() };
         }
         HttpError::Interrupted { system, address, cause: innermost(error, options) }
     }
-}
-
-/// What kept the connection from being made, by the typed causes within.
-fn fault(error: &reqwest::Error) -> ConnectFault {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = cause {
-        if let Some(tls) = tls_error(inner) {
-            return tls_fault(tls);
-        }
-        match inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-            Some(std::io::ErrorKind::ConnectionRefused) => return ConnectFault::Refused,
-            Some(std::io::ErrorKind::TimedOut) => return ConnectFault::TimedOut,
-            _ => {}
-        }
-        cause = inner.source();
-    }
-    ConnectFault::Other
-}
-
-/// The TLS error itself, which may be wrapped into I/O errors that do not name it as their source.
-fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    error.downcast_ref().or_else(|| tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?))
-}
-
-fn tls_fault(error: &rustls::Error) -> ConnectFault {
-    use rustls::CertificateError as Bad;
-    let rustls::Error::InvalidCertificate(bad) = error else { return ConnectFault::Tls };
-    ConnectFault::Certificate(match bad {
-        Bad::Expired | Bad::ExpiredContext { .. } => CertificateFault::Expired,
-        Bad::NotValidYet | Bad::NotValidYetContext { .. } => CertificateFault::NotYetValid,
-        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => CertificateFault::WrongName,
-        Bad::UnknownIssuer => CertificateFault::NotTrusted,
-        _ => CertificateFault::Other,
-    })
 }
 
 /// The last cause says what happened; the outer ones repeat the address. Secrets are taken out.
@@ -330,6 +310,8 @@ fn innermost(error: &reqwest::Error, options: &ClientOptions) -> String {
 pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
+    /// What came behind the body.
+    pub trailers: HeaderMap,
     pub body: Bytes,
     system: &'static str,
     address: String,
@@ -341,7 +323,8 @@ impl Response {
         let pair = |(name, value): &(&str, &str)| Some((name.parse().ok()?, value.parse().ok()?));
         let headers: HeaderMap =
             headers.iter().filter_map(pair).collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect();
-        Self { status, headers, body: Bytes::new(), system: "test", address: String::new() }
+        let (trailers, body) = (HeaderMap::new(), Bytes::new());
+        Self { status, headers, trailers, body, system: "test", address: String::new() }
     }
 
     /// Errors: [`HttpError::NotJson`].
@@ -377,30 +360,4 @@ pub fn path_segment(text: &str) -> String {
         }
     }
     encoded
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::{AlertDescription, CertificateError, Error};
-
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_with_a_certificate_is_told_apart() {
-        let fault = |error: Error| {
-            // As the connector hands it over: as an I/O error within another.
-            let inner = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
-            let outer = std::io::Error::other(inner);
-            tls_error(&outer).map(tls_fault)
-        };
-        let bad = |error| fault(Error::InvalidCertificate(error));
-        let of = |fault| Some(ConnectFault::Certificate(fault));
-        assert_eq!(bad(CertificateError::Expired), of(CertificateFault::Expired));
-        assert_eq!(bad(CertificateError::NotValidYet), of(CertificateFault::NotYetValid));
-        assert_eq!(bad(CertificateError::NotValidForName), of(CertificateFault::WrongName));
-        assert_eq!(bad(CertificateError::UnknownIssuer), of(CertificateFault::NotTrusted));
-        assert_eq!(bad(CertificateError::Revoked), of(CertificateFault::Other));
-        assert_eq!(fault(Error::AlertReceived(AlertDescription::HandshakeFailure)), Some(ConnectFault::Tls));
-        assert_eq!(tls_error(&std::io::Error::other("x")), None);
-    }
 }

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -48,12 +50,15 @@ impl DoubleRequest {
 pub struct DoubleResponse {
     pub status: u16,
     pub headers: Vec<(String, String)>,
+    /// Sent behind the body to clients that say that they read them (`TE: trailers`).
+    pub trailers: Vec<(String, String)>,
     pub body: Bytes,
 }
 
 impl DoubleResponse {
     fn of(status: u16, kind: &str, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: vec![("content-type".to_owned(), kind.to_owned())], body: body.into() }
+        let headers = vec![("content-type".to_owned(), kind.to_owned())];
+        Self { status, headers, trailers: Vec::new(), body: body.into() }
     }
     pub fn json(status: u16, value: &Value) -> Self {
         Self::of(status, "application/json", value.to_string())
@@ -71,6 +76,11 @@ impl DoubleResponse {
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+    #[must_use]
+    pub fn with_trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers.push((name.to_owned(), value.to_owned()));
+        self.with_header("trailer", name)
     }
 }
 
@@ -255,37 +265,35 @@ async fn answer(
     })
 }
 
-/// A whole body, or one that breaks the connection off.
-type CuttableBody = http_body_util::Either<Full<Bytes>, Cut>;
-
-/// A body that fails at once, so that the connection ends without a complete answer.
-#[derive(Debug, Default)]
-pub struct Cut;
-
-impl hyper::body::Body for Cut {
-    type Data = Bytes;
-    type Error = std::io::Error;
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, std::io::Error>>> {
-        std::task::Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())))
-    }
-}
+/// A whole body, perhaps with trailers, or one that breaks the connection off.
+type CuttableBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 fn cut() -> Response<CuttableBody> {
-    Response::new(http_body_util::Either::Right(Cut))
+    let broken = futures_util::stream::iter([Err(std::io::ErrorKind::ConnectionReset.into())]);
+    Response::new(StreamBody::new(broken).boxed_unsync())
+}
+
+fn header_map(pairs: &[(String, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in pairs {
+        let name = hyper::header::HeaderName::try_from(name);
+        if let (Ok(name), Ok(value)) = (name, hyper::header::HeaderValue::try_from(value)) {
+            map.append(name, value);
+        }
+    }
+    map
 }
 
 fn render(answer: DoubleResponse) -> Response<CuttableBody> {
-    let mut response = Response::new(http_body_util::Either::Left(Full::new(answer.body)));
+    let body = if answer.trailers.is_empty() {
+        Full::new(answer.body).map_err(|never| match never {}).boxed_unsync()
+    } else {
+        let frames = [Frame::data(answer.body), Frame::trailers(header_map(&answer.trailers))];
+        StreamBody::new(futures_util::stream::iter(frames.map(Ok))).boxed_unsync()
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in answer.headers {
-        let name = hyper::header::HeaderName::try_from(name);
-        if let (Ok(name), Ok(value)) = (name, hyper::header::HeaderValue::try_from(value)) {
-            response.headers_mut().append(name, value);
-        }
-    }
+    *response.headers_mut() = header_map(&answer.headers);
     response
 }
 

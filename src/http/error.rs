@@ -8,6 +8,8 @@ pub enum ConnectFault {
     /// The network gave up before the time limit of the call did.
     TimedOut,
     Certificate(CertificateFault),
+    /// The server wants a certificate of the client, another one than it was shown.
+    ClientRefused,
     /// TLS failed before a certificate could be judged; servers without one for the name end it so.
     Tls,
     Other,

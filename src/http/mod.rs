@@ -6,10 +6,12 @@ pub mod names;
 mod retry;
 pub mod serve;
 pub mod shutdown;
+mod tls;
 
 pub use client::{Client, ClientOptions, FormFile, Request, Response, path_segment};
 pub use error::{CertificateFault, ConnectFault, HttpError};
 pub use names::{LookupError, Names, PublicNames};
+pub use tls::{Authorities, ClientTls, Identity, TlsError};
 
 /// Makes ring the process's TLS provider. May be called any number of times.
 pub fn install_crypto_provider() {
