@@ -102,6 +102,11 @@ pub trait Backend: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What the last writes for this portal may have cost others, in words; each is told once.
+    fn losses(&self, _: &Mark) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a host's wants are worked on with: one after the other within a lane, lanes beside each other. `None` where
     /// that must be found out by [`Backend::discover`] first.
     fn lane(&self, _: &HostName) -> Option<String> {

@@ -22,6 +22,8 @@ pub struct Written {
     pub words: String,
     /// It puts right what somebody else had changed.
     pub repaired: bool,
+    /// Not the write itself, but what it may have cost others.
+    pub loss: bool,
 }
 
 /// What came of it.
@@ -146,6 +148,7 @@ impl Outside {
                 }));
                 self.unseen(worker, done.out_of_reach);
                 self.changes.extend(written(type_, worker, done.changes, done.repaired));
+                self.changes.extend(lost(type_, done.losses));
                 self.pending.extend(done.pending.into_iter().map(|words| format!("{}: {words}", worker.instance())));
             }
             Err(error) => {
@@ -186,7 +189,16 @@ fn written(
     repaired: bool,
 ) -> impl Iterator<Item = Written> {
     let instance = worker.instance().to_owned();
-    changes.into_iter().map(move |words| Written { condition, words: format!("{instance}: {words}"), repaired })
+    changes.into_iter().map(move |words| Written {
+        condition,
+        words: format!("{instance}: {words}"),
+        repaired,
+        loss: false,
+    })
+}
+
+fn lost(condition: &'static str, losses: Vec<String>) -> impl Iterator<Item = Written> {
+    losses.into_iter().map(move |words| Written { condition, words, repaired: false, loss: true })
 }
 
 type Role<'a> = (&'static str, &'a Worker);
@@ -341,6 +353,7 @@ pub async fn withdraw(
                 outside.unseen(&worker, done.out_of_reach);
                 outside.changes.extend(written(type_, &worker, done.changes, false));
                 outside.resources.extend(done.resources);
+                outside.changes.extend(lost(type_, done.losses));
             }
             Err(error) => {
                 outside.uncleared.push(worker.instance().to_owned());

@@ -124,6 +124,9 @@ impl Reports {
 
     /// Tells of one write.
     pub async fn written(&self, portal: &ResetPortal, written: &Written) {
+        if written.loss {
+            return self.event(portal, EventType::Warning, "WrittenUnguarded", "Program", &written.words).await;
+        }
         // Reasons differ by system, because events of one reason are counted instead of listed.
         let reason = match (written.repaired, written.condition == DNS_PROGRAMMED) {
             (false, true) => "RecordChanged",

@@ -6,18 +6,31 @@ use sha2::{Digest, Sha256};
 
 use crate::http::double::{Double, DoubleRequest, DoubleResponse, lock};
 
+/// How a Caddy shows the ETag of what it answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Etag {
+    /// 2.8 and newer.
+    #[default]
+    Header,
+    /// 2.5.2 to 2.7, behind the body.
+    Trailer,
+    /// Older ones, and those behind something that drops trailers.
+    None,
+}
+
 /// The simulated Caddy: its configuration document.
 #[derive(Debug)]
-pub struct CaddyDouble(Mutex<Value>, std::sync::atomic::AtomicBool);
+pub struct CaddyDouble {
+    config: Mutex<Value>,
+    /// Without the module for DNS challenges at Cloudflare.
+    stock: bool,
+    etag: Etag,
+}
 
 impl Default for CaddyDouble {
     fn default() -> Self {
-        Self(
-            Mutex::new(json!({
-                "apps": {"http": {"servers": {"srv0": {"listen": [":80"], "routes": []}}}}
-            })),
-            Default::default(),
-        )
+        let config = json!({"apps": {"http": {"servers": {"srv0": {"listen": [":80"], "routes": []}}}}});
+        Self { config: Mutex::new(config), stock: false, etag: Etag::Header }
     }
 }
 
@@ -29,23 +42,32 @@ impl CaddyDouble {
 
     /// A stock Caddy: without the module for DNS challenges at Cloudflare.
     pub fn without_dns_module(self) -> Self {
-        self.1.store(true, std::sync::atomic::Ordering::Relaxed);
-        self
+        Self { stock: true, ..self }
+    }
+
+    /// As Debian's 2.6.
+    pub fn of_debian(self) -> Self {
+        Self { etag: Etag::Trailer, ..self }
+    }
+
+    /// One that shows no ETag, so that nothing guards a write.
+    pub fn without_etag(self) -> Self {
+        Self { etag: Etag::None, ..self }
     }
 
     /// The whole configuration.
     pub fn config(&self) -> Value {
-        lock(&self.0).clone()
+        lock(&self.config).clone()
     }
 
     /// A person loads another configuration.
     pub fn load(&self, config: Value) {
-        *lock(&self.0) = config;
+        *lock(&self.config) = config;
     }
 
     /// Where a request to this host is sent: the first route of any server that names it or names no host.
     pub fn route_for(&self, host: &str) -> Option<String> {
-        let config = lock(&self.0);
+        let config = lock(&self.config);
         let servers = config.pointer("/apps/http/servers")?.as_object()?;
         let routes = servers.values().flat_map(|server| server["routes"].as_array()).flatten();
         let fits = |route: &&Value| match route["match"].as_array() {
@@ -100,15 +122,22 @@ impl Double for CaddyDouble {
     }
 
     fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
-        let mut config = lock(&self.0);
+        let mut config = lock(&self.config);
         if request.path != "/config" && !request.path.starts_with("/config/") {
             return refuse(404, "unrecognized endpoint");
         }
         let at = pointer(&request.path);
         if request.method == "GET" {
             return match config.pointer(&at) {
-                Some(value) => DoubleResponse::json(200, value)
-                    .with_header("etag", &etag(request.path.trim_end_matches('/'), value)),
+                Some(value) => {
+                    let (answer, hash) =
+                        (DoubleResponse::json(200, value), etag(request.path.trim_end_matches('/'), value));
+                    match self.etag {
+                        Etag::Header => answer.with_header("etag", &hash),
+                        Etag::Trailer => answer.with_trailer("etag", &hash),
+                        Etag::None => answer,
+                    }
+                }
                 None => refuse(400, &format!("invalid traversal path at: {}", request.path.trim_matches('/'))),
             };
         }
@@ -130,7 +159,8 @@ impl Double for CaddyDouble {
             },
             "PUT" => {
                 if changed.pointer(&at).is_some() {
-                    return refuse(409, "key already exists");
+                    let status = if self.etag == Etag::Header { 409 } else { 500 };
+                    return refuse(status, &format!("[{}] key already exists", request.path));
                 }
                 let mut place = &mut changed;
                 for key in at.trim_matches('/').split('/') {
@@ -144,13 +174,12 @@ impl Double for CaddyDouble {
             }
             _ => return refuse(405, "method not allowed"),
         }
-        let stock = self.1.load(std::sync::atomic::Ordering::Relaxed);
         let policies = changed.pointer("/apps/tls/automation/policies").and_then(Value::as_array);
         let for_all = |policy: &&Value| policy["subjects"].as_array().is_none_or(Vec::is_empty);
         if policies.is_some_and(|policies| policies.iter().filter(for_all).count() > 1) {
             return refuse(500, "automation policy 1: cannot have more than one default/catch-all automation policy");
         }
-        if stock
+        if self.stock
             && policies.is_some_and(|policies| Value::Array(policies.clone()).to_string().contains("\"cloudflare\""))
         {
             return refuse(

@@ -1,27 +1,27 @@
 //! Caddy by its admin API: one route per portal, every change of a batch in one guarded write.
+mod admin;
 pub mod double;
 mod policy;
 mod routes;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use url::Url;
 
+use self::admin::{Admin, List, Outcome, TRIES, UNGUARDED, overtaken, within};
 pub use self::routes::Route;
 use self::routes::{Server, find_server};
 use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
 use crate::api::condition::Truth;
-use crate::config::{Secret, redact};
+use crate::config::Secret;
 use crate::http::double::lock;
-use crate::http::{Client, ClientOptions, Request, Response, path_segment};
+use crate::http::{Client, ClientOptions, path_segment};
 use crate::plan::{Change, Intent, Mark, Observed, Plan};
 
-/// Tries of one guarded write while others write, too.
-const TRIES: usize = 8;
 const SERVERS: &str = "/config/apps/http/servers";
 const POLICIES: &str = "/config/apps/tls/automation/policies";
 /// Name of the server that is made where there is none.
@@ -57,7 +57,7 @@ pub struct DnsChallenge {
 
 /// The routes of one Caddy.
 pub struct Caddy {
-    client: Client,
+    admin: Admin,
     options: CaddyOptions,
     /// Hosts whose last write had no guard, with how long somebody else's change could have been lost by it.
     unguarded: Mutex<HashMap<String, Duration>>,
@@ -65,20 +65,16 @@ pub struct Caddy {
     policy: Mutex<Option<(Truth, &'static str, String)>>,
 }
 
-/// The routes with what guards them.
+/// The routes, where they are.
 struct Read {
-    server: String,
-    routes: Vec<Value>,
-    /// Absent before Caddy 2.8, which sends it as a trailer.
-    etag: Option<String>,
-    /// The server has no `routes` key, or is not there at all.
-    missing: Option<Missing>,
+    /// `None` where the configuration has no http server at all.
+    list: Option<List>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    Routes,
-    Server,
+impl Read {
+    fn routes(&self) -> &[Value] {
+        self.list.as_ref().map_or(&[], List::items)
+    }
 }
 
 impl Caddy {
@@ -101,181 +97,86 @@ impl Caddy {
         if let Some(token) = &options.admin_token {
             client.headers = vec![("authorization", Secret::new(format!("Bearer {}", token.expose())))];
         }
-        let (unguarded, policy) = (Mutex::default(), Mutex::default());
-        Ok(Self { client: Client::new(client)?, options, unguarded, policy })
-    }
-
-    fn refusal(&self, response: &Response) -> BackendError {
-        let body = String::from_utf8_lossy(&response.body);
-        let words = serde_json::from_slice::<Value>(&response.body)
-            .ok()
-            .and_then(|value| value["error"].as_str().map(str::to_owned))
-            .unwrap_or_else(|| body.chars().take(200).collect());
-        // Caddy's own words may quote a token of its configuration.
-        let words = match words.find("API token '") {
-            Some(at) => format!("{}API token [redacted]", &words[..at]),
-            None => words,
-        };
-        let challenge = self.options.dns_challenge.iter().map(|challenge| &challenge.token);
-        let words = redact(&words, &self.options.admin_token.iter().chain(challenge).collect::<Vec<_>>());
-        let status = response.status;
-        let (class, reason, advice) = match status {
-            401 => (ErrorClass::Credential, "TokenRefused", ""),
-            403 if words.contains("host not allowed") => (
-                ErrorClass::Permanent,
-                "AdminHostRefused",
-                "; add the host of the admin address to admin.origins in Caddy's configuration",
-            ),
-            403 => (ErrorClass::Credential, "TokenRefused", ""),
-            500.. => (ErrorClass::Unavailable, "CaddyRefused", ""),
-            _ => (ErrorClass::Permanent, "CaddyRefused", ""),
-        };
-        BackendError::new(class, reason, format!("caddy refused ({status}): {}{advice}", words.trim()))
-    }
-
-    /// Reads a path of the configuration. A path that is not there is `None`.
-    async fn read(&self, path: &str) -> Result<Option<(Value, Option<String>)>, BackendError> {
-        let response = self.client.get(path).send().await.map_err(unreachable)?;
-        if response.status == 400 && String::from_utf8_lossy(&response.body).contains("invalid traversal path") {
-            return Ok(None);
-        }
-        if response.status != 200 {
-            return Err(self.refusal(&response));
-        }
-        let etag = response.headers.get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let value = response.json().map_err(BackendError::from)?;
-        Ok((!value.is_null()).then_some((value, etag)))
+        let challenge = options.dns_challenge.as_ref().map(|challenge| challenge.token.clone());
+        let secrets = options.admin_token.clone().into_iter().chain(challenge).collect();
+        let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets);
+        Ok(Self { admin, options, unguarded: Mutex::default(), policy: Mutex::default() })
     }
 
     async fn read_routes(&self) -> Result<Read, BackendError> {
-        let servers = self.read(SERVERS).await?.map_or(Value::Null, |(servers, _)| servers);
-        let server = match find_server(&servers, self.options.listen.as_deref(), self.options.https)? {
-            Server::Found(name) => name,
-            Server::None => {
-                let (server, missing) = (OWN_SERVER.to_owned(), Some(Missing::Server));
-                return Ok(Read { server, routes: Vec::new(), etag: None, missing });
-            }
-        };
-        let path = routes_path(&server);
-        let Some((routes, etag)) = self.read(&path).await? else {
-            return Ok(Read { server, routes: Vec::new(), etag: None, missing: Some(Missing::Routes) });
-        };
-        let Value::Array(routes) = routes else {
-            return Err(BackendError::new(ErrorClass::Unavailable, "OddAnswer", format!("caddy's {path} is no list")));
-        };
-        Ok(Read { server, routes, etag, missing: None })
+        let servers = self.admin.read(SERVERS).await?.map_or(Value::Null, |(servers, _)| servers);
+        Ok(match find_server(&servers, self.options.listen.as_deref(), self.options.https)? {
+            Server::None => Read { list: None },
+            Server::Found(name) => Read { list: Some(self.admin.list(&routes_path(&name)).await?) },
+        })
     }
 
-    fn write_request(&self, read: &Read, routes: &[Value]) -> Request {
-        let path = routes_path(&read.server);
-        match read.missing {
-            None => {
-                let request = self.client.patch(&path).json(&Value::Array(routes.to_vec()));
-                match &read.etag {
-                    Some(etag) => request.header("if-match", etag),
-                    None => request,
-                }
-            }
-            Some(Missing::Routes) => self.client.put(&path).json(&Value::Array(routes.to_vec())),
-            Some(Missing::Server) => {
-                let standard = if self.options.https { ":443" } else { ":80" };
-                let listen = self.options.listen.as_deref().unwrap_or(standard);
-                self.client.put(&format!("{SERVERS}/{OWN_SERVER}")).json(&json!({"listen": [listen], "routes": routes}))
-            }
-        }
+    async fn write_routes(&self, read: &Read, routes: &[Value], plan: &Plan<Route>) -> Result<Outcome, BackendError> {
+        let Some(list) = &read.list else {
+            let standard = if self.options.https { ":443" } else { ":80" };
+            let listen = self.options.listen.as_deref().unwrap_or(standard);
+            let server = json!({"listen": [listen], "routes": routes});
+            self.note_guard(plan, None);
+            return self.admin.create(&format!("{SERVERS}/{OWN_SERVER}"), &server).await;
+        };
+        let on_behalf: Vec<&Mark> = plan.changes.iter().map(Change::mark).collect();
+        let (outcome, window) = self.admin.replace(list, routes, &on_behalf).await?;
+        self.note_guard(plan, window);
+        Ok(outcome)
     }
 
-    /// Remembers for which hosts a write may have taken somebody else's change away: the array was replaced as it was
-    /// read, and an old Caddy has no way to say that it is another one by then.
-    fn note_guard(&self, plan: &Plan<Route>, read: &Read, window: Duration) {
-        let replaced = read.etag.is_none() && read.missing.is_none();
+    /// Remembers for which hosts a write may have taken somebody else's change away.
+    fn note_guard(&self, plan: &Plan<Route>, window: Option<Duration>) {
         let mut unguarded = lock(&self.unguarded);
         for change in &plan.changes {
-            match change {
-                Change::Create { item, .. } | Change::Update { to: item, .. } | Change::Adopt { to: item, .. }
-                    if replaced =>
-                {
+            match (change, window) {
+                (
+                    Change::Create { item, .. } | Change::Update { to: item, .. } | Change::Adopt { to: item, .. },
+                    Some(window),
+                ) => {
                     let longest = unguarded.entry(item.host.clone()).or_default();
                     *longest = window.max(*longest);
                 }
-                change => {
+                (change, _) => {
                     unguarded.remove(change.key());
                 }
             }
-        }
-        if replaced {
-            let (instance, milliseconds) = (self.instance(), window.as_millis());
-            tracing::warn!(%instance, milliseconds, "routes were replaced without a guard; {UNGUARDED}");
         }
     }
 
     /// Puts the policy where it belongs; guarded like the routes.
     async fn keep_policy(&self, mark: &Mark, challenge: &DnsChallenge) -> Result<policy::Step, BackendError> {
         let wanted = policy::desired(&policy::id(&mark.installation), challenge.token.expose());
+        let mut last = None;
         for _ in 0..TRIES {
-            let (policies, etag) = self.policies().await?;
-            let step = policy::ensure(policies.as_deref().unwrap_or_default(), &wanted);
+            let list = self.admin.list(POLICIES).await?;
+            let step = policy::ensure(list.items(), &wanted);
             let policy::Step::Write(new) = &step else { return Ok(step) };
-            if self.write_policies(new, policies.is_some(), etag).await? {
-                return Ok(step);
+            match self.admin.replace(&list, new, &[mark]).await? {
+                (Outcome::Written, _) => return Ok(step),
+                (Outcome::ReadAgain(error), _) => last = Some(error),
             }
         }
-        Err(overtaken())
+        Err(last.unwrap_or_else(overtaken))
     }
 
     /// Takes our policy away when no route of this installation is left.
     async fn drop_policy(&self, mark: &Mark) -> Result<(), BackendError> {
         let prefix = format!("pk1-{}-", mark.installation.as_str());
-        let left = self.read_routes().await?.routes;
-        if left.iter().any(|route| route["@id"].as_str().is_some_and(|id| id.starts_with(&prefix))) {
+        let left = self.read_routes().await?;
+        if left.routes().iter().any(|route| route["@id"].as_str().is_some_and(|id| id.starts_with(&prefix))) {
             return Ok(());
         }
+        let mut last = None;
         for _ in 0..TRIES {
-            let (policies, etag) = self.policies().await?;
-            let Some(rest) = policy::without(policies.as_deref().unwrap_or_default(), &policy::id(&mark.installation))
-            else {
-                return Ok(());
-            };
-            if self.write_policies(&rest, true, etag).await? {
-                return Ok(());
+            let list = self.admin.list(POLICIES).await?;
+            let Some(rest) = policy::without(list.items(), &policy::id(&mark.installation)) else { return Ok(()) };
+            match self.admin.replace(&list, &rest, &[mark]).await? {
+                (Outcome::Written, _) => return Ok(()),
+                (Outcome::ReadAgain(error), _) => last = Some(error),
             }
         }
-        Err(overtaken())
-    }
-
-    /// The policies, if there is a list of them, and what guards it.
-    async fn policies(&self) -> Result<(Option<Vec<Value>>, Option<String>), BackendError> {
-        match self.read(POLICIES).await? {
-            None => Ok((None, None)),
-            Some((Value::Array(policies), etag)) => Ok((Some(policies), etag)),
-            Some(_) => {
-                let message = format!("caddy's {POLICIES} is no list");
-                Err(BackendError::new(ErrorClass::Unavailable, "OddAnswer", message))
-            }
-        }
-    }
-
-    /// `false` where somebody was faster.
-    async fn write_policies(
-        &self,
-        policies: &[Value],
-        there: bool,
-        etag: Option<String>,
-    ) -> Result<bool, BackendError> {
-        let body = Value::Array(policies.to_vec());
-        let request = if there { self.client.patch(POLICIES) } else { self.client.put(POLICIES) };
-        let request = match etag {
-            Some(etag) => request.json(&body).header("if-match", &etag),
-            None => request.json(&body),
-        };
-        match request.send().await {
-            Ok(response) if response.status == 200 => Ok(true),
-            Ok(response) if matches!(response.status, 409 | 412) => Ok(false),
-            Ok(response) => Err(self.refusal(&response)),
-            // Each change restarts Caddy's admin endpoint: the next read tells what happened.
-            Err(error) if error.outcome_unknown() => Ok(false),
-            Err(error) => Err(unreachable(error)),
-        }
+        Err(last.unwrap_or_else(overtaken))
     }
 
     /// Reads, computes and writes until nobody was in between.
@@ -285,57 +186,29 @@ impl Caddy {
     ) -> Result<Vec<Result<Option<String>, BackendError>>, BackendError> {
         let mut last = None;
         for _ in 0..TRIES {
-            let asked = Instant::now();
             let read = self.read_routes().await?;
-            let (routes, outcomes) = routes::apply(&read.routes, plan);
-            if routes == read.routes {
+            let (routes, outcomes) = routes::apply(read.routes(), plan);
+            if routes == read.routes() {
                 return Ok(outcomes);
             }
-            let written = self.write_request(&read, &routes).send().await;
-            self.note_guard(plan, &read, asked.elapsed());
-            match written {
-                Ok(response) if response.status == 200 => {
-                    // Old Caddys answer 200 whoever wrote in between: only a second look tells.
-                    if read.etag.is_none() {
-                        let now = self.read_routes().await?;
-                        if now.routes != routes {
-                            last = Some(overtaken());
-                            continue;
-                        }
-                    }
-                    return Ok(outcomes);
-                }
-                Ok(response) if matches!(response.status, 409 | 412) => last = Some(overtaken()),
-                Ok(response) => return Err(self.refusal(&response)),
-                // Each change restarts Caddy's admin endpoint: the next read tells what happened.
-                Err(error) if error.outcome_unknown() => last = Some(BackendError::of_write(error)),
-                Err(error) => return Err(unreachable(error)),
+            match self.write_routes(&read, &routes, plan).await? {
+                Outcome::Written => return Ok(outcomes),
+                Outcome::ReadAgain(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(overtaken))
     }
 }
 
-/// What a write without a guard means.
-const UNGUARDED: &str = "Caddy before 2.8 cannot refuse a write that is based on an older state: what somebody else changed \
-                         in the routes of this server meanwhile may be lost; look whether something is missing, and \
-                         update Caddy to 2.8 or newer";
-
-fn overtaken() -> BackendError {
-    BackendError::new(
-        ErrorClass::Unavailable,
-        "TooManyWriters",
-        "caddy's configuration changed each time while it was being written; the next try looks again",
-    )
-}
-
-fn unreachable(error: crate::http::HttpError) -> BackendError {
-    let mut failure = BackendError::from(error);
-    if failure.reason == "Unreachable" {
-        failure.message = failure.message.replacen("cannot reach caddy", "cannot reach Caddy's admin API", 1);
-        failure.message.push_str("; check that Caddy runs and that this is its admin address");
+fn instance(admin_url: &Url) -> String {
+    if admin_url.scheme() == "unix" {
+        return format!("caddy/unix:{}", admin_url.path());
     }
-    failure
+    let host = admin_url.host_str().unwrap_or_default();
+    match admin_url.port_or_known_default() {
+        Some(port) => format!("caddy/{host}:{port}"),
+        None => format!("caddy/{host}"),
+    }
 }
 
 fn routes_path(server: &str) -> String {
@@ -347,14 +220,7 @@ impl Backend for Caddy {
     type Item = Route;
 
     fn instance(&self) -> String {
-        let host = self.options.admin_url.host_str().unwrap_or_default();
-        if self.options.admin_url.scheme() == "unix" {
-            return format!("caddy/unix:{}", self.options.admin_url.path());
-        }
-        match self.options.admin_url.port_or_known_default() {
-            Some(port) => format!("caddy/{host}:{port}"),
-            None => format!("caddy/{host}"),
-        }
+        self.admin.instance().to_owned()
     }
 
     fn desired(&self, intent: &Intent) -> Vec<Route> {
@@ -362,7 +228,7 @@ impl Backend for Caddy {
     }
 
     async fn observe(&self, _: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
-        Ok(routes::observe(&self.read_routes().await?.routes))
+        Ok(routes::observe(self.read_routes().await?.routes()))
     }
 
     async fn apply(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
@@ -413,9 +279,9 @@ impl Backend for Caddy {
             let window = unguarded.get(&item.host)?;
             let (key, reason) = (item.host.clone(), "WrittenUnguarded");
             let message = format!(
-                "{key} is in place in {}, written without a guard within {} ms: {UNGUARDED}",
+                "{key} is in place in {}, written without a guard {}: {UNGUARDED}",
                 self.instance(),
-                window.as_millis().max(1)
+                within(*window)
             );
             Some(Doubt { key, truth: Truth::True, reason, message })
         });
@@ -427,6 +293,10 @@ impl Backend for Caddy {
             }));
         }
         doubts
+    }
+
+    fn losses(&self, mark: &Mark) -> Vec<String> {
+        self.admin.losses(mark)
     }
 
     /// Caddy forgets routes at a reload, so it is looked at often; a read costs it less than a millisecond.

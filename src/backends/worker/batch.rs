@@ -117,6 +117,9 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
     };
     let now = shared.clock.now();
     for (job, answer) in &mut answers {
+        if let Ok(done) = answer {
+            done.losses = shared.backend.losses(job.want.mark());
+        }
         if let (Ok(done), Want::Present { intent, .. }) = (answer, &job.want) {
             done.repaired = !done.changes.is_empty() && repaired.contains(&job.portal);
             // What there is something to say about is looked at again after a restart.

@@ -78,6 +78,8 @@ pub struct Programmed {
     pub certificate: Option<String>,
     /// What was written now, in words.
     pub changes: Vec<String>,
+    /// What the writes may have cost others, in words.
+    pub losses: Vec<String>,
     /// What was written puts right what somebody else had changed.
     pub repaired: bool,
     /// What would be written, in words (`Want::Observe` only).

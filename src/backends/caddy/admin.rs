@@ -1,0 +1,238 @@
+//! Caddy's admin API: lists of its configuration, read with what guards them and replaced only as they were read.
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::backends::{BackendError, ErrorClass};
+use crate::config::{Secret, redact};
+use crate::http::double::lock;
+use crate::http::{Client, HttpError, Request, Response};
+use crate::plan::Mark;
+use crate::telemetry::metrics;
+
+/// Tries of one guarded write while others write, too.
+pub const TRIES: usize = 8;
+
+/// What a write without a guard means.
+pub const UNGUARDED: &str = "this Caddy shows no ETag (it is older than 2.5.2, or something before its admin API drops HTTP \
+                             trailers), so it cannot refuse a write that is based on an older state: what somebody else \
+                             changed in this list meanwhile may be lost; look whether something is missing";
+
+/// One admin endpoint.
+pub struct Admin {
+    client: Client,
+    /// Name for status and logs.
+    instance: String,
+    /// What its answers might quote.
+    secrets: Vec<Secret>,
+    /// What unguarded writes may have cost others, by the portal that they were for and by list, until it is told.
+    losses: Mutex<BTreeMap<(Mark, String), Duration>>,
+}
+
+/// A list of the configuration as it was read.
+pub struct List {
+    pub path: String,
+    /// `None` where there is no such key.
+    pub items: Option<Vec<Value>>,
+    /// Absent before Caddy 2.5.2. Up to 2.7 it comes as a trailer.
+    etag: Option<String>,
+    /// Before the question was sent.
+    asked: Instant,
+}
+
+impl List {
+    pub fn items(&self) -> &[Value] {
+        self.items.as_deref().unwrap_or_default()
+    }
+    /// A key that is not there is made by a call that refuses one that is.
+    fn unguarded(&self) -> bool {
+        self.items.is_some() && self.etag.is_none()
+    }
+    /// Last part of the path.
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// What came of a write.
+pub enum Outcome {
+    Written,
+    /// Somebody was faster, or it is not known what happened: only a new read tells.
+    ReadAgain(BackendError),
+}
+
+impl Admin {
+    pub fn new(client: Client, instance: String, secrets: Vec<Secret>) -> Self {
+        Self { client, instance, secrets, losses: Mutex::default() }
+    }
+
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn refusal(&self, response: &Response) -> BackendError {
+        let body = String::from_utf8_lossy(&response.body);
+        let words = serde_json::from_slice::<Value>(&response.body)
+            .ok()
+            .and_then(|value| value["error"].as_str().map(str::to_owned))
+            .unwrap_or_else(|| body.chars().take(200).collect());
+        // Caddy's own words may quote a token of its configuration.
+        let words = match words.find("API token '") {
+            Some(at) => format!("{}API token [redacted]", &words[..at]),
+            None => words,
+        };
+        let words = redact(&words, &self.secrets.iter().collect::<Vec<_>>());
+        let status = response.status;
+        let (class, reason, advice) = match status {
+            401 => (ErrorClass::Credential, "TokenRefused", ""),
+            403 if words.contains("host not allowed") => (
+                ErrorClass::Permanent,
+                "AdminHostRefused",
+                "; add the host of the admin address to admin.origins in Caddy's configuration",
+            ),
+            403 => (ErrorClass::Credential, "TokenRefused", ""),
+            500.. => (ErrorClass::Unavailable, "CaddyRefused", ""),
+            _ => (ErrorClass::Permanent, "CaddyRefused", ""),
+        };
+        BackendError::new(class, reason, format!("caddy refused ({status}): {}{advice}", words.trim()))
+    }
+
+    /// Reads a path of the configuration, with what guards it. A path that is not there is `None`.
+    pub async fn read(&self, path: &str) -> Result<Option<(Value, Option<String>)>, BackendError> {
+        let response = self.client.get(path).header("te", "trailers").send().await.map_err(unreachable)?;
+        if response.status == 400 && String::from_utf8_lossy(&response.body).contains("invalid traversal path") {
+            return Ok(None);
+        }
+        if response.status != 200 {
+            return Err(self.refusal(&response));
+        }
+        let etag = response.headers.get("etag").or_else(|| response.trailers.get("etag"));
+        let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        let value = response.json().map_err(BackendError::from)?;
+        Ok((!value.is_null()).then_some((value, etag)))
+    }
+
+    /// Reads a list.
+    pub async fn list(&self, path: &str) -> Result<List, BackendError> {
+        let asked = Instant::now();
+        let (items, etag) = match self.read(path).await? {
+            None => (None, None),
+            Some((Value::Array(items), etag)) => (Some(items), etag),
+            Some(_) => {
+                let message = format!("caddy's {path} is no list");
+                return Err(BackendError::new(ErrorClass::Unavailable, "OddAnswer", message));
+            }
+        };
+        Ok(List { path: path.to_owned(), items, etag, asked })
+    }
+
+    /// Replaces a list as it was read, for the sake of these portals. Where nothing guards it, it is read once more, and
+    /// what the write may have cost others is kept to be told; the time is that in which their change is lost.
+    pub async fn replace(
+        &self,
+        list: &List,
+        items: &[Value],
+        on_behalf: &[&Mark],
+    ) -> Result<(Outcome, Option<Duration>), BackendError> {
+        let request = if list.items.is_some() { self.client.patch(&list.path) } else { self.client.put(&list.path) };
+        let request = request.json(&Value::Array(items.to_vec()));
+        let request = match &list.etag {
+            Some(etag) => request.header("if-match", etag),
+            None => request,
+        };
+        let outcome = self.write(request).await;
+        let window = list.unguarded().then(|| list.asked.elapsed());
+        if let Some(window) = window {
+            self.note(list.name(), window, on_behalf);
+        }
+        let outcome = outcome.map_err(|error| with_loss(error, window))?;
+        if window.is_some() && matches!(outcome, Outcome::Written) {
+            // Such a Caddy answers 200 whoever wrote in between: only a second look tells.
+            let now = self.list(&list.path).await.map_err(|error| with_loss(error, window))?;
+            if now.items() != items {
+                return Ok((Outcome::ReadAgain(with_loss(overtaken(), window)), window));
+            }
+        }
+        Ok((outcome, window))
+    }
+
+    /// Makes what is not there; a key that is there by then stays.
+    pub async fn create(&self, path: &str, value: &Value) -> Result<Outcome, BackendError> {
+        self.write(self.client.put(path).json(value)).await
+    }
+
+    async fn write(&self, request: Request) -> Result<Outcome, BackendError> {
+        match request.send().await {
+            Ok(response) if response.status == 200 => Ok(Outcome::Written),
+            Ok(response) if matches!(response.status, 409 | 412) || exists(&response) => {
+                Ok(Outcome::ReadAgain(overtaken()))
+            }
+            Ok(response) => Err(self.refusal(&response)),
+            // Each change restarts Caddy's admin endpoint: the next read tells what happened.
+            Err(error) if error.outcome_unknown() => Ok(Outcome::ReadAgain(BackendError::of_write(error))),
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+
+    fn note(&self, list: &str, window: Duration, on_behalf: &[&Mark]) {
+        let mut losses = lock(&self.losses);
+        for mark in on_behalf {
+            let longest = losses.entry(((*mark).clone(), list.to_owned())).or_default();
+            *longest = window.max(*longest);
+        }
+        metrics::foreign_write_lost(&self.instance);
+        let (instance, milliseconds) = (&self.instance, window.as_millis());
+        tracing::warn!(%instance, list, milliseconds, "a list was replaced without a guard; {UNGUARDED}");
+    }
+
+    /// What was written for this portal without a guard, in words; each is told once.
+    pub fn losses(&self, mark: &Mark) -> Vec<String> {
+        let mut losses = lock(&self.losses);
+        let told = losses.extract_if(.., |(of, _), _| of == mark);
+        let words = |((_, list), window): ((Mark, String), Duration)| {
+            format!(
+                "{}: the list of {list} was replaced without a guard {}: {UNGUARDED}",
+                self.instance,
+                within(window)
+            )
+        };
+        told.map(words).collect()
+    }
+}
+
+/// The time of a write without a guard, in words.
+pub fn within(window: Duration) -> String {
+    format!("within {} ms", window.as_millis().max(1))
+}
+
+fn with_loss(mut error: BackendError, window: Option<Duration>) -> BackendError {
+    if let Some(window) = window {
+        error.message.push_str(&format!("; it was written without a guard {}: {UNGUARDED}", within(window)));
+    }
+    error
+}
+
+/// Caddy up to 2.6 has no status of its own for a key that is there already.
+fn exists(response: &Response) -> bool {
+    response.status == 500 && String::from_utf8_lossy(&response.body).contains("key already exists")
+}
+
+/// Somebody wrote each time in between.
+pub fn overtaken() -> BackendError {
+    BackendError::new(
+        ErrorClass::Unavailable,
+        "TooManyWriters",
+        "caddy's configuration changed each time while it was being written; the next try looks again",
+    )
+}
+
+fn unreachable(error: HttpError) -> BackendError {
+    let mut failure = BackendError::from(error);
+    if failure.reason == "Unreachable" {
+        failure.message = failure.message.replacen("cannot reach caddy", "cannot reach Caddy's admin API", 1);
+        failure.message.push_str("; check that Caddy runs and that this is its admin address");
+    }
+    failure
+}

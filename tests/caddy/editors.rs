@@ -1,0 +1,245 @@
+//! Others who edit the same Caddy.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, Patch, PatchParams};
+use portalkeeper::api::PortalClass;
+use portalkeeper::backends::caddy::Caddy;
+use portalkeeper::backends::caddy::double::CaddyDouble;
+use portalkeeper::backends::{ErrorClass, Programmed};
+use portalkeeper::http::Client;
+use portalkeeper::http::double::{Double, DoubleRequest, DoubleResponse, Fault, RunningDouble};
+use serde_json::{Value, json};
+
+use super::real::Real;
+use super::{Scene, foreign_of, foreign_route, host, options, owned_of, routes_of, users_config};
+use crate::peers::caddies;
+use crate::world::World;
+
+#[tokio::test]
+async fn somebody_elses_write_in_between_is_not_lost() {
+    // given an answer to our first write that says somebody was faster
+    let running = RunningDouble::start(Arc::new(CaddyDouble::new())).await.expect("a loopback port");
+    let conflict = DoubleResponse::json(412, &json!({"error": "If-Match header did not match"}));
+    running.faults.push("PATCH", "", 1, Fault::Answer(conflict));
+    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    // when a portal is wanted, then it is read and written once more
+    scene.want("reset.acme.example").await.expect("made");
+    assert_eq!(running.log.writes().iter().map(|call| call.status).collect::<Vec<_>>(), [412, 200]);
+}
+
+/// A Caddy whose owner adds a site right after a look at the routes.
+struct Interloper {
+    caddy: CaddyDouble,
+    /// Looks until then; 0 is never.
+    looks: AtomicUsize,
+}
+
+impl Interloper {
+    fn new(caddy: CaddyDouble) -> Arc<Self> {
+        caddy.load(users_config(2019, 80));
+        Arc::new(Self { caddy, looks: AtomicUsize::new(0) })
+    }
+    /// The first look plans, the second is the one the write is based on: right after that.
+    fn arm(&self) {
+        self.looks.store(2, Ordering::SeqCst);
+    }
+    fn struck(&self) -> bool {
+        self.looks.load(Ordering::SeqCst) == 0
+    }
+    fn has_site(&self) -> bool {
+        foreign_of(&routes_of(&self.caddy.config())).contains("new.acme.example")
+    }
+}
+
+impl Double for Interloper {
+    fn name(&self) -> &'static str {
+        "caddy"
+    }
+    fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
+        let answer = self.caddy.handle(request);
+        let looks = self.looks.load(Ordering::SeqCst);
+        if request.method == "GET" && request.path.ends_with("/routes") && looks > 0 {
+            self.looks.store(looks - 1, Ordering::SeqCst);
+            if looks == 1 {
+                let mut config = self.caddy.config();
+                if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut)
+                {
+                    routes.push(foreign_route(&host("new.acme.example")));
+                }
+                self.caddy.load(config);
+            }
+        }
+        answer
+    }
+    fn snapshot(&self) -> Value {
+        Value::Null
+    }
+    fn restore(&self, _: Value) {}
+}
+
+#[tokio::test]
+async fn a_site_added_between_our_look_and_our_write_survives() {
+    for caddy in [CaddyDouble::new(), CaddyDouble::new().of_debian()] {
+        // given an owner who adds a site in exactly that moment
+        let interloper = Interloper::new(caddy);
+        let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
+        let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+        interloper.arm();
+        // when a portal is made
+        let done = scene.want("reset.acme.example").await.expect("made");
+        // then the guard refused the first write, and both are there
+        assert!(interloper.struck(), "the owner did strike");
+        assert_eq!(running.log.writes().iter().map(|call| call.status).collect::<Vec<_>>(), [412, 200]);
+        assert_eq!(owned_of(&routes_of(&interloper.caddy.config())).len(), 1);
+        assert!(interloper.has_site());
+        // and there is nothing to be told
+        assert_eq!((done.losses.len(), done.doubts.len()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_a_write_without_a_guard_may_have_cost_others_is_told_at_a_removal_too() {
+    // given a Caddy that shows no ETag, with a portal
+    let interloper = Interloper::new(CaddyDouble::new().without_etag());
+    let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
+    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let made = scene.want("reset.acme.example").await.expect("made");
+    let told = |done: &Programmed| {
+        assert_eq!(done.losses.len(), 1, "{done:?}");
+        let instance = format!("caddy/{}", running.address);
+        let words =
+            done.losses[0].strip_prefix(&format!("{instance}: the list of routes was replaced without a guard "));
+        let words = words.unwrap_or_else(|| panic!("{done:?}"));
+        let milliseconds = words.strip_prefix("within ").and_then(|words| words.split_once(" ms: ")).expect("a time");
+        assert!((1..30_000).contains(&milliseconds.0.parse::<u64>().expect("a number")), "{words}");
+        assert!(milliseconds.1.contains("may be lost"), "{words}");
+    };
+    told(&made);
+    assert_eq!(made.doubts.iter().map(|doubt| doubt.reason).collect::<Vec<_>>(), ["WrittenUnguarded"]);
+    // when the portal goes while the owner adds a site, then that site is gone, and the answer says that it may be
+    interloper.arm();
+    let gone = scene.unwant("reset.acme.example").await.expect("deleted");
+    assert!(interloper.struck() && !interloper.has_site(), "nothing can prevent that");
+    told(&gone);
+    // and it is told once
+    scene.want("reset.globex.example").await.expect("made");
+    assert_eq!(scene.unwant("reset.acme.example").await.expect("gone").losses, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_write_without_a_guard_that_fails_says_so_too() {
+    // given a Caddy without ETag whose routes are read as changed after each of our writes
+    let interloper = Interloper::new(CaddyDouble::new().without_etag());
+    let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
+    let words = DoubleResponse::json(500, &json!({"error": "no room"}));
+    running.faults.push("PATCH", "", 1, Fault::Answer(words));
+    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let error = scene.want("reset.acme.example").await.expect_err("refused");
+    assert!(error.message.starts_with("caddy refused (500): no room; it was written without a guard"), "{error}");
+}
+
+#[tokio::test]
+async fn a_deleted_portal_leaves_an_event_about_what_its_removal_may_have_cost() {
+    // given a class over a Caddy that shows no ETag, and a portal in it
+    let double = Arc::new(CaddyDouble::new().without_etag());
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let world = World::start().await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    let through = json!({"spec": {
+        "proxy": {"caddy": {"adminUrl": running.url.as_str(), "listen": null}}, "probe": {"enabled": false},
+    }});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&through)).await.expect("patched");
+    world.create("acme", json!({"domain": "acme.localhost"})).await;
+    world.until_condition("acme", "RouteProgrammed", "True", "WrittenUnguarded").await;
+    let events: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let told = async || {
+        let found = events.list(&Default::default()).await.expect("a list").items;
+        let lost = found.into_iter().filter(|event| event.reason.as_deref() == Some("WrittenUnguarded"));
+        lost.map(|event| {
+            assert_eq!(event.type_.as_deref(), Some("Warning"));
+            let times = event.series.map_or(1, |series| series.count);
+            (event.note.unwrap_or_default(), times)
+        })
+        .collect::<Vec<_>>()
+    };
+    let count = |told: &[(String, i32)]| told.iter().map(|(_, times)| times).sum::<i32>();
+    let before = count(&told().await);
+    assert!(before >= 1);
+    // when it is deleted, then one more event tells of that write, with its time
+    world.delete("acme").await;
+    let after = told().await;
+    assert_eq!(count(&after), before + 1, "{after:?}");
+    assert!(after.iter().all(|(note, _)| note.contains("the list of routes was replaced without a guard within ")));
+}
+
+/// Somebody who adds a site of their own: as one call, or as a guarded read and write of the whole array.
+async fn edit(admin: Client, number: usize, whole: bool) {
+    const ROUTES: &str = "/config/apps/http/servers/mine/routes";
+    let name = format!("site{number}.example");
+    let mut mine = foreign_route(&host(&name));
+    mine["@id"] = json!(format!("theirs-{number}"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < deadline, "{name} cannot be added");
+        let sent = if whole {
+            let Ok(read) = admin.get(ROUTES).send().await else { continue };
+            let etag = read.headers.get("etag").or_else(|| read.trailers.get("etag"));
+            let (Ok(Value::Array(mut routes)), Some(etag)) = (read.json(), etag) else { continue };
+            routes.push(mine.clone());
+            let request = admin.patch(ROUTES).header("if-match", etag.to_str().expect("an ETag"));
+            request.json(&Value::Array(routes)).send().await
+        } else {
+            admin.post(&format!("{ROUTES}/...")).json(&json!([mine])).send().await
+        };
+        match sent {
+            Ok(answer) if answer.status == 200 => return,
+            Ok(answer) if answer.status == 412 => {}
+            // Each change restarts the admin endpoint, so an answer may get lost: a look tells.
+            _ => {
+                let there = admin.get(&format!("/id/theirs-{number}")).send().await;
+                if there.is_ok_and(|answer| answer.status == 200) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_people_who_edit_the_same_caddy_lose_nothing() {
+    for peer in caddies() {
+        let real = Real::start(&peer.program).await;
+        let scene = Scene::given(real.backend());
+        // given fifty people who each add a site, while portals come and go
+        let editors: Vec<_> =
+            (0..50).map(|number| tokio::spawn(edit(real.admin.clone(), number, number % 2 == 0))).collect();
+        let mut told = 0;
+        for number in 0..10 {
+            let name = format!("reset.c{number}.example");
+            let mut done = Vec::new();
+            loop {
+                match scene.want(&name).await {
+                    Ok(made) => break done.push(made),
+                    // So many writers that even eight tries met one: the controller comes again.
+                    Err(error) => assert_eq!(error.class, ErrorClass::Unavailable, "{}: {error}", peer.name),
+                }
+            }
+            while number % 2 == 1 && done.len() < 2 {
+                done.extend(scene.unwant(&name).await);
+            }
+            told += done.iter().map(|done| done.losses.len() + done.doubts.len()).sum::<usize>();
+        }
+        for editor in editors {
+            editor.await.expect("edited");
+        }
+        // then every portal is as wanted, what was there before is there, and so is every new site
+        let routes = routes_of(&real.config().await);
+        assert_eq!(owned_of(&routes).len(), 5, "{}: {routes:?}", peer.name);
+        assert!(foreign_of(&routes).contains("my own site") && foreign_of(&routes).contains("catch-all"));
+        let missing = (0..50).filter(|number| !foreign_of(&routes).contains(&format!("site{number}.example"))).count();
+        assert_eq!((missing, told), (0, 0), "{}: nothing of theirs is lost, so there is nothing to tell", peer.name);
+    }
+}

@@ -1,0 +1,126 @@
+//! The backend against the simulator.
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+use portalkeeper::api::HostName;
+use portalkeeper::backends::caddy::Caddy;
+use portalkeeper::backends::caddy::double::CaddyDouble;
+use portalkeeper::backends::conformance::{self, Harness};
+use portalkeeper::http::double::{DoubleResponse, Fault, RunningDouble};
+use serde_json::{Value, json};
+
+use super::{Scene, foreign_of, foreign_route, four_hosts, is_ours, options, owned_of, routes_of, users_config};
+
+struct Simulated {
+    double: Arc<CaddyDouble>,
+    running: RunningDouble,
+}
+
+#[async_trait]
+impl Harness for Simulated {
+    type Backend = Caddy;
+    fn backend(&self) -> Caddy {
+        Caddy::new(options(&self.running.url, "127.0.0.1:5000", None)).expect("a backend")
+    }
+    async fn owned(&self) -> Vec<(String, String)> {
+        owned_of(&routes_of(&self.double.config()))
+    }
+    async fn foreign(&self) -> String {
+        foreign_of(&routes_of(&self.double.config()))
+    }
+    async fn writes(&self) -> usize {
+        self.running.log.writes().len()
+    }
+    async fn put_foreign(&self, host: &HostName) {
+        let mut config = self.double.config();
+        if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut) {
+            routes.insert(0, foreign_route(host));
+        }
+        self.double.load(config);
+    }
+    async fn remove_foreign(&self, host: &HostName) {
+        let mut config = self.double.config();
+        if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut) {
+            routes.retain(|route| is_ours(route) || route.pointer("/match/0/host/0") != Some(&json!(host)));
+        }
+        self.double.load(config);
+    }
+    fn fail_reads(&self, fail: bool) -> bool {
+        self.running.faults.clear();
+        if fail {
+            self.running.faults.push("GET", "", usize::MAX, Fault::Answer(DoubleResponse::text(500, "oops")));
+        }
+        true
+    }
+    fn lose_next_answer(&self) -> bool {
+        self.running.faults.push("PATCH", "", 1, Fault::CutAfter);
+        true
+    }
+    fn hosts(&self) -> Vec<HostName> {
+        four_hosts()
+    }
+}
+
+#[tokio::test]
+async fn conformance_of_the_simulated_caddys() {
+    for (name, double) in [
+        ("simulated caddy", CaddyDouble::new()),
+        ("simulated caddy 2.6", CaddyDouble::new().of_debian()),
+        ("simulated caddy without ETag", CaddyDouble::new().without_etag()),
+    ] {
+        let double = Arc::new(double);
+        double.load(users_config(2019, 80));
+        let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+        conformance::run(name, &Simulated { double, running }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_portals_at_once_are_one_write_and_then_none() {
+    let double = Arc::new(CaddyDouble::new());
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let scene = || Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let all = async |scene: &Scene| {
+        let names: Vec<String> = (0..1000).map(|index| format!("reset.c{index}.example")).collect();
+        // All of them are due before the worker looks: nothing lets it run in between.
+        let wants = futures_util::future::join_all(names.iter().map(|name| scene.want(name)));
+        let outcomes = tokio::task::unconstrained(wants).await;
+        outcomes.into_iter().map(|outcome| outcome.expect("made").changes.len()).sum::<usize>()
+    };
+    // when a thousand portals are wanted, then Caddy is loaded once
+    let first = scene();
+    assert_eq!(all(&first).await, 1000);
+    assert_eq!(running.log.writes().len(), 1);
+    assert_eq!(double.route_for("reset.c999.example").as_deref(), Some("127.0.0.1:5000"));
+    // when they are wanted again, then nothing is asked
+    running.log.clear();
+    assert_eq!(all(&first).await, 0);
+    assert!(running.log.calls().is_empty());
+    // and when the drift interval is over, or the program starts anew, then it is read and not written
+    first.clock.advance(SignedDuration::from_secs(61));
+    for scene in [&first, &scene()] {
+        running.log.clear();
+        assert_eq!(all(scene).await, 0);
+        assert_eq!((running.log.writes().len(), running.log.calls().len()), (0, 2), "one look is two reads");
+    }
+}
+
+#[tokio::test]
+async fn what_caddy_refuses_is_told_without_its_secrets() {
+    let double = Arc::new(CaddyDouble::new());
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let words = json!({"error": "loading: API token 'canary-4711' appears invalid"});
+    running.faults.push("PATCH", "", 1, Fault::Answer(DoubleResponse::json(500, &words)));
+    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let refused = scene.want("reset.acme.example").await.expect_err("refused");
+    assert_eq!(refused.message, "caddy refused (500): loading: API token [redacted]");
+    running.faults.push(
+        "GET",
+        "",
+        1,
+        Fault::Answer(DoubleResponse::json(403, &json!({"error": "host not allowed: caddy:2019"}))),
+    );
+    let refused = scene.want("reset.acme.example").await.expect_err("refused");
+    assert_eq!(refused.reason, "AdminHostRefused");
+}
