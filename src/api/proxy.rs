@@ -32,6 +32,14 @@ pub struct ProxySettings {
 /// Caddy by its admin API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.clientCertificateSecretRef) == has(self.clientKeySecretRef)",
+    "clientCertificateSecretRef and clientKeySecretRef belong together"
+))]
+#[x_kube(validation = (
+    "self.adminUrl.startsWith('https://') || !(has(self.clientCertificateSecretRef) || has(self.caSecretRef))",
+    "clientCertificateSecretRef and caSecretRef need an https adminUrl"
+))]
 pub struct CaddySettings {
     /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock` (Caddy 2.7 and newer).
     #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s]+|unix:/[^\s]+)$"))]
@@ -39,6 +47,17 @@ pub struct CaddySettings {
     /// `false` takes any certificate of an https admin address.
     #[serde(default = "yes")]
     pub verify_tls: bool,
+    /// Certificate, PEM, by which Caddy's `admin.remote` knows this program; `tls.crt` of a Secret of type
+    /// `kubernetes.io/tls`. It needs the path `/config/apps/` with GET, PUT and PATCH there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<SecretKeyRef>,
+    /// Its key, PEM; `tls.key` of that Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key_secret_ref: Option<SecretKeyRef>,
+    /// Authority that signed the certificate of an https admin address, or that certificate itself, PEM; without it, what
+    /// the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
     /// Lets Caddy get certificates by a DNS challenge at Cloudflare: one TLS policy for all names, at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_challenge: Option<CaddyDnsChallenge>,

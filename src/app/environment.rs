@@ -9,9 +9,12 @@ use crate::api::proxy::{
     TraefikSettings,
 };
 use crate::api::{HostName, MailAddress, TunnelError, TunnelId, TunnelOrigin};
-use crate::config::environment::{ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
+use crate::config::environment::{
+    CaddyVariables, ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables,
+};
 use crate::config::{ConfigError, Environment};
-use crate::controller::{EnvironmentClass, EnvironmentSecrets};
+use crate::controller::{EnvironmentClass, EnvironmentSecrets, caddy_tls};
+use crate::http::TlsError;
 
 /// The class `environment`.
 pub fn class(variables: &ClassVariables) -> EnvironmentClass {
@@ -31,17 +34,9 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
             };
             ProxySettings { cloudflare_tunnel: Some(tunnel), ..Default::default() }
         }
-        ProxyVariables::Caddy { admin_url, origin, admin_token, verify_tls, dns_challenge } => {
-            secrets.caddy_admin_token.clone_from(admin_token);
-            let caddy = CaddySettings {
-                admin_url: trimmed(admin_url),
-                origin: origin.clone(),
-                admin_token_secret_ref: None,
-                listen: None,
-                verify_tls: *verify_tls,
-                dns_challenge: dns_challenge.map(|required| CaddyDnsChallenge { required, ..Default::default() }),
-            };
-            ProxySettings { caddy: Some(caddy), ..Default::default() }
+        ProxyVariables::Caddy(caddy) => {
+            caddy_secrets(caddy, &mut secrets);
+            ProxySettings { caddy: Some(caddy_settings(caddy)), ..Default::default() }
         }
         ProxyVariables::Traefik { dynamic_dir, origin_url, cert_resolver, entry_points, api_url } => {
             let traefik = TraefikSettings {
@@ -123,6 +118,28 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
     EnvironmentClass { spec, secrets }
 }
 
+fn caddy_secrets(caddy: &CaddyVariables, secrets: &mut EnvironmentSecrets) {
+    secrets.caddy_admin_token.clone_from(&caddy.admin_token);
+    secrets.caddy_client_certificate.clone_from(&caddy.client_certificate);
+    secrets.caddy_client_key.clone_from(&caddy.client_key);
+    secrets.caddy_ca.clone_from(&caddy.ca);
+}
+
+fn caddy_settings(caddy: &CaddyVariables) -> CaddySettings {
+    let challenge = |required| CaddyDnsChallenge { required, ..Default::default() };
+    CaddySettings {
+        admin_url: trimmed(&caddy.admin_url),
+        verify_tls: caddy.verify_tls,
+        client_certificate_secret_ref: None,
+        client_key_secret_ref: None,
+        ca_secret_ref: None,
+        dns_challenge: caddy.dns_challenge.map(challenge),
+        origin: caddy.origin.clone(),
+        admin_token_secret_ref: None,
+        listen: None,
+    }
+}
+
 fn npm_settings(npm: &NpmVariables) -> NpmSettings {
     let mut certificate = NpmCertificate::default();
     match &npm.certificate {
@@ -168,7 +185,7 @@ pub fn wrong_names(environment: &Environment) -> Vec<ConfigError> {
         }),
     ];
     let told = |(name, shown, allowed)| ConfigError::Invalid { name, shown, allowed };
-    wrong.into_iter().flatten().map(told).chain(wrong_tunnel(environment)).collect()
+    wrong.into_iter().flatten().map(told).chain(wrong_tunnel(environment)).chain(wrong_pem(environment)).collect()
 }
 
 /// What is wrong with the tunnel's variables. The error's own words show the text, without a password in it.
@@ -180,6 +197,22 @@ fn wrong_tunnel(environment: &Environment) -> Vec<ConfigError> {
     let id = TunnelId::parse(id).err().map(|error| unusable("CF_TUNNEL_ID", error));
     let origin = TunnelOrigin::parse(origin).err().map(|error| unusable("CF_TUNNEL_ORIGIN", error));
     id.into_iter().chain(origin).collect()
+}
+
+/// Certificates and keys that cannot be used, by the variable that holds them.
+fn wrong_pem(environment: &Environment) -> Option<ConfigError> {
+    let Some(ProxyVariables::Caddy(caddy)) = environment.class.as_ref().map(|class| &class.proxy) else {
+        return None;
+    };
+    let mut secrets = EnvironmentSecrets::default();
+    caddy_secrets(caddy, &mut secrets);
+    let error = caddy_tls(&secrets).err()?;
+    let name = match &error {
+        TlsError::Certificate(_) => "CADDY_ADMIN_CLIENT_CERT",
+        TlsError::Key(_) | TlsError::OtherKey => "CADDY_ADMIN_CLIENT_KEY",
+        TlsError::Authority(_) => "CADDY_ADMIN_CA",
+    };
+    Some(ConfigError::Unusable { name, why: error.to_string() })
 }
 
 fn trimmed(url: &url::Url) -> String {
@@ -216,5 +249,37 @@ mod tests {
         assert_eq!((spec.backend_name(), spec.origin()), ("cloudflare_tunnel", "http://pages:5000"));
         let tunnel = spec.proxy.cloudflare_tunnel.unwrap();
         assert_eq!(tunnel.tunnel_id, "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d");
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_are_refused_with_the_variables_name() {
+        let read = |certificate: &str, key: &str, ca: &str| {
+            let pairs = [
+                ("REVERSE_PROXY_BACKEND", "caddy"),
+                ("CADDY_ADMIN_URL", "https://caddy.example.com:2021"),
+                ("CADDY_ORIGIN", "127.0.0.1:5000"),
+                ("CF_API_TOKEN", "token-1234"),
+                ("RESET_PORTAL_CNAME_TARGET", "proxy.example.com"),
+                ("CADDY_ADMIN_CLIENT_CERT", certificate),
+                ("CADDY_ADMIN_CLIENT_KEY", key),
+                ("CADDY_ADMIN_CA", ca),
+            ];
+            let lookup = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            let wrong = wrong_names(&Environment::read(&lookup).unwrap());
+            wrong.first().map(ToString::to_string).unwrap_or_default()
+        };
+        let pair = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec!["portalkeeper".to_owned()]).unwrap();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let ((certificate, key), (_, other)) = (pair(), pair());
+        assert_eq!(read(&certificate, &key, &certificate), "");
+        let wrong = read("x", &key, &certificate);
+        assert!(wrong.starts_with("CADDY_ADMIN_CLIENT_CERT is set, but the certificate cannot be read: "), "{wrong}");
+        let wrong = read(&certificate, &other, &certificate);
+        assert_eq!(wrong, "CADDY_ADMIN_CLIENT_KEY is set, but the key is not that of the certificate");
+        let wrong = read(&certificate, &key, "x");
+        assert!(wrong.starts_with("CADDY_ADMIN_CA is set, but the authority's certificate cannot be read"), "{wrong}");
     }
 }

@@ -20,6 +20,10 @@ pub struct EnvironmentClass {
 pub struct ClassSecrets {
     pub cf_api_token: Option<Secret>,
     pub caddy_admin_token: Option<Secret>,
+    /// What this program shows to Caddy's admin endpoint, and whom it trusts there; all PEM.
+    pub caddy_client_certificate: Option<Secret>,
+    pub caddy_client_key: Option<Secret>,
+    pub caddy_ca: Option<Secret>,
     /// Cloudflare token or placeholder that Caddy gets for its certificates.
     pub caddy_dns_token: Option<Secret>,
     pub npm_identity: Option<Secret>,
@@ -110,6 +114,11 @@ pub fn resolve(
     if let Some(caddy) = &spec.proxy.caddy {
         secrets.caddy_admin_token =
             find(caddy.admin_token_secret_ref.as_ref(), environment.map(|e| &e.caddy_admin_token))?;
+        secrets.caddy_client_certificate =
+            find(caddy.client_certificate_secret_ref.as_ref(), environment.map(|e| &e.caddy_client_certificate))?;
+        secrets.caddy_client_key =
+            find(caddy.client_key_secret_ref.as_ref(), environment.map(|e| &e.caddy_client_key))?;
+        secrets.caddy_ca = find(caddy.ca_secret_ref.as_ref(), environment.map(|e| &e.caddy_ca))?;
         if let Some(challenge) = &caddy.dns_challenge {
             let placeholder = challenge.placeholder.as_ref().map(Secret::new);
             let token = find(challenge.token_secret_ref.as_ref(), None)?;
@@ -146,6 +155,9 @@ pub fn resolve(
         &serde_json::to_string(&spec).unwrap_or_default(),
         secrets.cf_api_token.as_ref().map_or("", Secret::expose),
         secrets.caddy_admin_token.as_ref().map_or("", Secret::expose),
+        secrets.caddy_client_certificate.as_ref().map_or("", Secret::expose),
+        secrets.caddy_client_key.as_ref().map_or("", Secret::expose),
+        secrets.caddy_ca.as_ref().map_or("", Secret::expose),
         secrets.caddy_dns_token.as_ref().map_or("", Secret::expose),
         secrets.npm_identity.as_ref().map_or("", Secret::expose),
         secrets.npm_password.as_ref().map_or("", Secret::expose),
@@ -160,13 +172,17 @@ pub fn resolve(
 pub fn secret_names(spec: &PortalClassSpec) -> Vec<String> {
     let npm = spec.proxy.npm.as_ref();
     let orders = npm.and_then(|n| n.certificate.lets_encrypt.as_ref());
+    let caddy = spec.proxy.caddy.as_ref();
     let references = [
         npm.and_then(|n| n.identity_secret_ref.as_ref()),
         npm.and_then(|n| n.password_secret_ref.as_ref()),
         orders.and_then(|o| o.dns_token_secret_ref.as_ref()),
         spec.cloudflare.as_ref().and_then(|c| c.api_token_secret_ref.as_ref()),
-        spec.proxy.caddy.as_ref().and_then(|c| c.admin_token_secret_ref.as_ref()),
-        spec.proxy.caddy.as_ref().and_then(|c| c.dns_challenge.as_ref()).and_then(|d| d.token_secret_ref.as_ref()),
+        caddy.and_then(|c| c.admin_token_secret_ref.as_ref()),
+        caddy.and_then(|c| c.client_certificate_secret_ref.as_ref()),
+        caddy.and_then(|c| c.client_key_secret_ref.as_ref()),
+        caddy.and_then(|c| c.ca_secret_ref.as_ref()),
+        caddy.and_then(|c| c.dns_challenge.as_ref()).and_then(|d| d.token_secret_ref.as_ref()),
         spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()).and_then(|m| m.api_key_secret_ref.as_ref()),
         spec.smtp.as_ref().and_then(|s| s.password_secret_ref.as_ref()),
     ];

@@ -1,5 +1,6 @@
 //! The controller: from `ResetPortal` objects to claims, records, routes, served pages and truthful status.
 mod ahead;
+mod caddy;
 mod claims;
 pub mod classes;
 mod context;
@@ -28,6 +29,7 @@ mod tombstones;
 mod tunnel;
 pub mod validate;
 
+pub use caddy::tls as caddy_tls;
 pub use classes::{ClassSecrets, EnvironmentClass, EnvironmentSecrets};
 pub use error::ControllerError;
 pub use plan::{PortalPlan, plan};

@@ -7,9 +7,9 @@ use std::time::Duration;
 use url::Url;
 
 use super::classes::{ResolvedClass, fingerprint};
-use super::npm;
 use super::provider::ProviderFacts;
 use super::tunnel::{self, StoreLedger};
+use super::{caddy, npm};
 use crate::api::class::{CloudflareSettings, PublicScheme};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
@@ -18,7 +18,7 @@ use crate::api::proxy::{
     TraefikSettings,
 };
 use crate::api::{Origin, PortalClassSpec};
-use crate::backends::caddy::{Caddy, CaddyOptions, DnsChallenge};
+use crate::backends::caddy::Caddy;
 use crate::backends::cloudflare::{AUDIT_INTERVAL, CloudflareDns, CloudflareOptions};
 use crate::backends::cloudflare_api::{self, Api, Budget};
 use crate::backends::cloudflare_tunnel::{CloudflareTunnel, Turn};
@@ -268,30 +268,9 @@ impl Making<'_> {
     }
 
     fn caddy(&self, settings: &CaddySettings) -> Result<Shared, Finding> {
-        let token = self.class.secrets.caddy_admin_token.clone();
-        let key = fingerprint(&[
-            "caddy",
-            &settings.admin_url,
-            &settings.origin,
-            token.as_ref().map_or("", Secret::expose),
-            settings.listen.as_deref().unwrap_or_default(),
-            self.class.spec.public_scheme.as_str(),
-            &serde_json::to_string(settings).unwrap_or_default(),
-            self.class.secrets.caddy_dns_token.as_ref().map_or("", Secret::expose),
-        ]);
-        let challenge = settings.dns_challenge.as_ref().zip(self.class.secrets.caddy_dns_token.clone());
-        let options = CaddyOptions {
-            verify_tls: settings.verify_tls,
-            dns_challenge: challenge
-                .map(|(challenge, token)| DnsChallenge { token, required: challenge.required })
-                .filter(|_| self.class.spec.public_scheme == PublicScheme::Https),
-            admin_url: self.url(&settings.admin_url, "proxy.caddy.adminUrl")?,
-            origin: settings.origin.clone(),
-            admin_token: token,
-            listen: settings.listen.clone(),
-            https: self.class.spec.public_scheme == PublicScheme::Https,
-        };
-        self.shared(key, || Caddy::new(options))
+        let admin_url = self.url(&settings.admin_url, "proxy.caddy.adminUrl")?;
+        let options = caddy::options(self.class, settings, admin_url).map_err(|error| self.unusable(error))?;
+        self.shared(caddy::key(self.class, settings), || Caddy::new(options))
     }
 
     fn traefik(&self, settings: &TraefikSettings) -> Result<Shared, Finding> {

@@ -1,6 +1,7 @@
 //! The Caddy backend against its simulator and against real Caddys.
 mod editors;
 mod real;
+mod remote;
 mod simulator;
 mod tls;
 
@@ -78,6 +79,7 @@ fn options(admin: &Url, origin: &str, listen: Option<String>) -> CaddyOptions {
         listen,
         https: false,
         verify_tls: true,
+        tls: Default::default(),
         dns_challenge: None,
     }
 }

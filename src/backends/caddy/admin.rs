@@ -86,7 +86,9 @@ impl Admin {
         let words = redact(&words, &self.secrets.iter().collect::<Vec<_>>());
         let status = response.status;
         let (class, reason, advice) = match status {
+            401 if words.contains("client identity") => (ErrorClass::Credential, CLIENT_REFUSED, ALLOW_KEY),
             401 => (ErrorClass::Credential, "TokenRefused", ""),
+            403 if words.contains("not authorized to") => (ErrorClass::Credential, "AdminPathRefused", ALLOW_PATHS),
             403 if words.contains("host not allowed") => (
                 ErrorClass::Permanent,
                 "AdminHostRefused",
@@ -228,7 +230,28 @@ pub fn overtaken() -> BackendError {
     )
 }
 
+/// Reason of a client certificate that is missing or that Caddy does not know.
+const CLIENT_REFUSED: &str = "ClientCertificateRefused";
+const ALLOW_KEY: &str = "; the class needs clientCertificateSecretRef and clientKeySecretRef, and Caddy that certificate \
+                         among the public_keys of admin.remote.access_control";
+const ALLOW_PATHS: &str = "; allow the path /config/apps/ with the methods GET, PUT and PATCH in the permissions of \
+                           admin.remote.access_control";
+
 fn unreachable(error: HttpError) -> BackendError {
+    use crate::http::{CertificateFault, ConnectFault};
+    if let HttpError::Connect { address, fault: ConnectFault::ClientRefused, cause, .. } = &error {
+        let message = format!("Caddy's admin endpoint {address} refused the client certificate ({cause}){ALLOW_KEY}");
+        return BackendError::new(ErrorClass::Credential, CLIENT_REFUSED, message);
+    }
+    if let HttpError::Connect { address, fault: ConnectFault::Certificate(fault), cause, .. } = &error {
+        let advice = match fault {
+            CertificateFault::NotTrusted => "; name the authority that signed it as caSecretRef",
+            CertificateFault::WrongName => "; add this host to admin.identity.identifiers in Caddy's configuration",
+            _ => "",
+        };
+        let message = format!("the certificate of Caddy's admin endpoint {address} is refused ({cause}){advice}");
+        return BackendError::new(ErrorClass::Permanent, "AdminCertificateRefused", message);
+    }
     let mut failure = BackendError::from(error);
     if failure.reason == "Unreachable" {
         failure.message = failure.message.replacen("cannot reach caddy", "cannot reach Caddy's admin API", 1);

@@ -19,7 +19,7 @@ use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
 use crate::api::condition::Truth;
 use crate::config::Secret;
 use crate::http::double::lock;
-use crate::http::{Client, ClientOptions, path_segment};
+use crate::http::{Client, ClientOptions, ClientTls, path_segment};
 use crate::plan::{Change, Intent, Mark, Observed, Plan};
 
 const SERVERS: &str = "/config/apps/http/servers";
@@ -42,6 +42,8 @@ pub struct CaddyOptions {
     pub https: bool,
     /// Verify the certificate of an https admin address.
     pub verify_tls: bool,
+    /// Whom to trust there, and what to show: Caddy's `admin.remote` asks who calls.
+    pub tls: ClientTls,
     /// Certificates by a DNS challenge at Cloudflare, where Caddy is to see to that.
     pub dns_challenge: Option<DnsChallenge>,
 }
@@ -92,6 +94,7 @@ impl Caddy {
             _ => ClientOptions::new("caddy", options.admin_url.clone()),
         };
         client.verify_tls = options.verify_tls;
+        client.tls = options.tls.clone();
         client.max_body = 64 << 20;
         client.timeout = Duration::from_secs(30);
         if let Some(token) = &options.admin_token {

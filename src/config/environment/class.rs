@@ -54,7 +54,7 @@ impl Reader<'_> {
         let proxy = match backend.as_deref() {
             None | Some("npm") => self.npm().map(ProxyVariables::Npm),
             Some("cloudflare_tunnel") => self.tunnel(),
-            Some("caddy") => self.caddy(),
+            Some("caddy") => self.caddy().map(ProxyVariables::Caddy),
             Some("traefik") => self.traefik(),
             Some("ingress") => Some(self.ingress()),
             Some("manual") if self.text("INGRESS_CLASS_NAME").is_some() => Some(self.ingress()),
@@ -73,7 +73,7 @@ impl Reader<'_> {
             Some(
                 ProxyVariables::Npm(_)
                     | ProxyVariables::Tunnel { .. }
-                    | ProxyVariables::Caddy { .. }
+                    | ProxyVariables::Caddy(_)
                     | ProxyVariables::Traefik { .. }
             )
         );

@@ -14,7 +14,7 @@ use self::reader::Reader;
 use super::networks;
 
 pub use class::{ClassVariables, CloudflareVariables, MxVariables, SmtpVariables};
-pub use proxy::{NpmCertificateVariable, NpmVariables, ProxyVariables};
+pub use proxy::{CaddyVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
 pub use variables::{VARIABLES, Variable};
 
 /// A variable with a wrong value, with what is allowed.

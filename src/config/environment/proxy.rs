@@ -16,14 +16,7 @@ pub enum ProxyVariables {
         id: String,
         origin: String,
     },
-    Caddy {
-        admin_url: Url,
-        origin: String,
-        admin_token: Option<Secret>,
-        verify_tls: bool,
-        /// Certificates by a DNS challenge, and whether there must be.
-        dns_challenge: Option<bool>,
-    },
+    Caddy(CaddyVariables),
     Traefik {
         dynamic_dir: String,
         origin_url: Url,
@@ -44,6 +37,21 @@ pub enum ProxyVariables {
     Manual {
         origin: String,
     },
+}
+
+/// Caddy by the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaddyVariables {
+    pub admin_url: Url,
+    pub origin: String,
+    pub admin_token: Option<Secret>,
+    pub verify_tls: bool,
+    /// PEM texts; whether they can be used is for who knows these.
+    pub client_certificate: Option<Secret>,
+    pub client_key: Option<Secret>,
+    pub ca: Option<Secret>,
+    /// Certificates by a DNS challenge, and whether there must be.
+    pub dns_challenge: Option<bool>,
 }
 
 /// Nginx Proxy Manager by the environment.
@@ -70,7 +78,7 @@ pub enum NpmCertificateVariable {
 }
 
 impl Reader<'_> {
-    pub fn caddy(&mut self) -> Option<ProxyVariables> {
+    pub fn caddy(&mut self) -> Option<CaddyVariables> {
         let admin_url = match self.text("CADDY_ADMIN_URL") {
             Some(text) => {
                 let usable = |url: &Url| match url.scheme() {
@@ -106,8 +114,37 @@ impl Reader<'_> {
                 None
             }
         };
+        let client_certificate = self.secret("CADDY_ADMIN_CLIENT_CERT");
+        let client_key = self.secret("CADDY_ADMIN_CLIENT_KEY");
+        let ca = self.secret("CADDY_ADMIN_CA");
+        for (there, other, name) in [
+            (client_certificate.is_some(), client_key.is_some(), "CADDY_ADMIN_CLIENT_CERT"),
+            (client_key.is_some(), client_certificate.is_some(), "CADDY_ADMIN_CLIENT_KEY"),
+        ] {
+            if !there && other {
+                self.missing::<()>(name, "a client certificate and its key belong together");
+            }
+        }
+        let plain = admin_url.as_ref().is_some_and(|url| url.scheme() != "https");
+        for (there, name) in
+            [(client_certificate.is_some(), "CADDY_ADMIN_CLIENT_CERT"), (ca.is_some(), "CADDY_ADMIN_CA")]
+        {
+            if there && plain {
+                let why = "CADDY_ADMIN_URL is no https:// address, so no certificate is shown there".to_owned();
+                self.errors.push(ConfigError::Unusable { name, why });
+            }
+        }
         let (admin_url, origin) = admin_url.zip(origin)?;
-        Some(ProxyVariables::Caddy { admin_url, origin, admin_token, verify_tls, dns_challenge })
+        Some(CaddyVariables {
+            admin_url,
+            origin,
+            admin_token,
+            verify_tls,
+            client_certificate,
+            client_key,
+            ca,
+            dns_challenge,
+        })
     }
 
     pub fn npm(&mut self) -> Option<NpmVariables> {

@@ -1,5 +1,6 @@
 //! Every variable, right and wrong.
 use super::*;
+use crate::config::Secret;
 
 fn read(pairs: &[(&str, &str)]) -> Result<Environment, Vec<String>> {
     let pairs: BTreeMap<String, String> = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -24,9 +25,51 @@ fn nothing_set_is_no_class() {
 #[test]
 fn the_manuals_caddy_example_is_read() {
     let class = read(&CADDY).unwrap().class.unwrap();
-    let ProxyVariables::Caddy { origin, .. } = &class.proxy else { panic!("caddy") };
-    assert_eq!(origin, "127.0.0.1:5000");
+    let ProxyVariables::Caddy(caddy) = &class.proxy else { panic!("caddy") };
+    assert_eq!(caddy.origin, "127.0.0.1:5000");
     assert_eq!(class.cloudflare.unwrap().api_token.expose(), "token-1234");
+}
+
+#[test]
+fn what_proves_us_to_caddys_admin_endpoint_is_read_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (cert, key, ca) =
+        (file("tls.crt", "a certificate\n"), file("tls.key", "a key"), file("ca.crt", "an authority"));
+    let with = |url: &str, more: &[(&str, &str)]| {
+        let rest = CADDY.iter().filter(|(name, _)| *name != "CADDY_ADMIN_URL");
+        let pairs: Vec<_> = rest.chain(&[("CADDY_ADMIN_URL", url)]).chain(more).copied().collect();
+        read(&pairs)
+    };
+    let all = [
+        ("CADDY_ADMIN_CLIENT_CERT_FILE", cert.as_str()),
+        ("CADDY_ADMIN_CLIENT_KEY_FILE", key.as_str()),
+        ("CADDY_ADMIN_CA_FILE", ca.as_str()),
+    ];
+    let class = with("https://127.0.0.1:2021", &all).unwrap().class.unwrap();
+    let ProxyVariables::Caddy(caddy) = class.proxy else { panic!("caddy") };
+    let shown = |secret: Option<Secret>| secret.unwrap().expose().to_owned();
+    assert_eq!(shown(caddy.client_certificate), "a certificate");
+    assert_eq!((shown(caddy.client_key), shown(caddy.ca)), ("a key".to_owned(), "an authority".to_owned()));
+    assert_eq!(
+        with("https://127.0.0.1:2021", &all[1..]).unwrap_err(),
+        ["CADDY_ADMIN_CLIENT_CERT is not set: a client certificate and its key belong together"]
+    );
+    assert_eq!(
+        with("http://127.0.0.1:2019", &all).unwrap_err(),
+        [
+            "CADDY_ADMIN_CLIENT_CERT is set, but CADDY_ADMIN_URL is no https:// address, so no certificate is shown there",
+            "CADDY_ADMIN_CA is set, but CADDY_ADMIN_URL is no https:// address, so no certificate is shown there",
+        ]
+    );
+    let gone = [("CADDY_ADMIN_CA_FILE", "/nowhere/ca.crt")];
+    let words = with("https://127.0.0.1:2021", &gone).unwrap_err();
+    assert_eq!(words.len(), 1);
+    assert!(words[0].starts_with("CADDY_ADMIN_CA is set, but the file /nowhere/ca.crt cannot be read: "), "{words:?}");
 }
 
 const NPM: [(&str, &str); 6] = [

@@ -67,6 +67,17 @@ pub const VARIABLES: &[Variable] = &[
     ),
     class("CADDY_TLS_VERIFY", "true", "`false` takes any certificate of an https admin address."),
     class(
+        "CADDY_ADMIN_CLIENT_CERT",
+        "",
+        "Certificate, PEM, by which Caddy's `admin.remote` knows this program. Mostly as `CADDY_ADMIN_CLIENT_CERT_FILE`.",
+    ),
+    class("CADDY_ADMIN_CLIENT_KEY", "", "Its key, PEM. Mostly as `CADDY_ADMIN_CLIENT_KEY_FILE`."),
+    class(
+        "CADDY_ADMIN_CA",
+        "what the system trusts",
+        "Authority that signed the certificate of an https admin address, PEM. Mostly as `CADDY_ADMIN_CA_FILE`.",
+    ),
+    class(
         "CADDY_DNS_CHALLENGE",
         "auto",
         "Whether Caddy gets certificates by a DNS challenge with `CF_API_TOKEN`, which then stands in its configuration: `auto` where it has the module `dns.providers.cloudflare`, `true` always, `false` never.",

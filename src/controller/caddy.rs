@@ -1,0 +1,58 @@
+//! From a class to the options of its Caddy.
+use url::Url;
+
+use super::classes::{ClassSecrets, ResolvedClass, fingerprint};
+use crate::api::class::PublicScheme;
+use crate::api::proxy::CaddySettings;
+use crate::backends::caddy::{CaddyOptions, DnsChallenge};
+use crate::config::Secret;
+use crate::http::{Authorities, ClientTls, Identity, TlsError};
+
+/// What tells this worker from others: settings, scheme and secrets.
+pub fn key(class: &ResolvedClass, settings: &CaddySettings) -> String {
+    let ClassSecrets {
+        caddy_admin_token, caddy_client_certificate, caddy_client_key, caddy_ca, caddy_dns_token, ..
+    } = &class.secrets;
+    let secrets = [caddy_admin_token, caddy_client_certificate, caddy_client_key, caddy_ca, caddy_dns_token];
+    let settings = serde_json::to_string(settings).unwrap_or_default();
+    let mut parts = vec!["caddy", settings.as_str(), class.spec.public_scheme.as_str()];
+    parts.extend(secrets.map(|secret| secret.as_ref().map_or("", Secret::expose)));
+    fingerprint(&parts)
+}
+
+/// The options, each checked. The error says which setting cannot work.
+pub fn options(class: &ResolvedClass, settings: &CaddySettings, admin_url: Url) -> Result<CaddyOptions, String> {
+    let https = class.spec.public_scheme == PublicScheme::Https;
+    let challenge = settings.dns_challenge.as_ref().zip(class.secrets.caddy_dns_token.clone());
+    Ok(CaddyOptions {
+        verify_tls: settings.verify_tls,
+        tls: tls(&class.secrets).map_err(|error| format!("proxy.caddy: {}", told(&error)))?,
+        dns_challenge: challenge
+            .map(|(challenge, token)| DnsChallenge { token, required: challenge.required })
+            .filter(|_| https),
+        admin_url,
+        origin: settings.origin.clone(),
+        admin_token: class.secrets.caddy_admin_token.clone(),
+        listen: settings.listen.clone(),
+        https,
+    })
+}
+
+/// What the admin endpoint is shown, and who is trusted there.
+pub fn tls(secrets: &ClassSecrets) -> Result<ClientTls, TlsError> {
+    let pair = secrets.caddy_client_certificate.as_ref().zip(secrets.caddy_client_key.as_ref());
+    let authorities = secrets.caddy_ca.as_ref().map(|text| Authorities::parse(text.expose()));
+    Ok(ClientTls {
+        identity: pair.map(|(certificate, key)| Identity::parse(certificate, key)).transpose()?,
+        authorities: authorities.transpose()?,
+    })
+}
+
+fn told(error: &TlsError) -> String {
+    let field = match error {
+        TlsError::Certificate(_) => "clientCertificateSecretRef",
+        TlsError::Key(_) | TlsError::OtherKey => "clientKeySecretRef",
+        TlsError::Authority(_) => "caSecretRef",
+    };
+    format!("what {field} names cannot be used: {error}")
+}

@@ -1,0 +1,131 @@
+//! Caddy's `admin.remote`: its admin endpoint over TLS, where both sides prove who they are.
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use portalkeeper::backends::caddy::{Caddy, CaddyOptions};
+use portalkeeper::backends::{BackendError, ErrorClass};
+use portalkeeper::config::Secret;
+use portalkeeper::http::{Authorities, ClientTls, Identity};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::real::Real;
+use super::{Scene, options, owned_of, routes_of};
+use crate::peers::{caddies, free_port};
+
+const HOST: &str = "reset.acme.example";
+
+/// A self-signed certificate with its key, as an operator makes one for this program.
+struct Pair {
+    identity: Identity,
+    /// As Caddy's configuration wants it.
+    public_key: String,
+}
+
+fn pair() -> Pair {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["portalkeeper".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("signed");
+    Pair {
+        identity: Identity::parse(&Secret::new(certificate.pem()), &Secret::new(key.serialize_pem())).expect("a pair"),
+        public_key: BASE64_STANDARD.encode(certificate.der()),
+    }
+}
+
+/// A real Caddy that lets in whoever has this certificate, for these paths.
+async fn remote(program: &Path, public_key: &str, paths: Value) -> (Real, Url) {
+    let port = free_port();
+    let real = Real::start_with(program, |config| {
+        config["admin"]["identity"] = json!({"identifiers": ["127.0.0.1"], "issuers": [{"module": "internal"}]});
+        config["admin"]["remote"] = json!({
+            "listen": format!("127.0.0.1:{port}"),
+            "access_control": [{
+                "public_keys": [public_key],
+                "permissions": [{"paths": paths, "methods": ["GET", "PUT", "PATCH"]}],
+            }],
+        });
+    })
+    .await;
+    (real, Url::parse(&format!("https://127.0.0.1:{port}")).expect("an address"))
+}
+
+/// Caddy's own authority, once it has made itself one.
+async fn authority(real: &Real) -> Authorities {
+    let path = real.home.path().join("caddy/pki/authorities/local/root.crt");
+    let certificate = real.home.path().join("caddy/certificates/local/127.0.0.1/127.0.0.1.crt");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !certificate.exists() {
+        assert!(Instant::now() < end, "caddy makes no certificate for its admin endpoint");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Authorities::parse(&std::fs::read_to_string(path).expect("readable")).expect("an authority")
+}
+
+fn scene(real: &Real, admin: &Url, identity: Option<Identity>, authorities: Option<Authorities>) -> Scene {
+    let tls = ClientTls { identity, authorities };
+    let listen = Some(format!("127.0.0.1:{}", real.listen));
+    Scene::given(Caddy::new(CaddyOptions { tls, ..options(admin, &real.dial(), listen) }).expect("a backend"))
+}
+
+async fn refused(scene: &Scene) -> BackendError {
+    scene.want(HOST).await.expect_err("refused")
+}
+
+#[tokio::test]
+async fn a_portal_is_made_and_deleted_through_the_remote_admin_endpoint_of_real_caddys() {
+    for peer in caddies() {
+        // given a Caddy whose admin endpoint knows our certificate, and allows what the documents say
+        let ours = pair();
+        let (real, admin) = remote(&peer.program, &ours.public_key, json!(["/config/apps/"])).await;
+        let before = real.config().await;
+        let scene = scene(&real, &admin, Some(ours.identity), Some(authority(&real).await));
+        assert_eq!(scene.worker.instance(), format!("caddy/127.0.0.1:{}", admin.port().expect("a port")));
+        // when a portal is wanted, then it is reached
+        scene.want(HOST).await.unwrap_or_else(|e| panic!("{}: {e}", peer.name));
+        assert_eq!(owned_of(&routes_of(&real.config().await)), [(HOST.to_owned(), real.dial())], "{}", peer.name);
+        assert_eq!(real.visit(HOST).await, (200, format!("portal {HOST} ")), "{}", peer.name);
+        // when it is deleted, then all is as it was
+        scene.unwant(HOST).await.unwrap_or_else(|e| panic!("{}: {e}", peer.name));
+        assert_eq!(real.config().await, before, "{}", peer.name);
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_use_the_remote_admin_endpoint_is_told_why() {
+    for peer in caddies() {
+        let ours = pair();
+        let (real, admin) = remote(&peer.program, &ours.public_key, json!(["/config/apps/tls/"])).await;
+        let before = real.config().await;
+        let caddys = authority(&real).await;
+        // a client that trusts the wrong authority, or none in particular
+        for authorities in [None, Some(Authorities::parse(&other_authority()).expect("an authority"))] {
+            let error = refused(&scene(&real, &admin, Some(ours.identity.clone()), authorities)).await;
+            assert_eq!((error.class, error.reason), (ErrorClass::Permanent, "AdminCertificateRefused"), "{error}");
+            assert!(error.message.ends_with("name the authority that signed it as caSecretRef"), "{error}");
+        }
+        // one without a certificate, or with one that Caddy does not know
+        for identity in [None, Some(pair().identity)] {
+            let error = refused(&scene(&real, &admin, identity, Some(caddys.clone()))).await;
+            let told = (error.class, error.reason);
+            assert_eq!(told, (ErrorClass::Credential, "ClientCertificateRefused"), "{}: {error}", peer.name);
+            assert!(error.message.contains("the class needs clientCertificateSecretRef"), "{error}");
+            assert!(error.message.contains("admin.remote.access_control"), "{error}");
+        }
+        // one that Caddy knows, and does not allow the path
+        let error = refused(&scene(&real, &admin, Some(ours.identity), Some(caddys))).await;
+        assert_eq!((error.class, error.reason), (ErrorClass::Credential, "AdminPathRefused"), "{error}");
+        assert!(error.message.contains("not authorized to access this path"), "{error}");
+        assert!(error.message.contains("allow the path /config/apps/ with the methods GET, PUT and PATCH"), "{error}");
+        // and nothing was changed by any of them
+        assert_eq!(real.config().await, before, "{}", peer.name);
+    }
+}
+
+fn other_authority() -> String {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("no names");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&key).expect("signed").pem()
+}
