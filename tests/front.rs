@@ -241,7 +241,7 @@ pub async fn echo() -> SocketAddr {
 
 /// Takes any certificate: what is asked here is what comes through, not whom it is from.
 #[derive(Debug)]
-struct Anybody;
+pub struct Anybody;
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(

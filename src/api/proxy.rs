@@ -40,6 +40,10 @@ pub struct ProxySettings {
     "self.adminUrl.startsWith('https://') || !(has(self.clientCertificateSecretRef) || has(self.caSecretRef))",
     "clientCertificateSecretRef and caSecretRef need an https adminUrl"
 ))]
+#[x_kube(validation = (
+    "!(has(self.dnsChallenge) && has(self.certificate) && has(self.certificate.originCa))",
+    "dnsChallenge and certificate.originCa exclude each other"
+))]
 pub struct CaddySettings {
     /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock` (Caddy 2.7 and newer).
     #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s]+|unix:/[^\s]+)$"))]
@@ -58,6 +62,9 @@ pub struct CaddySettings {
     /// the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
+    /// Where the hosts' certificates come from; without it, from wherever Caddy gets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CaddyCertificate>,
     /// Lets Caddy get certificates by a DNS challenge at Cloudflare: one TLS policy for all names, at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_challenge: Option<CaddyDnsChallenge>,
@@ -72,6 +79,16 @@ pub struct CaddySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub listen: Option<String>,
+}
+
+/// A source of certificates instead of Caddy's own.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CaddyCertificate {
+    /// One per host of Cloudflare's Origin CA, which only Cloudflare's edge trusts; made with the class's Cloudflare
+    /// token, which needs Zone, SSL and Certificates, Edit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_ca: Option<OriginCaSettings>,
 }
 
 /// A Cloudflare Tunnel that is managed remotely, by Cloudflare's API. The portals' records point to it, so `cnameTarget` is

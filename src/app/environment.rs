@@ -4,9 +4,9 @@ use crate::api::class::{
     SmtpEncryption, SmtpSettings,
 };
 use crate::api::proxy::{
-    CaddyDnsChallenge, CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings, IssuerKind,
-    IssuerRef, LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxySettings, TraefikLayout,
-    TraefikSettings,
+    CaddyCertificate, CaddyDnsChallenge, CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings,
+    IssuerKind, IssuerRef, LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxySettings,
+    TraefikLayout, TraefikSettings,
 };
 use crate::api::{HostName, MailAddress, TunnelError, TunnelId, TunnelOrigin};
 use crate::config::environment::{
@@ -133,6 +133,7 @@ fn caddy_settings(caddy: &CaddyVariables) -> CaddySettings {
         client_certificate_secret_ref: None,
         client_key_secret_ref: None,
         ca_secret_ref: None,
+        certificate: caddy.origin_ca.then(|| CaddyCertificate { origin_ca: Some(Default::default()) }),
         dns_challenge: caddy.dns_challenge.map(challenge),
         origin: caddy.origin.clone(),
         admin_token_secret_ref: None,

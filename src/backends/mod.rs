@@ -72,6 +72,14 @@ pub struct Doubt {
     pub message: String,
 }
 
+/// Something that a portal's owner should hear of once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// Reason of the event.
+    pub reason: &'static str,
+    pub message: String,
+}
+
 /// One instance of one kind of outside system.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -102,8 +110,9 @@ pub trait Backend: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What the last writes for this portal may have cost others, in words; each is told once.
-    fn losses(&self, _: &Mark) -> Vec<String> {
+    /// What there is to say about the last writes for this portal beyond that they are done, such as what they may have
+    /// cost others; each is told once.
+    fn remarks(&self, _: &Mark) -> Vec<Remark> {
         Vec::new()
     }
 

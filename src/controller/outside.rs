@@ -7,7 +7,7 @@ use super::validate::{Mode, Recorded, ValidPortal};
 use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, QueuePlace, Verified};
 use crate::api::{HostName, PortalKey};
-use crate::backends::{BackendError, ErrorClass, Programmed, Want, Worker};
+use crate::backends::{BackendError, ErrorClass, Programmed, Remark, Want, Worker};
 use crate::plan::{InstallationId, Intent, Mark};
 use crate::telemetry::metrics;
 
@@ -22,8 +22,8 @@ pub struct Written {
     pub words: String,
     /// It puts right what somebody else had changed.
     pub repaired: bool,
-    /// Not the write itself, but what it may have cost others.
-    pub loss: bool,
+    /// Reason of an event of its own: not a write, but something to say about one.
+    pub remark: Option<&'static str>,
 }
 
 /// What came of it.
@@ -148,7 +148,7 @@ impl Outside {
                 }));
                 self.unseen(worker, done.out_of_reach);
                 self.changes.extend(written(type_, worker, done.changes, done.repaired));
-                self.changes.extend(lost(type_, done.losses));
+                self.changes.extend(told(type_, done.remarks));
                 self.pending.extend(done.pending.into_iter().map(|words| format!("{}: {words}", worker.instance())));
             }
             Err(error) => {
@@ -193,12 +193,14 @@ fn written(
         condition,
         words: format!("{instance}: {words}"),
         repaired,
-        loss: false,
+        remark: None,
     })
 }
 
-fn lost(condition: &'static str, losses: Vec<String>) -> impl Iterator<Item = Written> {
-    losses.into_iter().map(move |words| Written { condition, words, repaired: false, loss: true })
+fn told(condition: &'static str, remarks: Vec<Remark>) -> impl Iterator<Item = Written> {
+    let told =
+        move |Remark { reason, message }| Written { condition, words: message, repaired: false, remark: Some(reason) };
+    remarks.into_iter().map(told)
 }
 
 type Role<'a> = (&'static str, &'a Worker);
@@ -353,7 +355,7 @@ pub async fn withdraw(
                 outside.unseen(&worker, done.out_of_reach);
                 outside.changes.extend(written(type_, &worker, done.changes, false));
                 outside.resources.extend(done.resources);
-                outside.changes.extend(lost(type_, done.losses));
+                outside.changes.extend(told(type_, done.remarks));
             }
             Err(error) => {
                 outside.uncleared.push(worker.instance().to_owned());

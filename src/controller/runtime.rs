@@ -208,6 +208,14 @@ impl Making<'_> {
         Ok(Some((self.url(text, "cloudflare.apiUrl")?, settings, token)))
     }
 
+    /// The class's Cloudflare account, for its certificates.
+    fn cloudflare_api(&self) -> Result<Option<Api>, Finding> {
+        let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
+        let budget = self.registry.budget(&api_url, token);
+        let api = Api::new(api_url, token.clone(), budget).map_err(|error| self.unusable(error))?;
+        Ok(Some(api.of_account(settings.account_id.as_deref())))
+    }
+
     fn dns(&self) -> Result<Option<Shared>, Finding> {
         let Some((api_url, settings, token)) = self.cloudflare()? else { return Ok(None) };
         let account_id = tunnel::account(&self.class.spec).map(str::to_owned);
@@ -242,14 +250,7 @@ impl Making<'_> {
         let address = self.url(&settings.api_url, "proxy.npm.apiUrl")?;
         let place = format!("{:?} {:?}", address.host_str(), address.port_or_known_default());
         let gate = lock(&self.registry.gates).entry(place).or_default().clone();
-        let api = match self.cloudflare()? {
-            Some((api_url, settings, token)) => {
-                let budget = self.registry.budget(&api_url, token);
-                let api = Api::new(api_url, token.clone(), budget).map_err(|error| self.unusable(error))?;
-                Some(api.of_account(settings.account_id.as_deref()))
-            }
-            None => None,
-        };
+        let api = self.cloudflare_api()?;
         let options = npm::options(self.class, settings, address, api, gate, self.registry.store.clone());
         self.shared(npm::key(self.class, settings), || Npm::new(options, Arc::clone(&self.registry.clock)))
     }
@@ -269,7 +270,9 @@ impl Making<'_> {
 
     fn caddy(&self, settings: &CaddySettings) -> Result<Shared, Finding> {
         let admin_url = self.url(&settings.admin_url, "proxy.caddy.adminUrl")?;
-        let options = caddy::options(self.class, settings, admin_url).map_err(|error| self.unusable(error))?;
+        let (api, clock) = (self.cloudflare_api()?, &self.registry.clock);
+        let options = caddy::options(self.class, settings, admin_url, api.as_ref(), clock);
+        let options = options.map_err(|error| self.unusable(error))?;
         self.shared(caddy::key(self.class, settings), || Caddy::new(options))
     }
 

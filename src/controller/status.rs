@@ -124,8 +124,8 @@ impl Reports {
 
     /// Tells of one write.
     pub async fn written(&self, portal: &ResetPortal, written: &Written) {
-        if written.loss {
-            return self.event(portal, EventType::Warning, "WrittenUnguarded", "Program", &written.words).await;
+        if let Some(reason) = written.remark {
+            return self.event(portal, EventType::Warning, reason, "Program", &written.words).await;
         }
         // Reasons differ by system, because events of one reason are counted instead of listed.
         let reason = match (written.repaired, written.condition == DNS_PROGRAMMED) {

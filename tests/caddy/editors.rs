@@ -96,7 +96,7 @@ async fn a_site_added_between_our_look_and_our_write_survives() {
         assert_eq!(owned_of(&routes_of(&interloper.caddy.config())).len(), 1);
         assert!(interloper.has_site());
         // and there is nothing to be told
-        assert_eq!((done.losses.len(), done.doubts.len()), (0, 0));
+        assert_eq!((done.remarks.len(), done.doubts.len()), (0, 0));
     }
 }
 
@@ -107,26 +107,24 @@ async fn what_a_write_without_a_guard_may_have_cost_others_is_told_at_a_removal_
     let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
     let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     let made = scene.want("reset.acme.example").await.expect("made");
-    let told = |done: &Programmed| {
-        assert_eq!(done.losses.len(), 1, "{done:?}");
-        let instance = format!("caddy/{}", running.address);
-        let words =
-            done.losses[0].strip_prefix(&format!("{instance}: the list of routes was replaced without a guard "));
-        let words = words.unwrap_or_else(|| panic!("{done:?}"));
-        let milliseconds = words.strip_prefix("within ").and_then(|words| words.split_once(" ms: ")).expect("a time");
-        assert!((1..30_000).contains(&milliseconds.0.parse::<u64>().expect("a number")), "{words}");
-        assert!(milliseconds.1.contains("may be lost"), "{words}");
+    let told = |done: &Programmed, reason: &str| {
+        assert_eq!(done.remarks.iter().map(|remark| remark.reason).collect::<Vec<_>>(), [reason]);
+        let start = format!("caddy/{}: the list of routes was replaced without a guard within ", running.address);
+        let words = done.remarks[0].message.strip_prefix(&start).unwrap_or_else(|| panic!("{done:?}"));
+        let (milliseconds, meaning) = words.split_once(" ms: ").expect("a time");
+        assert!((1..30_000).contains(&milliseconds.parse::<u64>().expect("a number")), "{words}");
+        assert!(meaning.contains("may be lost"), "{words}");
     };
-    told(&made);
+    told(&made, "WrittenUnguarded");
     assert_eq!(made.doubts.iter().map(|doubt| doubt.reason).collect::<Vec<_>>(), ["WrittenUnguarded"]);
     // when the portal goes while the owner adds a site, then that site is gone, and the answer says that it may be
     interloper.arm();
     let gone = scene.unwant("reset.acme.example").await.expect("deleted");
     assert!(interloper.struck() && !interloper.has_site(), "nothing can prevent that");
-    told(&gone);
+    told(&gone, "RemovedUnguarded");
     // and it is told once
     scene.want("reset.globex.example").await.expect("made");
-    assert_eq!(scene.unwant("reset.acme.example").await.expect("gone").losses, [""; 0]);
+    assert_eq!(scene.unwant("reset.acme.example").await.expect("gone").remarks, []);
 }
 
 #[tokio::test]
@@ -154,25 +152,23 @@ async fn a_deleted_portal_leaves_an_event_about_what_its_removal_may_have_cost()
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&through)).await.expect("patched");
     world.create("acme", json!({"domain": "acme.localhost"})).await;
     world.until_condition("acme", "RouteProgrammed", "True", "WrittenUnguarded").await;
-    let events: Api<Event> = Api::namespaced(world.client.clone(), "default");
-    let told = async || {
-        let found = events.list(&Default::default()).await.expect("a list").items;
-        let lost = found.into_iter().filter(|event| event.reason.as_deref() == Some("WrittenUnguarded"));
-        lost.map(|event| {
-            assert_eq!(event.type_.as_deref(), Some("Warning"));
-            let times = event.series.map_or(1, |series| series.count);
-            (event.note.unwrap_or_default(), times)
-        })
-        .collect::<Vec<_>>()
-    };
-    let count = |told: &[(String, i32)]| told.iter().map(|(_, times)| times).sum::<i32>();
-    let before = count(&told().await);
-    assert!(before >= 1);
-    // when it is deleted, then one more event tells of that write, with its time
+    running.log.clear();
+    // when it is deleted, then an event tells of that write, with its time
     world.delete("acme").await;
-    let after = told().await;
-    assert_eq!(count(&after), before + 1, "{after:?}");
-    assert!(after.iter().all(|(note, _)| note.contains("the list of routes was replaced without a guard within ")));
+    assert_eq!(running.log.writes().len(), 1);
+    let events: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let found = events.list(&Default::default()).await.expect("a list").items;
+    let of = |reason: &str| {
+        let found = found.iter().filter(|event| event.reason.as_deref() == Some(reason));
+        let found: Vec<_> = found.collect();
+        assert_eq!(found.len(), 1, "{reason}: {found:?}");
+        assert_eq!((found[0].type_.as_deref(), &found[0].series), (Some("Warning"), &None), "{reason}");
+        found[0].note.clone().unwrap_or_default()
+    };
+    for reason in ["WrittenUnguarded", "RemovedUnguarded"] {
+        let note = of(reason);
+        assert!(note.contains("the list of routes was replaced without a guard within "), "{reason}: {note}");
+    }
 }
 
 /// Somebody who adds a site of their own: as one call, or as a guarded read and write of the whole array.
@@ -230,7 +226,7 @@ async fn fifty_people_who_edit_the_same_caddy_lose_nothing() {
             while number % 2 == 1 && done.len() < 2 {
                 done.extend(scene.unwant(&name).await);
             }
-            told += done.iter().map(|done| done.losses.len() + done.doubts.len()).sum::<usize>();
+            told += done.iter().map(|done| done.remarks.len() + done.doubts.len()).sum::<usize>();
         }
         for editor in editors {
             editor.await.expect("edited");

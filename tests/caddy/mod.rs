@@ -1,5 +1,6 @@
 //! The Caddy backend against its simulator and against real Caddys.
 mod editors;
+mod origin_ca;
 mod real;
 mod remote;
 mod simulator;
@@ -81,6 +82,7 @@ fn options(admin: &Url, origin: &str, listen: Option<String>) -> CaddyOptions {
         verify_tls: true,
         tls: Default::default(),
         dns_challenge: None,
+        origin_ca: None,
     }
 }
 
@@ -92,8 +94,10 @@ struct Scene {
 
 impl Scene {
     fn given(backend: Caddy) -> Self {
+        Self::at(backend, Arc::new(TestClock::new(Timestamp::UNIX_EPOCH)))
+    }
+    fn at(backend: Caddy, clock: Arc<TestClock>) -> Self {
         let (stop, shutdown) = Shutdown::new();
-        let clock = Arc::new(TestClock::new(Timestamp::UNIX_EPOCH));
         Self { worker: Worker::spawn(backend, clock.clone(), shutdown), clock, _stop: stop }
     }
     fn intent(name: &str) -> Intent {

@@ -9,6 +9,7 @@ mod orphans;
 mod pages;
 mod portal;
 mod queue;
+mod revoking;
 mod suite;
 
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use portalkeeper::backends::npm::book::{Order, OrderBook};
 use portalkeeper::backends::npm::certificate::{LetsEncrypt, Source};
 use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET, Visit};
 use portalkeeper::backends::npm::{Forward, Gate, Npm, NpmOptions, Pace, Version};
-use portalkeeper::backends::origin_ca::{OriginCa, Signed};
+use portalkeeper::backends::origin_ca::{OriginCa, Signed, Which};
 use portalkeeper::backends::{BackendError, Programmed, Want, Worker};
 use portalkeeper::config::Secret;
 use portalkeeper::http::double::{RunningDouble, lock};
@@ -65,7 +66,11 @@ impl OriginCa for Signer {
         Ok(Signed {
             certificate: Secret::new(format!("-----BEGIN CERTIFICATE-----\n{host}\n-----END CERTIFICATE-----\n")),
             key: Secret::new("-----BEGIN PRIVATE KEY-----\nKEY-CANARY\n-----END PRIVATE KEY-----\n"),
+            id: None,
         })
+    }
+    async fn revoke(&self, _: &HostName, _: Which<'_>) -> Result<(), BackendError> {
+        Ok(())
     }
 }
 
@@ -186,7 +191,18 @@ fn backend(
     pace: Pace,
     secret: &str,
 ) -> Npm {
-    let options = NpmOptions {
+    Npm::new(options(running, source, gate, book, pace, secret), clock.clone()).expect("a backend")
+}
+
+fn options(
+    running: &RunningDouble,
+    source: Source,
+    gate: Gate,
+    book: &MemoryBook,
+    pace: Pace,
+    secret: &str,
+) -> NpmOptions {
+    NpmOptions {
         api_url: running.url.clone(),
         verify_tls: true,
         identity: Secret::new(IDENTITY),
@@ -198,8 +214,7 @@ fn backend(
         gate,
         book: Arc::new(book.clone()),
         pace,
-    };
-    Npm::new(options, clock.clone()).expect("a backend")
+    }
 }
 
 /// A wait that only a broken test meets.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::backends::{BackendError, ErrorClass};
+use crate::backends::{BackendError, ErrorClass, Remark};
 use crate::config::{Secret, redact};
 use crate::http::double::lock;
 use crate::http::{Client, HttpError, Request, Response};
@@ -20,6 +20,13 @@ pub const UNGUARDED: &str = "this Caddy shows no ETag (it is older than 2.5.2, o
                              trailers), so it cannot refuse a write that is based on an older state: what somebody else \
                              changed in this list meanwhile may be lost; look whether something is missing";
 
+/// For whom a list is replaced, with the reason of the remark on it where nothing guards that. One event tells of all
+/// writes of one reason, so what was removed has a reason of its own.
+pub type OnBehalf<'a> = (&'a Mark, &'static str);
+
+pub const WRITTEN: &str = "WrittenUnguarded";
+pub const REMOVED: &str = "RemovedUnguarded";
+
 /// One admin endpoint.
 pub struct Admin {
     client: Client,
@@ -27,8 +34,8 @@ pub struct Admin {
     instance: String,
     /// What its answers might quote.
     secrets: Vec<Secret>,
-    /// What unguarded writes may have cost others, by the portal that they were for and by list, until it is told.
-    losses: Mutex<BTreeMap<(Mark, String), Duration>>,
+    /// What unguarded writes may have cost others, by portal, reason and list, until it is told.
+    losses: Mutex<BTreeMap<(Mark, &'static str, String), Duration>>,
 }
 
 /// A list of the configuration as it was read.
@@ -136,7 +143,7 @@ impl Admin {
         &self,
         list: &List,
         items: &[Value],
-        on_behalf: &[&Mark],
+        on_behalf: &[OnBehalf<'_>],
     ) -> Result<(Outcome, Option<Duration>), BackendError> {
         let request = if list.items.is_some() { self.client.patch(&list.path) } else { self.client.put(&list.path) };
         let request = request.json(&Value::Array(items.to_vec()));
@@ -178,10 +185,10 @@ impl Admin {
         }
     }
 
-    fn note(&self, list: &str, window: Duration, on_behalf: &[&Mark]) {
+    fn note(&self, list: &str, window: Duration, on_behalf: &[OnBehalf<'_>]) {
         let mut losses = lock(&self.losses);
-        for mark in on_behalf {
-            let longest = losses.entry(((*mark).clone(), list.to_owned())).or_default();
+        for (mark, reason) in on_behalf {
+            let longest = losses.entry(((*mark).clone(), reason, list.to_owned())).or_default();
             *longest = window.max(*longest);
         }
         metrics::foreign_write_lost(&self.instance);
@@ -190,17 +197,15 @@ impl Admin {
     }
 
     /// What was written for this portal without a guard, in words; each is told once.
-    pub fn losses(&self, mark: &Mark) -> Vec<String> {
+    pub fn remarks(&self, mark: &Mark) -> Vec<Remark> {
         let mut losses = lock(&self.losses);
-        let told = losses.extract_if(.., |(of, _), _| of == mark);
-        let words = |((_, list), window): ((Mark, String), Duration)| {
-            format!(
-                "{}: the list of {list} was replaced without a guard {}: {UNGUARDED}",
-                self.instance,
-                within(window)
-            )
+        let told = losses.extract_if(.., |(of, ..), _| of == mark);
+        let remark = |((_, reason, list), window): ((Mark, &'static str, String), Duration)| {
+            let (instance, within) = (&self.instance, within(window));
+            let message = format!("{instance}: the list of {list} was replaced without a guard {within}: {UNGUARDED}");
+            Remark { reason, message }
         };
-        told.map(words).collect()
+        told.map(remark).collect()
     }
 }
 

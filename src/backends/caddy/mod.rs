@@ -1,29 +1,36 @@
 //! Caddy by its admin API: one route per portal, every change of a batch in one guarded write.
 mod admin;
+mod certificates;
 pub mod double;
 mod policy;
 mod routes;
+mod supplies;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use url::Url;
 
-use self::admin::{Admin, List, Outcome, TRIES, UNGUARDED, overtaken, within};
+use self::admin::{Admin, List, Outcome, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
+use self::certificates::Tls;
 pub use self::routes::Route;
 use self::routes::{Server, find_server};
-use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
+use self::supplies::Kept;
+pub use self::supplies::OriginCertificates;
+use super::{Backend, BackendError, Doubt, ErrorClass, Remark, Scope};
 use crate::api::condition::Truth;
 use crate::config::Secret;
 use crate::http::double::lock;
 use crate::http::{Client, ClientOptions, ClientTls, path_segment};
-use crate::plan::{Change, Intent, Mark, Observed, Plan};
+use crate::plan::{CertificateMode, Change, Intent, Mark, Observed, Plan};
 
 const SERVERS: &str = "/config/apps/http/servers";
 const POLICIES: &str = "/config/apps/tls/automation/policies";
+const CERTIFICATES: &str = "/config/apps/tls/certificates/load_pem";
 /// Name of the server that is made where there is none.
 const OWN_SERVER: &str = "portalkeeper";
 
@@ -46,6 +53,8 @@ pub struct CaddyOptions {
     pub tls: ClientTls,
     /// Certificates by a DNS challenge at Cloudflare, where Caddy is to see to that.
     pub dns_challenge: Option<DnsChallenge>,
+    /// Certificates of Cloudflare's Origin CA instead.
+    pub origin_ca: Option<OriginCertificates>,
 }
 
 /// How Caddy proves to a certificate authority that a host is ours.
@@ -65,6 +74,12 @@ pub struct Caddy {
     unguarded: Mutex<HashMap<String, Duration>>,
     /// What came of the TLS policy.
     policy: Mutex<Option<(Truth, &'static str, String)>>,
+    /// Signed certificates that are still to be written.
+    kept: Kept,
+    /// Certificates that could not be revoked, until that is told.
+    unrevoked: Mutex<Vec<(Mark, Remark)>>,
+    /// Nothing is wanted of the Origin CA, and the last look saw nothing left over of it.
+    no_leftovers: AtomicBool,
 }
 
 /// The routes, where they are.
@@ -103,7 +118,9 @@ impl Caddy {
         let challenge = options.dns_challenge.as_ref().map(|challenge| challenge.token.clone());
         let secrets = options.admin_token.clone().into_iter().chain(challenge).collect();
         let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets);
-        Ok(Self { admin, options, unguarded: Mutex::default(), policy: Mutex::default() })
+        let (unguarded, policy, kept) = (Mutex::default(), Mutex::default(), Kept::default());
+        let (unrevoked, no_leftovers) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self { admin, options, unguarded, policy, kept, unrevoked, no_leftovers })
     }
 
     async fn read_routes(&self) -> Result<Read, BackendError> {
@@ -122,7 +139,8 @@ impl Caddy {
             self.note_guard(plan, None);
             return self.admin.create(&format!("{SERVERS}/{OWN_SERVER}"), &server).await;
         };
-        let on_behalf: Vec<&Mark> = plan.changes.iter().map(Change::mark).collect();
+        let reason = |change: &Change<Route>| if leaves(change) { REMOVED } else { WRITTEN };
+        let on_behalf: Vec<_> = plan.changes.iter().map(|change| (change.mark(), reason(change))).collect();
         let (outcome, window) = self.admin.replace(list, routes, &on_behalf).await?;
         self.note_guard(plan, window);
         Ok(outcome)
@@ -155,7 +173,7 @@ impl Caddy {
             let list = self.admin.list(POLICIES).await?;
             let step = policy::ensure(list.items(), &wanted);
             let policy::Step::Write(new) = &step else { return Ok(step) };
-            match self.admin.replace(&list, new, &[mark]).await? {
+            match self.admin.replace(&list, new, &[(mark, WRITTEN)]).await? {
                 (Outcome::Written, _) => return Ok(step),
                 (Outcome::ReadAgain(error), _) => last = Some(error),
             }
@@ -174,12 +192,34 @@ impl Caddy {
         for _ in 0..TRIES {
             let list = self.admin.list(POLICIES).await?;
             let Some(rest) = policy::without(list.items(), &policy::id(&mark.installation)) else { return Ok(()) };
-            match self.admin.replace(&list, &rest, &[mark]).await? {
+            match self.admin.replace(&list, &rest, &[(mark, REMOVED)]).await? {
                 (Outcome::Written, _) => return Ok(()),
                 (Outcome::ReadAgain(error), _) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(overtaken))
+    }
+
+    /// Makes the changes whose certificates are there.
+    async fn apply_ready(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
+        if plan.changes.is_empty() {
+            return Vec::new();
+        }
+        let mut outcomes = match self.guarded_write(plan).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => return plan.changes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let Some(leaving) = plan.changes.iter().find(|change| leaves(change)) else { return outcomes };
+        if let Err(error) = self.discard(&plan.changes).await {
+            let left = plan.changes.iter().zip(&mut outcomes).filter(|(change, _)| leaves(change));
+            left.for_each(|(_, outcome)| *outcome = Err(error.clone()));
+        }
+        if self.options.dns_challenge.is_some()
+            && let Err(error) = self.drop_policy(leaving.mark()).await
+        {
+            tracing::warn!(reason = error.reason, "a TLS policy without portals may stay in Caddy: {error}");
+        }
+        outcomes
     }
 
     /// Reads, computes and writes until nobody was in between.
@@ -201,6 +241,10 @@ impl Caddy {
         }
         Err(last.unwrap_or_else(overtaken))
     }
+}
+
+fn leaves(change: &Change<Route>) -> bool {
+    matches!(change, Change::Delete { .. } | Change::Release { .. })
 }
 
 fn instance(admin_url: &Url) -> String {
@@ -227,26 +271,30 @@ impl Backend for Caddy {
     }
 
     fn desired(&self, intent: &Intent) -> Vec<Route> {
-        vec![routes::desired(intent, &self.options.origin)]
+        let signed = self.options.origin_ca.is_some() && intent.certificate == CertificateMode::Proxy;
+        let tls = if signed { Tls::Wanted } else { Tls::Caddys };
+        vec![routes::desired(intent, &self.options.origin, tls)]
     }
 
     async fn observe(&self, _: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
-        Ok(routes::observe(self.read_routes().await?.routes()))
+        let routes = routes::observe(self.read_routes().await?.routes());
+        let own = self.own_certificates().await?;
+        Ok(routes::with_certificates(routes, &own, self.options.origin_ca.is_some()))
     }
 
+    /// Certificates come before the routes and go after them.
     async fn apply(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
-        match self.guarded_write(plan).await {
-            Ok(outcomes) => {
-                let leaves = |change: &&Change<Route>| matches!(change, Change::Delete { .. } | Change::Release { .. });
-                if let (Some(change), true) = (plan.changes.iter().find(leaves), self.options.dns_challenge.is_some())
-                    && let Err(error) = self.drop_policy(change.mark()).await
-                {
-                    tracing::warn!(reason = error.reason, "a TLS policy without portals may stay in Caddy: {error}");
-                }
-                outcomes
-            }
-            Err(error) => plan.changes.iter().map(|_| Err(error.clone())).collect(),
-        }
+        let mut waiting = self.supply(&plan.changes).await;
+        let ready = plan.changes.iter().enumerate().filter(|(index, _)| !waiting.contains_key(index));
+        let changes: Vec<Change<Route>> = ready.map(|(_, change)| change.clone()).collect();
+        let ready = Plan { changes, blocked: Vec::new(), urgency: plan.urgency };
+        let mut outcomes = self.apply_ready(&ready).await.into_iter();
+        let missing = || Err(BackendError::new(ErrorClass::OutcomeUnknown, "NoOutcome", "caddy gave no outcome"));
+        let outcome = |index| match waiting.remove(&index) {
+            Some(error) => Err(error),
+            None => outcomes.next().unwrap_or_else(missing),
+        };
+        (0..plan.changes.len()).map(outcome).collect()
     }
 
     async fn upkeep(&self, mark: &Mark) {
@@ -280,7 +328,7 @@ impl Backend for Caddy {
         let unguarded = lock(&self.unguarded);
         let told = items.iter().filter_map(|item| {
             let window = unguarded.get(&item.host)?;
-            let (key, reason) = (item.host.clone(), "WrittenUnguarded");
+            let (key, reason) = (item.host.clone(), WRITTEN);
             let message = format!(
                 "{key} is in place in {}, written without a guard {}: {UNGUARDED}",
                 self.instance(),
@@ -298,8 +346,11 @@ impl Backend for Caddy {
         doubts
     }
 
-    fn losses(&self, mark: &Mark) -> Vec<String> {
-        self.admin.losses(mark)
+    fn remarks(&self, mark: &Mark) -> Vec<Remark> {
+        let unrevoked: Vec<_> = lock(&self.unrevoked).extract_if(.., |(of, _)| of == mark).collect();
+        let mut remarks = self.admin.remarks(mark);
+        remarks.extend(unrevoked.into_iter().map(|(_, remark)| remark));
+        remarks
     }
 
     /// Caddy forgets routes at a reload, so it is looked at often; a read costs it less than a millisecond.

@@ -1,6 +1,7 @@
 //! Caddy's configuration as data: finding the server, reading and changing its routes. Pure.
 use serde_json::{Map, Value, json};
 
+use super::certificates::{Own, Tls};
 use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Intent, Item, Mark, Observed, Ownership, Plan};
 
@@ -21,6 +22,21 @@ pub struct Route {
     pub host: String,
     /// What stands in the configuration, without `@id`. Ours is compared whole.
     pub body: Value,
+    pub tls: Tls,
+}
+
+/// Begins the key of a certificate of ours whose host has no route. No host has a blank in it.
+const LEFTOVER: &str = "certificate for ";
+
+impl Route {
+    fn leftover(own: &Own) -> Self {
+        let tls = Tls::Held(Some(own.state.clone()));
+        Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls }
+    }
+    /// The host of the route, or of the certificate that is left over.
+    pub fn name(&self) -> &str {
+        self.host.strip_prefix(LEFTOVER).unwrap_or(&self.host)
+    }
 }
 
 impl Item for Route {
@@ -28,22 +44,29 @@ impl Item for Route {
         &self.host
     }
     fn satisfies(&self, desired: &Self) -> bool {
-        self == desired
+        self.host == desired.host && self.body == desired.body && self.tls.satisfies(&desired.tls)
+    }
+    fn certificate(&self) -> Option<String> {
+        self.tls.describe().filter(|_| self.tls == Tls::Wanted)
     }
     fn describe(&self) -> String {
+        if self.host.starts_with(LEFTOVER) {
+            return "an unused certificate of Cloudflare's Origin CA".to_owned();
+        }
         let handle = &self.body["handle"][0];
-        match handle["handler"].as_str() {
+        let route = match handle["handler"].as_str() {
             Some("reverse_proxy") => {
                 format!("route to {}", handle["upstreams"][0]["dial"].as_str().unwrap_or("several upstreams"))
             }
             Some(handler) => format!("route with the handler {handler}"),
             None => "route without a handler".to_owned(),
-        }
+        };
+        self.tls.describe().map_or(route.clone(), |tls| format!("{route} {tls}"))
     }
 }
 
 /// The portal's route: its host, to the origin, nothing after it.
-pub fn desired(intent: &Intent, origin: &str) -> Route {
+pub fn desired(intent: &Intent, origin: &str, tls: Tls) -> Route {
     let host = intent.host.as_str();
     let body = json!({
         "match": [{"host": [host]}],
@@ -54,7 +77,7 @@ pub fn desired(intent: &Intent, origin: &str) -> Route {
         }],
         "terminal": true,
     });
-    Route { host: host.to_owned(), body }
+    Route { host: host.to_owned(), body, tls }
 }
 
 /// Which server of the configuration gets the routes.
@@ -133,18 +156,38 @@ pub fn observe(routes: &[Value]) -> Vec<Observed<Route>> {
         found.extend(hosts(route).map(|host| Observed {
             id: id.clone(),
             ownership: ownership.clone(),
-            item: Route { host: host.to_ascii_lowercase(), body: body.clone() },
+            item: Route { host: host.to_ascii_lowercase(), body: body.clone(), tls: Tls::Caddys },
         }));
     }
     found
 }
 
-/// The mark within an `@id`: a portal that moves holds two routes at once, so the host follows the mark.
-fn own_part(id: &str) -> &str {
+/// The routes with the certificates of ours that there are for them, where such are wanted; certificates without a route,
+/// or that are not wanted any more, stand for themselves.
+pub fn with_certificates(mut routes: Vec<Observed<Route>>, own: &[Own], wanted: bool) -> Vec<Observed<Route>> {
+    let mut used = vec![false; own.len()];
+    for route in routes.iter_mut().filter(|_| wanted) {
+        let Ownership::Marked(mark) = &route.ownership else { continue };
+        let fits = |own: &Own| own.mark == *mark && own.host == route.item.host;
+        let index = own.iter().position(fits);
+        route.item.tls = Tls::Held(index.map(|index| own[index].state.clone()));
+        index.into_iter().for_each(|index| used[index] = true);
+    }
+    let left = own.iter().zip(used).filter(|(_, used)| !used).map(|(own, _)| Observed {
+        id: format!("{LEFTOVER}{}", route_id(&own.mark, &own.host)),
+        ownership: Ownership::Marked(own.mark.clone()),
+        item: Route::leftover(own),
+    });
+    routes.extend(left);
+    routes
+}
+
+/// The mark within an `@id` or a tag: a portal that moves holds two routes at once, so the host follows the mark.
+pub fn own_part(id: &str) -> &str {
     id.split('.').next().unwrap_or_default()
 }
 
-fn route_id(mark: &Mark, host: &str) -> String {
+pub fn route_id(mark: &Mark, host: &str) -> String {
     format!("{}.{host}", mark.identifier())
 }
 

@@ -27,7 +27,7 @@ pub use self::host::{Entry, Forward};
 use self::host::{Host, Tls};
 use self::orders::{Orders, pending};
 use super::origin_ca::OriginCa;
-use super::{Backend, BackendError, ErrorClass, Scope};
+use super::{Backend, BackendError, ErrorClass, Remark, Scope};
 use crate::api::clock::Clock;
 use crate::config::Secret;
 use crate::http::double::lock;
@@ -83,6 +83,8 @@ pub struct Npm {
     dirty: Mutex<BTreeSet<u64>>,
     /// Rows of the last list.
     rows: AtomicU64,
+    /// Certificates that could not be revoked, until that is told.
+    unrevoked: Mutex<Vec<(Mark, Remark)>>,
 }
 
 impl Npm {
@@ -115,7 +117,8 @@ impl Npm {
         let (identity, secret) = (options.identity.clone(), options.secret.clone());
         let api = Api::new(options.api_url.clone(), options.verify_tls, identity, secret, hidden, Arc::clone(&clock))?;
         let (api, rows) = (Arc::new(api), AtomicU64::new(0));
-        Ok(Self { api, options, clock, orders: Orders::default(), dirty: Mutex::default(), rows })
+        let (orders, dirty, unrevoked) = (Orders::default(), Mutex::default(), Mutex::default());
+        Ok(Self { api, options, clock, orders, dirty, rows, unrevoked })
     }
 
     fn wish(&self, intent: &Intent) -> Wish {
@@ -314,6 +317,11 @@ impl Backend for Npm {
         }
         let missing = || Err(BackendError::new(ErrorClass::OutcomeUnknown, "NoOutcome", "npm gave no outcome"));
         batch.outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
+    }
+
+    fn remarks(&self, mark: &Mark) -> Vec<Remark> {
+        let unrevoked: Vec<_> = lock(&self.unrevoked).extract_if(.., |(of, _)| of == mark).collect();
+        unrevoked.into_iter().map(|(_, remark)| remark).collect()
     }
 
     /// There is no watch. A look costs NPM about 0.2 s with a thousand hosts, so more hosts are looked at less often.

@@ -189,12 +189,13 @@ impl Api {
 
     /// Deletes a certificate of ours that nothing uses: deleting one in use can keep nginx from starting again.
     /// One that is used or for something else by now is left alone. Gives the one that it was; `None` where it is gone.
+    /// An uploaded one that was deleted now comes with its PEM.
     pub async fn discard(
         &self,
         id: u64,
         ours: impl Fn(&Certificate) -> bool,
         now: Timestamp,
-    ) -> Result<Option<Certificate>, BackendError> {
+    ) -> Result<Option<(Certificate, Option<String>)>, BackendError> {
         let path = format!("/nginx/certificates/{id}");
         let users = Call::get(path.as_str()).query(&[("expand", "proxy_hosts,redirection_hosts,dead_hosts,streams")]);
         let found = match self.call(&users).await {
@@ -207,7 +208,7 @@ impl Api {
             .any(|kind| found[kind].as_array().is_none_or(|users| !users.is_empty()));
         let certificate = Certificate::parse(&found, now).ok_or_else(|| odd("sent a certificate without dates"))?;
         if used || !ours(&certificate) {
-            return Ok(Some(certificate));
+            return Ok(Some((certificate, None)));
         }
         // What NPM does about one whose order is under way is not known; it ends in minutes.
         if certificate.state == certificate::State::Pending {
@@ -221,6 +222,7 @@ impl Api {
             Err(error) if error.reason == GONE => {}
             Err(error) => return Err(error),
         }
-        Ok(Some(certificate))
+        let pem = found["meta"]["certificate"].as_str().map(str::to_owned).filter(|_| certificate.marked().is_some());
+        Ok(Some((certificate, pem)))
     }
 }

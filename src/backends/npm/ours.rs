@@ -4,7 +4,9 @@ use super::certificate::{Certificate, State, Wish};
 use super::host::{Entry, Host, Row, Tls};
 use super::orders::pending;
 use super::{Backend, Npm};
-use crate::backends::{BackendError, ErrorClass};
+use crate::backends::origin_ca::Which;
+use crate::backends::{BackendError, ErrorClass, origin_ca};
+use crate::http::double::lock;
 use crate::plan::{Mark, Observed, Ownership};
 
 fn failed(why: String) -> BackendError {
@@ -107,7 +109,8 @@ impl Npm {
         Ok(found)
     }
 
-    /// Takes away what is left of one order or upload, if it is still ours and nothing uses it.
+    /// Takes away what is left of one order or upload, if it is still ours and nothing uses it; an upload is revoked at
+    /// whoever signed it.
     pub(super) async fn discard(&self, mark: &Mark, host: &str, id: Option<u64>) -> Result<(), BackendError> {
         let Some(id) = id else {
             return Err(pending(format!("whether NPM got the order of a certificate for {host} is not known yet")));
@@ -121,6 +124,11 @@ impl Npm {
             let _turn = self.options.gate.lock().await;
             self.api.discard(id, ours, self.clock.now()).await?
         };
+        let (found, pem) = found.map_or((None, None), |(found, pem)| (Some(found), pem));
+        if let (Some(pem), Some(ca)) = (pem, &self.options.origin_ca) {
+            let failed = origin_ca::revoke(ca.as_ref(), host, Which::Pem(&pem)).await;
+            lock(&self.unrevoked).extend(failed.map(|remark| (mark.clone(), remark)));
+        }
         let done = |order: &&Order| order.certificate == Some(id) || found.as_ref().is_some_and(|c| of(order, c));
         for order in noted.iter().filter(done) {
             self.forget(order).await?;

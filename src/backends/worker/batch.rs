@@ -118,7 +118,7 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
     let now = shared.clock.now();
     for (job, answer) in &mut answers {
         if let Ok(done) = answer {
-            done.losses = shared.backend.losses(job.want.mark());
+            done.remarks = shared.backend.remarks(job.want.mark());
         }
         if let (Ok(done), Want::Present { intent, .. }) = (answer, &job.want) {
             done.repaired = !done.changes.is_empty() && repaired.contains(&job.portal);

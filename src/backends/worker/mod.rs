@@ -15,7 +15,7 @@ pub use self::memo::Known;
 use self::memo::Memo;
 pub use self::repairs::Held;
 use self::repairs::Repairs;
-use super::{Backend, BackendError, Doubt, ErrorClass};
+use super::{Backend, BackendError, Doubt, ErrorClass, Remark};
 use crate::api::clock::Clock;
 use crate::api::portal::MadeResource;
 use crate::api::{HostName, PortalKey};
@@ -78,8 +78,8 @@ pub struct Programmed {
     pub certificate: Option<String>,
     /// What was written now, in words.
     pub changes: Vec<String>,
-    /// What the writes may have cost others, in words.
-    pub losses: Vec<String>,
+    /// What there is to say about the writes, such as what they may have cost others.
+    pub remarks: Vec<Remark>,
     /// What was written puts right what somebody else had changed.
     pub repaired: bool,
     /// What would be written, in words (`Want::Observe` only).

@@ -76,7 +76,10 @@ impl Environment {
                 ProxyVariables::Npm(npm) => Some(npm),
                 _ => None,
             });
-            if npm.is_some_and(|npm| npm.certificate == NpmCertificateVariable::OriginCa) {
+            let caddy = class
+                .as_ref()
+                .is_some_and(|class| matches!(&class.proxy, ProxyVariables::Caddy(caddy) if caddy.origin_ca));
+            if caddy || npm.is_some_and(|npm| npm.certificate == NpmCertificateVariable::OriginCa) {
                 words.push_str(
                     "; Origin CA certificates are made with CF_API_TOKEN, which needs Zone, SSL and Certificates, Edit",
                 );

@@ -52,6 +52,8 @@ pub struct CaddyVariables {
     pub ca: Option<Secret>,
     /// Certificates by a DNS challenge, and whether there must be.
     pub dns_challenge: Option<bool>,
+    /// Certificates of Cloudflare's Origin CA instead.
+    pub origin_ca: bool,
 }
 
 /// Nginx Proxy Manager by the environment.
@@ -104,8 +106,22 @@ impl Reader<'_> {
         );
         let admin_token = self.secret("CADDY_ADMIN_TOKEN");
         let verify_tls = self.flag("CADDY_TLS_VERIFY").unwrap_or(true);
+        let origin_ca = match self.text("CADDY_CERTIFICATE").as_deref() {
+            None | Some("auto") => false,
+            Some("origin_ca") => true,
+            Some(other) => {
+                let other = other.to_owned();
+                self.invalid("CADDY_CERTIFICATE", &other, "allowed are auto and origin_ca");
+                false
+            }
+        };
         let dns_challenge = match self.text("CADDY_DNS_CHALLENGE").as_deref() {
-            None | Some("auto") => Some(false),
+            Some("true") if origin_ca => {
+                let why = "CADDY_CERTIFICATE is origin_ca, so Caddy orders no certificates".to_owned();
+                self.errors.push(ConfigError::Unusable { name: "CADDY_DNS_CHALLENGE", why });
+                None
+            }
+            None | Some("auto") => (!origin_ca).then_some(false),
             Some("true") => Some(true),
             Some("false") => None,
             Some(other) => {
@@ -144,6 +160,7 @@ impl Reader<'_> {
             client_key,
             ca,
             dns_challenge,
+            origin_ca,
         })
     }
 

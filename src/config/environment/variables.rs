@@ -78,6 +78,11 @@ pub const VARIABLES: &[Variable] = &[
         "Authority that signed the certificate of an https admin address, PEM. Mostly as `CADDY_ADMIN_CA_FILE`.",
     ),
     class(
+        "CADDY_CERTIFICATE",
+        "auto",
+        "Where the hosts' certificates come from: `auto`, Caddy's own ways, or `origin_ca`, Cloudflare's Origin CA with `CF_API_TOKEN`, which needs Zone, SSL and Certificates, Edit.",
+    ),
+    class(
         "CADDY_DNS_CHALLENGE",
         "auto",
         "Whether Caddy gets certificates by a DNS challenge with `CF_API_TOKEN`, which then stands in its configuration: `auto` where it has the module `dns.providers.cloudflare`, `true` always, `false` never.",
