@@ -37,6 +37,7 @@ mod process;
 mod reset;
 mod scene;
 mod serve;
+mod signer;
 mod snippets;
 mod traefik;
 mod tunnel;

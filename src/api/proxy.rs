@@ -64,7 +64,7 @@ pub struct CaddySettings {
     pub ca_secret_ref: Option<SecretKeyRef>,
     /// Where the hosts' certificates come from; without it, from wherever Caddy gets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<CaddyCertificate>,
+    pub certificate: Option<ProxyCertificate>,
     /// Lets Caddy get certificates by a DNS challenge at Cloudflare: one TLS policy for all names, at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_challenge: Option<CaddyDnsChallenge>,
@@ -81,14 +81,22 @@ pub struct CaddySettings {
     pub listen: Option<String>,
 }
 
-/// A source of certificates instead of Caddy's own.
+/// A source of certificates instead of the proxy's own.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct CaddyCertificate {
+pub struct ProxyCertificate {
     /// One per host of Cloudflare's Origin CA, which only Cloudflare's edge trusts; made with the class's Cloudflare
-    /// token, which needs Zone, SSL and Certificates, Edit.
+    /// token, which needs Zone, SSL and Certificates, Edit. For Traefik they are files of their own in `dynamicDir`, of
+    /// mode 0640 and the folder's group, which Traefik must be able to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin_ca: Option<OriginCaSettings>,
+}
+
+impl ProxyCertificate {
+    /// Whether Cloudflare's Origin CA signs the hosts' certificates.
+    pub fn signs(certificate: Option<&Self>) -> bool {
+        certificate.is_some_and(|certificate| certificate.origin_ca.is_some())
+    }
 }
 
 /// A Cloudflare Tunnel that is managed remotely, by Cloudflare's API. The portals' records point to it, so `cnameTarget` is
@@ -273,6 +281,9 @@ pub struct TraefikSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub entry_points: Vec<String>,
+    /// Where the hosts' certificates come from; without it, from `certResolver` or from wherever Traefik gets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ProxyCertificate>,
     #[serde(default)]
     pub layout: TraefikLayout,
     /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.

@@ -4,8 +4,8 @@ use crate::api::class::{
     SmtpEncryption, SmtpSettings,
 };
 use crate::api::proxy::{
-    CaddyCertificate, CaddyDnsChallenge, CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings,
-    IssuerKind, IssuerRef, LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxySettings,
+    CaddyDnsChallenge, CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings, IssuerKind,
+    IssuerRef, LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxyCertificate, ProxySettings,
     TraefikLayout, TraefikSettings,
 };
 use crate::api::{HostName, MailAddress, TunnelError, TunnelId, TunnelOrigin};
@@ -38,12 +38,13 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
             caddy_secrets(caddy, &mut secrets);
             ProxySettings { caddy: Some(caddy_settings(caddy)), ..Default::default() }
         }
-        ProxyVariables::Traefik { dynamic_dir, origin_url, cert_resolver, entry_points, api_url } => {
+        ProxyVariables::Traefik { dynamic_dir, origin_url, cert_resolver, entry_points, api_url, origin_ca } => {
             let traefik = TraefikSettings {
                 dynamic_dir: dynamic_dir.clone(),
                 origin_url: trimmed(origin_url),
                 cert_resolver: cert_resolver.clone(),
                 entry_points: entry_points.clone(),
+                certificate: origin_ca.then(|| ProxyCertificate { origin_ca: Some(Default::default()) }),
                 layout: TraefikLayout::default(),
                 api_url: api_url.as_ref().map(trimmed),
             };
@@ -133,7 +134,7 @@ fn caddy_settings(caddy: &CaddyVariables) -> CaddySettings {
         client_certificate_secret_ref: None,
         client_key_secret_ref: None,
         ca_secret_ref: None,
-        certificate: caddy.origin_ca.then(|| CaddyCertificate { origin_ca: Some(Default::default()) }),
+        certificate: caddy.origin_ca.then(|| ProxyCertificate { origin_ca: Some(Default::default()) }),
         dns_challenge: caddy.dns_challenge.map(challenge),
         origin: caddy.origin.clone(),
         admin_token_secret_ref: None,

@@ -6,10 +6,9 @@ use url::Url;
 use super::classes::{ClassSecrets, ResolvedClass, fingerprint};
 use crate::api::class::PublicScheme;
 use crate::api::clock::Clock;
-use crate::api::proxy::CaddySettings;
-use crate::backends::caddy::{CaddyOptions, DnsChallenge, OriginCertificates};
+use crate::api::proxy::{CaddySettings, ProxyCertificate};
+use crate::backends::caddy::{CaddyOptions, DnsChallenge};
 use crate::backends::cloudflare_api::Api;
-use crate::backends::origin_ca::CloudflareOriginCa;
 use crate::config::Secret;
 use crate::http::{Authorities, ClientTls, Identity, TlsError};
 
@@ -19,18 +18,12 @@ pub fn key(class: &ResolvedClass, settings: &CaddySettings) -> String {
         caddy_admin_token, caddy_client_certificate, caddy_client_key, caddy_ca, caddy_dns_token, ..
     } = &class.secrets;
     let secrets = [caddy_admin_token, caddy_client_certificate, caddy_client_key, caddy_ca, caddy_dns_token];
-    let signing = signs(settings).then_some((class.spec.cloudflare.as_ref(), class.secrets.cf_api_token.as_ref()));
-    let account = signing.map(|(account, _)| serde_json::to_string(&account).unwrap_or_default()).unwrap_or_default();
+    let signer = super::origin::key(class, ProxyCertificate::signs(settings.certificate.as_ref()));
     let settings = serde_json::to_string(settings).unwrap_or_default();
     let mut parts = vec!["caddy", settings.as_str(), class.spec.public_scheme.as_str()];
-    parts.extend([account.as_str(), signing.and_then(|(_, token)| token).map_or("", Secret::expose)]);
+    parts.push(&signer);
     parts.extend(secrets.map(|secret| secret.as_ref().map_or("", Secret::expose)));
     fingerprint(&parts)
-}
-
-/// Whether Cloudflare's Origin CA signs the hosts' certificates.
-fn signs(settings: &CaddySettings) -> bool {
-    settings.certificate.as_ref().is_some_and(|certificate| certificate.origin_ca.is_some())
 }
 
 /// The options, each checked; `cloudflare` is the class's account, if it has one. The error says which setting cannot
@@ -42,14 +35,9 @@ pub fn options(
     cloudflare: Option<&Api>,
     clock: &Arc<dyn Clock>,
 ) -> Result<CaddyOptions, String> {
-    let missing = "proxy.caddy.certificate.originCa needs cloudflare, whose token makes the certificates";
-    let origin_ca = match (signs(settings), cloudflare) {
-        (false, _) => None,
-        (true, None) => return Err(missing.to_owned()),
-        (true, Some(api)) => {
-            Some(OriginCertificates { ca: Arc::new(CloudflareOriginCa::new(api)), clock: Arc::clone(clock) })
-        }
-    };
+    let signs = ProxyCertificate::signs(settings.certificate.as_ref());
+    let wanted = signs.then_some("proxy.caddy.certificate.originCa");
+    let origin_ca = super::origin::certificates(wanted, cloudflare, clock)?;
     let https = class.spec.public_scheme == PublicScheme::Https;
     let challenge = settings.dns_challenge.as_ref().zip(class.secrets.caddy_dns_token.clone());
     Ok(CaddyOptions {

@@ -12,6 +12,7 @@ mod leaving;
 mod logo;
 mod moving;
 mod npm;
+mod origin;
 mod outside;
 mod places;
 mod plan;

@@ -9,13 +9,13 @@ use url::Url;
 use super::classes::{ResolvedClass, fingerprint};
 use super::provider::ProviderFacts;
 use super::tunnel::{self, StoreLedger};
-use super::{caddy, npm};
+use super::{caddy, npm, origin};
 use crate::api::class::{CloudflareSettings, PublicScheme};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::api::proxy::{
-    CaddySettings, CloudflareTunnelSettings, IngressSettings, NpmSettings, ProxySettings, TraefikLayout,
-    TraefikSettings,
+    CaddySettings, CloudflareTunnelSettings, IngressSettings, NpmSettings, ProxyCertificate, ProxySettings,
+    TraefikLayout, TraefikSettings,
 };
 use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::Caddy;
@@ -24,6 +24,7 @@ use crate::backends::cloudflare_api::{self, Api, Budget};
 use crate::backends::cloudflare_tunnel::{CloudflareTunnel, Turn};
 use crate::backends::ingress::{Flavour, Ingress, Target, Tls};
 use crate::backends::npm::{Gate, Npm};
+use crate::backends::origin_ca::supply::OriginCertificates;
 use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
 use crate::backends::{Backend, BackendError, Worker};
 use crate::config::Secret;
@@ -80,7 +81,11 @@ fn unusable(class: &str, error: impl std::fmt::Display) -> Finding {
 }
 
 /// The folder's settings, each checked: nothing else may reach a file.
-fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result<TraefikOptions, String> {
+fn traefik_options(
+    spec: &PortalClassSpec,
+    settings: &TraefikSettings,
+    origin_ca: Option<OriginCertificates>,
+) -> Result<TraefikOptions, String> {
     let https = spec.public_scheme == PublicScheme::Https;
     let word = |text: &str, field: &str| {
         let advice = "letters, digits, hyphens, underscores and dots are allowed";
@@ -91,7 +96,7 @@ fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result
         [] => vec!["web"],
         named => named.iter().map(String::as_str).collect(),
     };
-    let resolver = Some(settings.cert_resolver.as_str()).filter(|resolver| !resolver.is_empty());
+    let resolver = Some(settings.cert_resolver.as_str()).filter(|name| !name.is_empty() && origin_ca.is_none());
     let address = |text: &String| Url::parse(text).map_err(|error| format!("proxy.traefik.apiUrl `{text}`: {error}"));
     Ok(TraefikOptions {
         dynamic_dir: settings.dynamic_dir.clone().into(),
@@ -106,6 +111,7 @@ fn traefik_options(spec: &PortalClassSpec, settings: &TraefikSettings) -> Result
             https,
         },
         api_url: settings.api_url.as_ref().map(address).transpose()?,
+        origin_ca: origin_ca.filter(|_| https),
     })
 }
 
@@ -277,8 +283,14 @@ impl Making<'_> {
     }
 
     fn traefik(&self, settings: &TraefikSettings) -> Result<Shared, Finding> {
-        let options = traefik_options(&self.class.spec, settings).map_err(|error| self.unusable(error))?;
-        self.shared(fingerprint(&[&format!("{options:?}")]), || Traefik::new(options))
+        let signs = ProxyCertificate::signs(settings.certificate.as_ref());
+        let (api, clock) = (self.cloudflare_api()?, &self.registry.clock);
+        let wanted = signs.then_some("proxy.traefik.certificate.originCa");
+        let options = origin::certificates(wanted, api.as_ref(), clock)
+            .and_then(|origin_ca| traefik_options(&self.class.spec, settings, origin_ca))
+            .map_err(|error| self.unusable(error))?;
+        let key = fingerprint(&[&format!("{options:?}"), &origin::key(self.class, signs)]);
+        self.shared(key, || Traefik::new(options))
     }
 
     fn ingress(&self, settings: &IngressSettings) -> Result<Shared, Finding> {

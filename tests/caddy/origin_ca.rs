@@ -4,59 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use portalkeeper::api::clock::{SystemClock, TestClock};
+use portalkeeper::api::clock::TestClock;
 use portalkeeper::backends::caddy::double::CaddyDouble;
-use portalkeeper::backends::caddy::{Caddy, CaddyOptions, OriginCertificates};
-use portalkeeper::backends::cloudflare_api::double::CloudflareDouble;
-use portalkeeper::backends::cloudflare_api::{Api, Budget};
-use portalkeeper::backends::origin_ca::CloudflareOriginCa;
+use portalkeeper::backends::caddy::{Caddy, CaddyOptions};
 use portalkeeper::backends::{BackendError, ErrorClass, Programmed, Want};
-use portalkeeper::config::Secret;
 use portalkeeper::http::double::{DoubleResponse, Fault, RunningDouble};
 use portalkeeper::plan::{CertificateMode, Intent};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 
 use super::real::Real;
 use super::{Scene, is_ours, options, routes_of, users_config};
 use crate::peers::{caddies, free_port};
+use crate::signer::{Account, shown};
 
 const HOST: &str = "reset.acme.example";
 const OTHER: &str = "reset.globex.example";
 const LOADED: &str = "/apps/tls/certificates/load_pem";
-const TOKEN: &str = "canary-token";
-
-/// A simulated Cloudflare account with the hosts' zones.
-struct Account {
-    double: Arc<CloudflareDouble>,
-    running: RunningDouble,
-}
-
-impl Account {
-    async fn given() -> Self {
-        let double = Arc::new(CloudflareDouble::new());
-        double.add_zone("acme.example");
-        double.add_zone("globex.example");
-        let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
-        Self { double, running }
-    }
-    fn certificates(&self, clock: &Arc<TestClock>) -> OriginCertificates {
-        let budget = Budget::new(Arc::new(SystemClock));
-        let url = self.running.url.join("client/v4").expect("an address");
-        let api = Api::new(url, Secret::new(TOKEN), budget).expect("an API");
-        OriginCertificates { ca: Arc::new(CloudflareOriginCa::new(&api)), clock: clock.clone() }
-    }
-    /// Calls since the last look, as `METHOD path status`.
-    fn calls(&self) -> Vec<String> {
-        let calls = self.running.log.calls();
-        self.running.log.clear();
-        calls
-            .into_iter()
-            .map(|call| format!("{} {} {}", call.method, call.path.trim_start_matches("/client/v4"), call.status))
-            .collect()
-    }
-}
 
 /// Of a class with https.
 async fn want(scene: &Scene, name: &str) -> Result<Programmed, BackendError> {
@@ -83,7 +46,7 @@ impl Simulated {
     /// As after a restart of the program, at this time.
     fn scene(&self, at: jiff::Timestamp) -> Scene {
         let clock = Arc::new(TestClock::new(at));
-        let origin_ca = Some(self.account.certificates(&clock));
+        let origin_ca = Some(self.account.signs(&clock));
         let options = CaddyOptions { origin_ca, ..options(&self.running.url, "127.0.0.1:5000", None) };
         Scene::at(Caddy::new(options).expect("a backend"), clock)
     }
@@ -214,6 +177,30 @@ async fn a_certificate_that_did_not_get_into_caddy_is_used_at_the_next_try() {
 }
 
 #[tokio::test]
+async fn a_caddy_that_forgets_gets_the_same_certificate_again() {
+    // given a portal, and a program that was started anew since
+    let caddy = Simulated::given().await;
+    want(&caddy.now(), HOST).await.expect("made");
+    let (scene, before) = (caddy.now(), caddy.loaded());
+    want(&scene, HOST).await.expect("as it was");
+    caddy.account.calls();
+    // when Caddy is loaded with the user's own configuration, as `caddy reload` does
+    let mut config = users_config(2019, 443);
+    config["apps"]["tls"] = json!({"certificates": {"load_pem": [theirs()]}});
+    caddy.double.load(config);
+    scene.clock.advance(SignedDuration::from_secs(61));
+    want(&scene, HOST).await.expect("made again");
+    // then route and certificate are as they were, and Cloudflare was not asked
+    assert_eq!((caddy.routed(), caddy.loaded(), caddy.account.calls()), (1, before.clone(), Vec::new()));
+    // when somebody takes out only the route, then the certificate is not signed anew either
+    let mut config = caddy.double.config();
+    config["apps"]["http"]["servers"]["mine"]["routes"] = json!([]);
+    caddy.double.load(config);
+    want(&caddy.now(), HOST).await.expect("made again");
+    assert_eq!((caddy.routed(), caddy.loaded(), caddy.account.calls()), (1, before, Vec::new()));
+}
+
+#[tokio::test]
 async fn a_refused_revocation_is_told_and_holds_nothing() {
     let caddy = Simulated::given().await;
     let scene = caddy.now();
@@ -239,22 +226,13 @@ async fn what_the_origin_ca_made_goes_when_it_is_not_wanted_any_more() {
         [format!("delete certificate for {HOST} (an unused certificate of Cloudflare's Origin CA)")]
     );
     assert_eq!((caddy.routed(), caddy.loaded()), (1, vec![theirs()]));
-    // then the next look has nothing to do with certificates
-    caddy.running.log.clear();
-    scene.clock.advance(SignedDuration::from_secs(61));
-    want(&scene, HOST).await.expect("as it was");
+    // then the next look sees that nothing is left, and those after it have nothing to do with certificates
+    for _ in 0..2 {
+        caddy.running.log.clear();
+        scene.clock.advance(SignedDuration::from_secs(61));
+        want(&scene, HOST).await.expect("as it was");
+    }
     assert!(caddy.running.log.calls().iter().all(|call| !call.path.contains("certificates")));
-}
-
-/// The certificate that a TLS server shows for a name.
-async fn shown(address: SocketAddr, name: &str) -> Option<CertificateDer<'static>> {
-    portalkeeper::http::install_crypto_provider();
-    let verifier = Arc::new(crate::front::Anybody);
-    let config = rustls::ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier);
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config.with_no_client_auth()));
-    let stream = tokio::net::TcpStream::connect(address).await.ok()?;
-    let tls = connector.connect(ServerName::try_from(name.to_owned()).expect("a name"), stream).await.ok()?;
-    tls.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.clone().into_owned())
 }
 
 #[tokio::test]
@@ -283,13 +261,12 @@ async fn a_visitor_of_real_caddy_is_shown_that_certificate_and_caddy_orders_none
         let clock = Arc::new(TestClock::new(jiff::Timestamp::now()));
         let admin = url::Url::parse(&format!("http://127.0.0.1:{}", real.admin_port)).expect("an address");
         let listen = Some(format!("127.0.0.1:{}", real.listen));
-        let origin_ca = Some(account.certificates(&clock));
+        let origin_ca = Some(account.signs(&clock));
         let backend = Caddy::new(CaddyOptions { origin_ca, ..options(&admin, &real.dial(), listen) });
         let scene = Scene::at(backend.expect("a backend"), clock);
         // when a portal is made, then its visitors are shown the certificate that was signed for it
         want(&scene, HOST).await.unwrap_or_else(|e| panic!("{}: {e}", peer.name));
-        let signed = account.double.certificates()[0]["certificate"].as_str().expect("PEM").to_owned();
-        let signed = CertificateDer::from_pem_slice(signed.as_bytes()).expect("a certificate");
+        let signed = account.only();
         assert_eq!(shown(https, HOST).await.as_ref(), Some(&signed), "{}", peer.name);
         assert_ne!(shown(https, "www.acme.example").await.as_ref(), Some(&signed), "{}", peer.name);
         // and Caddy has none of its own for it

@@ -1,5 +1,6 @@
 //! The Traefik backend over a folder, and with real Traefiks that watch it.
 mod files;
+mod origin_ca;
 mod real;
 mod suite;
 
@@ -85,6 +86,7 @@ impl Watched {
                 https: false,
             },
             api_url: api.map(|api| Url::parse(api).expect("an address")),
+            origin_ca: None,
         }
     }
     fn owned(&self) -> Vec<(String, String)> {

@@ -6,55 +6,12 @@ use serde_json::{Value, json};
 
 use super::routes::{own_part, route_id};
 use crate::backends::origin_ca::Signed;
-use crate::backends::origin_ca::kept::{State, judge};
+use crate::backends::origin_ca::kept::{Own, judge};
+use crate::config::Secret;
 use crate::plan::{Mark, Ownership};
 
 /// Begins the tag that names the certificate at Cloudflare.
 const ID: &str = "cloudflare-origin-ca:";
-
-/// The certificate that is wanted with a route, or that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tls {
-    /// Certificates are Caddy's own business.
-    Caddys,
-    /// Of Cloudflare's Origin CA.
-    Wanted,
-    Held(Option<State>),
-}
-
-impl Tls {
-    /// Whether what is there is what is wanted.
-    pub fn satisfies(&self, desired: &Self) -> bool {
-        match desired {
-            Self::Caddys => true,
-            Self::Wanted => *self == Self::Held(Some(State::Usable)),
-            Self::Held(_) => self == desired,
-        }
-    }
-    pub fn describe(&self) -> Option<String> {
-        match self {
-            Self::Caddys => None,
-            Self::Wanted | Self::Held(Some(State::Usable)) => {
-                Some("with a certificate of Cloudflare's Origin CA".to_owned())
-            }
-            Self::Held(None) => Some("without a certificate".to_owned()),
-            Self::Held(Some(State::Expiring(end))) => {
-                Some(format!("with a certificate that ends on {}", end.strftime("%Y-%m-%d")))
-            }
-            Self::Held(Some(State::Unusable(why))) => Some(format!("with a certificate that cannot be used ({why})")),
-        }
-    }
-}
-
-/// A certificate of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Own {
-    pub mark: Mark,
-    pub host: String,
-    /// Cloudflare's id of it.
-    pub id: Option<String>,
-    pub state: State,
-}
 
 fn tags(entry: &Value) -> impl Iterator<Item = &str> {
     entry["tags"].as_array().into_iter().flatten().filter_map(Value::as_str)
@@ -75,11 +32,12 @@ fn id(entry: &Value) -> Option<String> {
 
 /// Those of ours among the entries.
 pub fn ours(entries: &[Value], now: Timestamp) -> Vec<Own> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let secret = |value: &Value| Secret::new(value.as_str().unwrap_or_default());
     let own = |entry: &Value| {
         let (mark, host) = owner(entry)?;
-        let state = judge(&text(&entry["certificate"]), &text(&entry["key"]), host, now);
-        Some(Own { mark, host: host.to_owned(), id: id(entry), state })
+        let signed = Signed { certificate: secret(&entry["certificate"]), key: secret(&entry["key"]), id: id(entry) };
+        let state = judge(signed.certificate.expose(), signed.key.expose(), host, now);
+        Some(Own { mark, host: host.to_owned(), signed, state })
     };
     entries.iter().filter_map(own).collect()
 }
@@ -119,7 +77,7 @@ pub fn released(entries: &[Value], mark: &Mark, host: &str) -> Vec<Value> {
 mod tests {
     use super::*;
     use crate::api::PortalKey;
-    use crate::config::Secret;
+    use crate::backends::origin_ca::kept::State;
     use crate::plan::InstallationId;
 
     #[test]
@@ -136,7 +94,7 @@ mod tests {
         let two = with(&one, &mark, host, &signed("second"));
         assert_eq!((two.len(), &two[0], &two[1]["certificate"]), (2, &theirs, &json!("second")));
         let found = ours(&two, Timestamp::UNIX_EPOCH);
-        assert_eq!((found.len(), found[0].host.as_str(), found[0].id.as_deref()), (1, host, Some("4711")));
+        assert_eq!((found.len(), found[0].host.as_str(), found[0].signed.id.as_deref()), (1, host, Some("4711")));
         assert_eq!(found[0].mark, mark);
         assert!(matches!(found[0].state, State::Unusable(_)));
         assert_eq!(without(&two, &mark, "reset.globex.example"), two);

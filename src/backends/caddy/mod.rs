@@ -16,11 +16,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use self::admin::{Admin, List, Outcome, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
-use self::certificates::Tls;
 pub use self::routes::Route;
 use self::routes::{Server, find_server};
-use self::supplies::Kept;
-pub use self::supplies::OriginCertificates;
+use super::origin_ca::kept::Tls;
+use super::origin_ca::supply::{Needed, OriginCertificates, Supply};
 use super::{Backend, BackendError, Doubt, ErrorClass, Remark, Scope};
 use crate::api::condition::Truth;
 use crate::config::Secret;
@@ -74,10 +73,7 @@ pub struct Caddy {
     unguarded: Mutex<HashMap<String, Duration>>,
     /// What came of the TLS policy.
     policy: Mutex<Option<(Truth, &'static str, String)>>,
-    /// Signed certificates that are still to be written.
-    kept: Kept,
-    /// Certificates that could not be revoked, until that is told.
-    unrevoked: Mutex<Vec<(Mark, Remark)>>,
+    supply: Supply,
     /// Nothing is wanted of the Origin CA, and the last look saw nothing left over of it.
     no_leftovers: AtomicBool,
 }
@@ -118,9 +114,9 @@ impl Caddy {
         let challenge = options.dns_challenge.as_ref().map(|challenge| challenge.token.clone());
         let secrets = options.admin_token.clone().into_iter().chain(challenge).collect();
         let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets);
-        let (unguarded, policy, kept) = (Mutex::default(), Mutex::default(), Kept::default());
-        let (unrevoked, no_leftovers) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { admin, options, unguarded, policy, kept, unrevoked, no_leftovers })
+        let supply = Supply::new(options.origin_ca.clone());
+        let (unguarded, policy, no_leftovers) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Ok(Self { admin, options, unguarded, policy, supply, no_leftovers })
     }
 
     async fn read_routes(&self) -> Result<Read, BackendError> {
@@ -201,7 +197,7 @@ impl Caddy {
     }
 
     /// Makes the changes whose certificates are there.
-    async fn apply_ready(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
+    async fn apply_ready(&self, plan: &Plan<Route>, needed: &Needed) -> Vec<Result<Option<String>, BackendError>> {
         if plan.changes.is_empty() {
             return Vec::new();
         }
@@ -210,7 +206,7 @@ impl Caddy {
             Err(error) => return plan.changes.iter().map(|_| Err(error.clone())).collect(),
         };
         let Some(leaving) = plan.changes.iter().find(|change| leaves(change)) else { return outcomes };
-        if let Err(error) = self.discard(&plan.changes).await {
+        if let Err(error) = self.discard(&plan.changes, needed).await {
             let left = plan.changes.iter().zip(&mut outcomes).filter(|(change, _)| leaves(change));
             left.for_each(|(_, outcome)| *outcome = Err(error.clone()));
         }
@@ -271,15 +267,15 @@ impl Backend for Caddy {
     }
 
     fn desired(&self, intent: &Intent) -> Vec<Route> {
-        let signed = self.options.origin_ca.is_some() && intent.certificate == CertificateMode::Proxy;
-        let tls = if signed { Tls::Wanted } else { Tls::Caddys };
+        let signed = self.supply.is_wanted() && intent.certificate == CertificateMode::Proxy;
+        let tls = if signed { Tls::Wanted } else { Tls::Elsewhere };
         vec![routes::desired(intent, &self.options.origin, tls)]
     }
 
     async fn observe(&self, _: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
         let routes = routes::observe(self.read_routes().await?.routes());
         let own = self.own_certificates().await?;
-        Ok(routes::with_certificates(routes, &own, self.options.origin_ca.is_some()))
+        Ok(routes::with_certificates(routes, &own, self.supply.is_wanted()))
     }
 
     /// Certificates come before the routes and go after them.
@@ -288,7 +284,7 @@ impl Backend for Caddy {
         let ready = plan.changes.iter().enumerate().filter(|(index, _)| !waiting.contains_key(index));
         let changes: Vec<Change<Route>> = ready.map(|(_, change)| change.clone()).collect();
         let ready = Plan { changes, blocked: Vec::new(), urgency: plan.urgency };
-        let mut outcomes = self.apply_ready(&ready).await.into_iter();
+        let mut outcomes = self.apply_ready(&ready, &supplies::needed(&plan.changes)).await.into_iter();
         let missing = || Err(BackendError::new(ErrorClass::OutcomeUnknown, "NoOutcome", "caddy gave no outcome"));
         let outcome = |index| match waiting.remove(&index) {
             Some(error) => Err(error),
@@ -347,9 +343,8 @@ impl Backend for Caddy {
     }
 
     fn remarks(&self, mark: &Mark) -> Vec<Remark> {
-        let unrevoked: Vec<_> = lock(&self.unrevoked).extract_if(.., |(of, _)| of == mark).collect();
         let mut remarks = self.admin.remarks(mark);
-        remarks.extend(unrevoked.into_iter().map(|(_, remark)| remark));
+        remarks.extend(self.supply.remarks(mark));
         remarks
     }
 

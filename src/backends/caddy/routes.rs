@@ -1,7 +1,7 @@
 //! Caddy's configuration as data: finding the server, reading and changing its routes. Pure.
 use serde_json::{Map, Value, json};
 
-use super::certificates::{Own, Tls};
+use crate::backends::origin_ca::kept::{Own, Tls};
 use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Intent, Item, Mark, Observed, Ownership, Plan};
 
@@ -156,7 +156,7 @@ pub fn observe(routes: &[Value]) -> Vec<Observed<Route>> {
         found.extend(hosts(route).map(|host| Observed {
             id: id.clone(),
             ownership: ownership.clone(),
-            item: Route { host: host.to_ascii_lowercase(), body: body.clone(), tls: Tls::Caddys },
+            item: Route { host: host.to_ascii_lowercase(), body: body.clone(), tls: Tls::Elsewhere },
         }));
     }
     found

@@ -3,8 +3,10 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::Signed;
 use crate::config::Secret;
 use crate::http::Identity;
+use crate::plan::Mark;
 
 /// A certificate is replaced this long before its end.
 pub const REPLACE_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -17,6 +19,49 @@ pub enum State {
     Expiring(Timestamp),
     /// In words.
     Unusable(String),
+}
+
+/// The certificate that is wanted with a route, or that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Certificates are the proxy's own business.
+    Elsewhere,
+    /// Of Cloudflare's Origin CA.
+    Wanted,
+    Held(Option<State>),
+}
+
+impl Tls {
+    /// Whether what is there is what is wanted.
+    pub fn satisfies(&self, desired: &Self) -> bool {
+        match desired {
+            Self::Elsewhere => true,
+            Self::Wanted => *self == Self::Held(Some(State::Usable)),
+            Self::Held(_) => self == desired,
+        }
+    }
+    pub fn describe(&self) -> Option<String> {
+        match self {
+            Self::Elsewhere => None,
+            Self::Wanted | Self::Held(Some(State::Usable)) => {
+                Some("with a certificate of Cloudflare's Origin CA".to_owned())
+            }
+            Self::Held(None) => Some("without a certificate".to_owned()),
+            Self::Held(Some(State::Expiring(end))) => {
+                Some(format!("with a certificate that ends on {}", end.strftime("%Y-%m-%d")))
+            }
+            Self::Held(Some(State::Unusable(why))) => Some(format!("with a certificate that cannot be used ({why})")),
+        }
+    }
+}
+
+/// A certificate of ours that a proxy has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    pub mark: Mark,
+    pub host: String,
+    pub signed: Signed,
+    pub state: State,
 }
 
 /// Judges a certificate with its key, both PEM, for one host.

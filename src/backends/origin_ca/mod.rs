@@ -1,5 +1,6 @@
 //! Certificates of Cloudflare's Origin CA, which only Cloudflare's edge trusts.
 pub mod kept;
+pub mod supply;
 
 use async_trait::async_trait;
 use rcgen::{CertificateParams, KeyPair};
@@ -16,7 +17,7 @@ use crate::plan::Urgency;
 const VALIDITY_DAYS: u32 = 5475;
 
 /// A certificate with its key, both as PEM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     pub certificate: Secret,
     pub key: Secret,

@@ -3,7 +3,7 @@ use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, HashSet};
 
 use super::folder::{Folder, Kind, judge};
-use super::fragment::{Entry, entry_name, file_name, header_of, owner_of, render, short_hash};
+use super::fragment::{Entry, entry_name, file_name, header_of, not_ours, owner_of, render, short_hash};
 use super::{Body, Route, id};
 use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Item, Mark, Ownership};
@@ -177,10 +177,7 @@ fn read_draft(folder: &Folder, file: &str) -> Result<Draft, BackendError> {
     let refuse = |message: String| Err(BackendError::new(ErrorClass::Conflict, "ForeignRoute", message));
     let entries = match judge(file, &text) {
         Kind::Foreign(_) => {
-            return refuse(format!(
-                "the file {file} has our name and not our first line ({}); move it away",
-                header.trim_end()
-            ));
+            return Err(not_ours(file, &header));
         }
         // Only a file of a single portal gets here damaged; it is written anew.
         Kind::Ours(Err(_)) => BTreeMap::new(),

@@ -132,7 +132,13 @@ impl Folder {
     }
 
     /// Puts the whole text in place of the file at once: prepared outside of what is watched, on disk, then renamed.
+    /// Traefik often runs as another user; there is nothing secret in a route.
     pub fn replace(&self, name: &str, text: &str) -> Result<(), BackendError> {
+        self.replace_as(name, text, 0o644)
+    }
+
+    /// The same with this mode, and with the folder's group where that may be given.
+    pub fn replace_as(&self, name: &str, text: &str, mode: u32) -> Result<(), BackendError> {
         let at = self.path.join(name);
         let advice = "; this program must be allowed to write the folder";
         let write = |staging: PathBuf| -> std::io::Result<()> {
@@ -141,8 +147,14 @@ impl Folder {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            // Traefik often runs as another user; there is nothing secret in a route.
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&prepared)?;
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&prepared)?;
+            let group = self.path.metadata().map(|folder| folder.gid());
+            if let (Ok(group), Ok(own)) = (group, file.metadata().map(|file| file.gid()))
+                && group != own
+            {
+                // Whoever is not in that group has made another arrangement.
+                let _ = std::os::unix::fs::fchown(&file, None, Some(group));
+            }
             let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
             let done = done.and_then(|()| std::fs::rename(&prepared, &at));
             if done.is_err() {

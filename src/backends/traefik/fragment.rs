@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::rules::hosts_of_rule;
 use crate::api::{HostName, Origin};
+use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{InstallationId, Mark, Ownership};
 
 /// Client-made headers that Traefik would pass on.
@@ -176,6 +177,18 @@ pub fn render(header: &str, entries: &BTreeMap<String, Entry>) -> Result<String,
         Ok(_) => Err("what would be written reads back as something else".to_owned()),
         Err(error) => Err(error),
     }
+}
+
+/// Somebody else has a file of our name.
+pub fn not_ours(file: &str, header: &str) -> BackendError {
+    let message = format!("the file {file} has our name and not our first line ({}); move it away", header.trim_end());
+    BackendError::new(ErrorClass::Conflict, "ForeignRoute", message)
+}
+
+/// A file that this program must not write.
+pub fn not_rendered(why: &str) -> BackendError {
+    let message = format!("a file was not written: {why}; please report this as a fault of Portalkeeper");
+    BackendError::new(ErrorClass::Permanent, "NotRendered", message)
 }
 
 /// A file as it is read.

@@ -4,10 +4,12 @@
 //! there, whole and at once. A file is ours by its name and its first line together; each portal's part in it by
 //! names made from the portal's mark.
 mod apply;
+mod certificates;
 mod folder;
 mod fragment;
 mod live;
 mod rules;
+mod supplies;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,9 +22,11 @@ use self::folder::{File, Folder, Kind};
 use self::fragment::{Entry, entry, entry_name};
 pub use self::fragment::{Routing, Word};
 use self::live::Live;
-use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
+use super::origin_ca::kept::Tls;
+use super::origin_ca::supply::{OriginCertificates, Supply};
+use super::{Backend, BackendError, Doubt, ErrorClass, Remark, Scope};
 use crate::api::condition::Truth;
-use crate::plan::{Intent, Item, Mark, Observed, Ownership, Plan};
+use crate::plan::{CertificateMode, Change, Intent, Item, Mark, Observed, Ownership, Plan};
 
 /// How portals are spread over files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub struct TraefikOptions {
     pub routing: Routing,
     /// Traefik's API, where it can be asked what it has loaded.
     pub api_url: Option<Url>,
+    /// Certificates of Cloudflare's Origin CA, in files beside the routes.
+    pub origin_ca: Option<OriginCertificates>,
 }
 
 /// The routes of one folder.
@@ -59,6 +65,7 @@ pub struct Traefik {
     layout: Layout,
     routing: Routing,
     live: Option<Live>,
+    supply: Supply,
 }
 
 /// A route as the planner sees it.
@@ -66,6 +73,7 @@ pub struct Traefik {
 pub struct Route {
     pub host: String,
     pub body: Body,
+    pub tls: Tls,
 }
 
 /// What stands behind a host.
@@ -75,6 +83,8 @@ pub enum Body {
     Ours(String, Entry),
     /// Ours by name and first line, and not to be read; the words say why.
     Damaged(String),
+    /// A certificate of ours for this host that has no route.
+    Leftover(String),
     Theirs {
         words: String,
         /// The file's text, where the file holds nothing but this route.
@@ -88,16 +98,31 @@ impl Item for Route {
     }
     fn satisfies(&self, desired: &Self) -> bool {
         match (&self.body, &desired.body) {
-            (Body::Ours(here, have), Body::Ours(there, want)) => here == there && have.canonical() == want.canonical(),
+            (Body::Ours(here, have), Body::Ours(there, want)) => {
+                here == there && have.canonical() == want.canonical() && self.tls.satisfies(&desired.tls)
+            }
             _ => false,
         }
     }
+    fn certificate(&self) -> Option<String> {
+        self.tls.describe().filter(|_| self.tls == Tls::Wanted)
+    }
     fn describe(&self) -> String {
         match &self.body {
-            Body::Ours(file, entry) => format!("route to {} in {file}", entry.target()),
+            Body::Ours(file, entry) => {
+                let route = format!("route to {} in {file}", entry.target());
+                self.tls.describe().map_or(route.clone(), |tls| format!("{route} {tls}"))
+            }
+            Body::Leftover(_) => "an unused certificate of Cloudflare's Origin CA".to_owned(),
             Body::Damaged(why) => format!("a damaged file of ours: {why}"),
             Body::Theirs { words, .. } => words.clone(),
         }
+    }
+}
+
+impl Route {
+    fn of(host: String, body: Body) -> Self {
+        Self { host, body, tls: Tls::Elsewhere }
     }
 }
 
@@ -109,9 +134,10 @@ fn id(file: &str, entry: &str) -> String {
 impl Traefik {
     /// Errors: an API address that cannot be used at all.
     pub fn new(options: TraefikOptions) -> Result<Self, BackendError> {
-        let TraefikOptions { dynamic_dir, layout, routing, api_url } = options;
+        let TraefikOptions { dynamic_dir, layout, routing, api_url, origin_ca } = options;
         let live = api_url.map(Live::new).transpose()?;
-        Ok(Self { folder: Arc::new(Folder::new(dynamic_dir)), layout, routing, live })
+        let (folder, supply) = (Arc::new(Folder::new(dynamic_dir)), Supply::new(origin_ca));
+        Ok(Self { folder, layout, routing, live, supply })
     }
 
     async fn scan(&self) -> Result<Vec<File>, BackendError> {
@@ -141,7 +167,7 @@ fn observed(files: &[File]) -> Result<Vec<Observed<Route>>, BackendError> {
                         Ownership::Marked(_) => Body::Ours(file.name.clone(), entry.clone()),
                         Ownership::Foreign => Body::Theirs { words: their_words(name, &file.name), whole: None },
                     };
-                    found.push(Observed { id: id(&file.name, name), ownership, item: Route { host, body } });
+                    found.push(Observed { id: id(&file.name, name), ownership, item: Route::of(host, body) });
                 }
             }
             Kind::Ours(Err(why)) => {
@@ -154,7 +180,7 @@ fn observed(files: &[File]) -> Result<Vec<Observed<Route>>, BackendError> {
                     );
                     return Err(BackendError::new(ErrorClass::Unavailable, "FileDamaged", message));
                 };
-                let item = Route { host: name.to_owned(), body: Body::Damaged(why.clone()) };
+                let item = Route::of(name.to_owned(), Body::Damaged(why.clone()));
                 found.push(Observed { id: id(&file.name, name), ownership: Ownership::Marked(mark), item });
             }
             Kind::Foreign(foreign) => {
@@ -162,7 +188,7 @@ fn observed(files: &[File]) -> Result<Vec<Observed<Route>>, BackendError> {
                     found.extend(hosts.iter().map(|host| {
                         let whole = foreign.simple.then(|| Arc::clone(&file.text));
                         let body = Body::Theirs { words: their_words(name, &file.name), whole };
-                        let item = Route { host: host.clone(), body };
+                        let item = Route::of(host.clone(), body);
                         Observed { id: id(&file.name, name), ownership: Ownership::Foreign, item }
                     }));
                 }
@@ -191,12 +217,17 @@ impl Backend for Traefik {
         let name = entry_name(&intent.mark, intent.host.as_str());
         let file = self.layout.file(&intent.mark, &name);
         let body = Body::Ours(file, entry(&name, &intent.host, &self.routing));
-        vec![Route { host: intent.host.to_string(), body }]
+        let signed = self.supply.is_wanted() && intent.certificate == CertificateMode::Proxy;
+        let tls = if signed { Tls::Wanted } else { Tls::Elsewhere };
+        vec![Route { tls, ..Route::of(intent.host.to_string(), body) }]
     }
 
     /// The folder whole, and for hosts that have no route of ours in it what other providers of Traefik say.
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
-        let mut found = observed(&self.scan().await?)?;
+        let files = self.scan().await?;
+        let own = certificates::ours(&files, self.supply.now());
+        self.supply.remember(&own);
+        let mut found = supplies::with_certificates(observed(&files)?, &own, self.supply.is_wanted());
         let Some(live) = &self.live else { return Ok(found) };
         for host in &scope.hosts {
             if found.iter().any(|o| o.item.key() == host.as_str()) {
@@ -204,19 +235,42 @@ impl Backend for Traefik {
             }
             for name in live.others(host.as_str()).await? {
                 let body = Body::Theirs { words: format!("Traefik's router {name}"), whole: None };
-                let item = Route { host: host.to_string(), body };
+                let item = Route::of(host.to_string(), body);
                 found.push(Observed { id: name, ownership: Ownership::Foreign, item });
             }
         }
         Ok(found)
     }
 
+    /// Certificates come before the routes and go after them.
     async fn apply(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
-        let (folder, changes) = (Arc::clone(&self.folder), plan.changes.clone());
-        match beside(move || Ok(apply::apply(&folder, &changes))).await {
+        let mut waiting = self.supply(&plan.changes).await;
+        let ready = plan.changes.iter().enumerate().filter(|(index, _)| !waiting.contains_key(index));
+        let changes: Vec<Change<Route>> = ready.map(|(_, change)| change.clone()).collect();
+        let (folder, given) = (Arc::clone(&self.folder), changes.clone());
+        let mut outcomes = match beside(move || Ok(apply::apply(&folder, &given))).await {
             Ok(outcomes) => outcomes,
-            Err(error) => plan.changes.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let needed = supplies::needed(&plan.changes);
+        for (change, outcome) in changes.iter().zip(&mut outcomes) {
+            if outcome.is_ok()
+                && let Err(error) = self.discard(change, &needed).await
+            {
+                *outcome = Err(error);
+            }
         }
+        let missing = || Err(BackendError::new(ErrorClass::OutcomeUnknown, "NoOutcome", "traefik gave no outcome"));
+        let mut outcomes = outcomes.into_iter();
+        let outcome = |index| match waiting.remove(&index) {
+            Some(error) => Err(error),
+            None => outcomes.next().unwrap_or_else(missing),
+        };
+        (0..plan.changes.len()).map(outcome).collect()
+    }
+
+    fn remarks(&self, mark: &Mark) -> Vec<Remark> {
+        self.supply.remarks(mark)
     }
 
     /// A written file proves nothing: Traefik may not have read it, and reads none while one of them is broken.

@@ -72,14 +72,13 @@ impl Environment {
         let mut warnings = Vec::new();
         if reader.text("CF_ORIGIN_CA_KEY").is_some() {
             let mut words = "CF_ORIGIN_CA_KEY is set and not used: Cloudflare's Origin CA service keys stopped working in autumn 2026".to_owned();
-            let npm = class.as_ref().and_then(|class| match &class.proxy {
-                ProxyVariables::Npm(npm) => Some(npm),
-                _ => None,
+            let signs = class.as_ref().is_some_and(|class| match &class.proxy {
+                ProxyVariables::Npm(npm) => npm.certificate == NpmCertificateVariable::OriginCa,
+                ProxyVariables::Caddy(caddy) => caddy.origin_ca,
+                ProxyVariables::Traefik { origin_ca, .. } => *origin_ca,
+                _ => false,
             });
-            let caddy = class
-                .as_ref()
-                .is_some_and(|class| matches!(&class.proxy, ProxyVariables::Caddy(caddy) if caddy.origin_ca));
-            if caddy || npm.is_some_and(|npm| npm.certificate == NpmCertificateVariable::OriginCa) {
+            if signs {
                 words.push_str(
                     "; Origin CA certificates are made with CF_API_TOKEN, which needs Zone, SSL and Certificates, Edit",
                 );

@@ -24,6 +24,8 @@ pub enum ProxyVariables {
         cert_resolver: String,
         entry_points: Vec<String>,
         api_url: Option<Url>,
+        /// Certificates of Cloudflare's Origin CA instead.
+        origin_ca: bool,
     },
     Ingress {
         class_name: Option<String>,
@@ -106,15 +108,7 @@ impl Reader<'_> {
         );
         let admin_token = self.secret("CADDY_ADMIN_TOKEN");
         let verify_tls = self.flag("CADDY_TLS_VERIFY").unwrap_or(true);
-        let origin_ca = match self.text("CADDY_CERTIFICATE").as_deref() {
-            None | Some("auto") => false,
-            Some("origin_ca") => true,
-            Some(other) => {
-                let other = other.to_owned();
-                self.invalid("CADDY_CERTIFICATE", &other, "allowed are auto and origin_ca");
-                false
-            }
-        };
+        let origin_ca = self.origin_ca("CADDY_CERTIFICATE");
         let dns_challenge = match self.text("CADDY_DNS_CHALLENGE").as_deref() {
             Some("true") if origin_ca => {
                 let why = "CADDY_CERTIFICATE is origin_ca, so Caddy orders no certificates".to_owned();
@@ -162,6 +156,19 @@ impl Reader<'_> {
             dns_challenge,
             origin_ca,
         })
+    }
+
+    /// Whether certificates are those of Cloudflare's Origin CA.
+    fn origin_ca(&mut self, name: &'static str) -> bool {
+        match self.text(name).as_deref() {
+            None | Some("auto") => false,
+            Some("origin_ca") => true,
+            Some(other) => {
+                let other = other.to_owned();
+                self.invalid(name, &other, "allowed are auto and origin_ca");
+                false
+            }
+        }
     }
 
     pub fn npm(&mut self) -> Option<NpmVariables> {
@@ -236,12 +243,14 @@ impl Reader<'_> {
         let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
         let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
         let api_url = self.url("TRAEFIK_API_URL");
+        let origin_ca = self.origin_ca("TRAEFIK_CERTIFICATE");
         Some(ProxyVariables::Traefik {
             dynamic_dir: dynamic_dir?,
             origin_url: origin_url?,
             cert_resolver,
             entry_points,
             api_url,
+            origin_ca,
         })
     }
 

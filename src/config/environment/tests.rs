@@ -235,6 +235,28 @@ fn the_manuals_traefik_example_is_read() {
         ["TRAEFIK_DYNAMIC_DIR=dynamic is not valid: allowed is a whole path, one that begins with /"]
     );
     assert_eq!(read(&pairs[..1]).unwrap_err().len(), 2);
+    let class = with(&[("TRAEFIK_CERTIFICATE", "origin_ca")]).unwrap().class.unwrap();
+    assert!(matches!(class.proxy, ProxyVariables::Traefik { origin_ca: true, .. }));
+    assert_eq!(
+        with(&[("TRAEFIK_CERTIFICATE", "acme")]).unwrap_err(),
+        ["TRAEFIK_CERTIFICATE=acme is not valid: allowed are auto and origin_ca"]
+    );
+}
+
+#[test]
+fn with_the_origin_ca_caddy_orders_no_certificates() {
+    let with = |more: &[(&'static str, &'static str)]| read(&[&CADDY[..], more].concat());
+    let caddy = |more: &[(&'static str, &'static str)]| match with(more).unwrap().class.unwrap().proxy {
+        ProxyVariables::Caddy(caddy) => (caddy.origin_ca, caddy.dns_challenge),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(caddy(&[]), (false, Some(false)));
+    assert_eq!(caddy(&[("CADDY_CERTIFICATE", "origin_ca")]), (true, None));
+    assert_eq!(caddy(&[("CADDY_CERTIFICATE", "origin_ca"), ("CADDY_DNS_CHALLENGE", "auto")]), (true, None));
+    assert_eq!(
+        with(&[("CADDY_CERTIFICATE", "origin_ca"), ("CADDY_DNS_CHALLENGE", "true")]).unwrap_err(),
+        ["CADDY_DNS_CHALLENGE is set, but CADDY_CERTIFICATE is origin_ca, so Caddy orders no certificates"]
+    );
 }
 
 #[test]
@@ -267,6 +289,9 @@ fn the_origin_ca_key_is_taken_with_a_warning() {
     let environment = read(&pairs).unwrap();
     assert_eq!(environment.warnings.len(), 1);
     assert!(!environment.warnings[0].contains("v1.0-x"));
+    assert!(!environment.warnings[0].contains("CF_API_TOKEN"), "it asks for nothing here");
+    let pairs: Vec<_> = pairs.into_iter().chain([("CADDY_CERTIFICATE", "origin_ca")]).collect();
+    assert!(read(&pairs).unwrap().warnings[0].contains("are made with CF_API_TOKEN, which needs Zone, SSL and"));
 }
 
 #[test]

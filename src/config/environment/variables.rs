@@ -94,6 +94,11 @@ pub const VARIABLES: &[Variable] = &[
         "cloudflare",
         "Certificate resolver of Traefik's static configuration; `none` where certificates come from elsewhere.",
     ),
+    class(
+        "TRAEFIK_CERTIFICATE",
+        "auto",
+        "Where the hosts' certificates come from: `auto`, Traefik's own ways, or `origin_ca`, Cloudflare's Origin CA with `CF_API_TOKEN`, which needs Zone, SSL and Certificates, Edit. These are files of mode 0640 and the folder's group.",
+    ),
     class("TRAEFIK_ENTRYPOINTS", "websecure", "Entry points that get the routes, joined by commas."),
     class("TRAEFIK_API_URL", "", "Traefik's API, where it can be asked what it has loaded."),
     class(
