@@ -33,6 +33,9 @@ impl Route {
         let tls = Tls::Held(Some(own.state.clone()));
         Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls }
     }
+    fn is_leftover(&self) -> bool {
+        self.host.starts_with(LEFTOVER)
+    }
     /// The host of the route, or of the certificate that is left over.
     pub fn name(&self) -> &str {
         self.host.strip_prefix(LEFTOVER).unwrap_or(&self.host)
@@ -50,7 +53,7 @@ impl Item for Route {
         self.tls.describe().filter(|_| self.tls == Tls::Wanted)
     }
     fn describe(&self) -> String {
-        if self.host.starts_with(LEFTOVER) {
+        if self.is_leftover() {
             return "an unused certificate of Cloudflare's Origin CA".to_owned();
         }
         let handle = &self.body["handle"][0];
@@ -163,7 +166,7 @@ pub fn observe(routes: &[Value]) -> Vec<Observed<Route>> {
 }
 
 /// The routes with the certificates of ours that there are for them, where such are wanted; certificates without a route,
-/// or that are not wanted any more, stand for themselves.
+/// or that are not wanted any more, stand for themselves, by the id of their route: whoever spares that spares them.
 pub fn with_certificates(mut routes: Vec<Observed<Route>>, own: &[Own], wanted: bool) -> Vec<Observed<Route>> {
     let mut used = vec![false; own.len()];
     for route in routes.iter_mut().filter(|_| wanted) {
@@ -174,7 +177,7 @@ pub fn with_certificates(mut routes: Vec<Observed<Route>>, own: &[Own], wanted: 
         index.into_iter().for_each(|index| used[index] = true);
     }
     let left = own.iter().zip(used).filter(|(_, used)| !used).map(|(own, _)| Observed {
-        id: format!("{LEFTOVER}{}", route_id(&own.mark, &own.host)),
+        id: route_id(&own.mark, &own.host),
         ownership: Ownership::Marked(own.mark.clone()),
         item: Route::leftover(own),
     });
@@ -254,6 +257,8 @@ fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Option<S
             routes[index] = with_id(mark, to);
             Ok(Some(route_id(mark, &to.host)))
         }
+        // There is no route to a certificate that is left over.
+        Change::Delete { item, .. } | Change::Release { item, .. } if item.is_leftover() => Ok(None),
         Change::Delete { id, .. } => {
             routes.retain(|route| route["@id"] != *id);
             Ok(None)

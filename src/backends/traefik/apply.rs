@@ -113,6 +113,9 @@ impl Work<'_> {
                 self.taken.push((index, file, text.to_string()));
                 Ok(new)
             }
+            // There is no route to a certificate that is left over.
+            Change::Delete { item: Route { body: Body::Leftover(_), .. }, .. }
+            | Change::Release { item: Route { body: Body::Leftover(_), .. }, .. } => Ok(None),
             Change::Delete { id, .. } => self.take(id, files).map(|_| None),
             Change::Release { id, item, .. } => {
                 let (Some(entry), Body::Ours(..)) = (self.take(id, files)?, &item.body) else { return Ok(None) };

@@ -11,7 +11,7 @@ use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Mark, Observed, Ownership};
 
 /// The routes with the certificates of ours that there are for them, where such are wanted; certificates without a route,
-/// or that are not wanted any more, stand for themselves.
+/// or that are not wanted any more, stand for themselves, by the id of their route: whoever spares that spares them.
 pub fn with_certificates(mut routes: Vec<Observed<Route>>, own: &[Own], wanted: bool) -> Vec<Observed<Route>> {
     let mut used = vec![false; own.len()];
     for route in routes.iter_mut().filter(|_| wanted) {
@@ -20,11 +20,19 @@ pub fn with_certificates(mut routes: Vec<Observed<Route>>, own: &[Own], wanted: 
         route.item.tls = Tls::Held(index.map(|index| own[index].state.clone()));
         index.into_iter().for_each(|index| used[index] = true);
     }
+    let id = |own: &Own| {
+        let of = |route: &&Observed<Route>| {
+            route.ownership == Ownership::Marked(own.mark.clone()) && route.item.host == own.host
+        };
+        let route = routes.iter().find(of).map(|route| route.id.clone());
+        route.unwrap_or_else(|| certificates::file_name(&own.mark, &own.host))
+    };
     let left = own.iter().zip(used).filter(|(_, used)| !used).map(|(own, _)| Observed {
-        id: certificates::file_name(&own.mark, &own.host),
+        id: id(own),
         ownership: Ownership::Marked(own.mark.clone()),
         item: Route::of(format!("certificate for {}", own.host), Body::Leftover(own.host.clone())),
     });
+    let left: Vec<_> = left.collect();
     routes.extend(left);
     routes
 }
