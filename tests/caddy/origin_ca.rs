@@ -177,6 +177,23 @@ async fn a_certificate_that_did_not_get_into_caddy_is_used_at_the_next_try() {
 }
 
 #[tokio::test]
+async fn leaving_former_settings_of_the_same_caddy_spares_the_certificate_of_the_route_that_stays() {
+    // given a portal that was made without the Origin CA, and then under new settings with it
+    let caddy = Simulated::given().await;
+    let old = Scene::given(Caddy::new(options(&caddy.running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    want(&old, HOST).await.expect("made");
+    let made = want(&caddy.now(), HOST).await.expect("given a certificate");
+    let before = caddy.loaded();
+    assert_eq!((caddy.routed(), before.len()), (1, 2));
+    // when the former settings are left, but for what the new ones have put in place
+    let intent = Scene::intent(HOST);
+    let but = made.resources.into_iter().filter_map(|resource| resource.id).collect();
+    let left = Want::Left { mark: intent.mark, hosts: vec![intent.host], but };
+    old.worker.submit(intent.portal, left).await.expect("left");
+    assert_eq!((caddy.routed(), caddy.loaded()), (1, before));
+}
+
+#[tokio::test]
 async fn a_caddy_that_forgets_gets_the_same_certificate_again() {
     // given a portal, and a program that was started anew since
     let caddy = Simulated::given().await;
