@@ -56,8 +56,11 @@ pub struct Scene {
 
 impl Scene {
     pub fn of(backend: impl Backend) -> Self {
+        Self::at(backend, Arc::new(TestClock::new(Timestamp::UNIX_EPOCH)))
+    }
+    /// By a clock that others may have, too.
+    pub fn at(backend: impl Backend, clock: Arc<TestClock>) -> Self {
         let (stop, shutdown) = Shutdown::new();
-        let clock = Arc::new(TestClock::new(Timestamp::UNIX_EPOCH));
         let worker = Worker::spawn(backend, clock.clone(), shutdown);
         Self { worker, clock, pace: SignedDuration::ZERO, _stop: stop }
     }

@@ -24,7 +24,8 @@ async fn signed_by_cloudflare() -> (Scene, Arc<CloudflareDouble>, RunningDouble)
     let mut scene = Scene::given(Source::OriginCa).await;
     let origin_ca = Some(Arc::new(CloudflareOriginCa::new(&api)) as _);
     let (source, gate) = (scene.source.clone(), scene.gate.clone());
-    let options = NpmOptions { origin_ca, ..options(&scene.running, source, gate, &scene.book, scene.pace, &scene.secret) };
+    let options =
+        NpmOptions { origin_ca, ..options(&scene.running, source, gate, &scene.book, scene.pace, &scene.secret) };
     let npm = Npm::new(options, scene.clock.clone()).expect("a backend");
     scene.worker = Worker::spawn(npm, scene.clock.clone(), scene.shutdown.clone());
     (scene, double, cloudflare)
