@@ -31,7 +31,7 @@ use super::{Backend, BackendError, ErrorClass, Remark, Scope};
 use crate::api::clock::Clock;
 use crate::config::Secret;
 use crate::http::double::lock;
-use crate::plan::{CertificateMode, Change, Intent, Observed, Plan};
+use crate::plan::{CertificateMode, Change, Intent, Mark, Observed, Plan};
 
 /// Lets one writer at a time into an instance, whatever the number of classes that use it.
 pub type Gate = Arc<tokio::sync::Mutex<()>>;
