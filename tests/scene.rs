@@ -56,10 +56,10 @@ pub struct Scene {
 
 impl Scene {
     pub fn of(backend: impl Backend) -> Self {
-        Self::at(Arc::new(TestClock::new(Timestamp::UNIX_EPOCH)), backend)
+        Self::at(backend, Arc::new(TestClock::new(Timestamp::UNIX_EPOCH)))
     }
-    /// The same with a clock that others have, too.
-    pub fn at(clock: Arc<TestClock>, backend: impl Backend) -> Self {
+    /// By a clock that others may have, too.
+    pub fn at(backend: impl Backend, clock: Arc<TestClock>) -> Self {
         let (stop, shutdown) = Shutdown::new();
         let worker = Worker::spawn(backend, clock.clone(), shutdown);
         Self { worker, clock, pace: SignedDuration::ZERO, _stop: stop }

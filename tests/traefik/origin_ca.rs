@@ -8,11 +8,10 @@ use portalkeeper::api::clock::TestClock;
 use portalkeeper::backends::traefik::{Layout, Traefik, TraefikOptions};
 use portalkeeper::backends::{BackendError, Programmed, Want};
 use portalkeeper::http::double::{DoubleResponse, Fault};
-use portalkeeper::plan::{CertificateMode, Intent};
 
 use super::{Real, Watched};
 use crate::peers::traefiks;
-use crate::scene::{self, Scene};
+use crate::scene::{Scene, intent};
 use crate::signer::{Account, shown};
 
 const HOST: &str = "reset.acme.example";
@@ -23,15 +22,11 @@ fn scene(options: TraefikOptions, account: &Account, at: Timestamp) -> Scene {
     let clock = Arc::new(TestClock::new(at));
     let mut options = TraefikOptions { origin_ca: Some(account.signs(&clock)), ..options };
     options.routing.https = true;
-    Scene::at(clock, Traefik::new(options).expect("a backend"))
-}
-
-fn intent() -> Intent {
-    Intent { certificate: CertificateMode::Proxy, ..scene::intent(HOST) }
+    Scene::at(Traefik::new(options).expect("a backend"), clock)
 }
 
 async fn want(scene: &Scene) -> Result<Programmed, BackendError> {
-    scene.submit(intent()).await
+    scene.want(HOST).await
 }
 
 /// The names of our files with certificates.
@@ -101,7 +96,7 @@ async fn what_is_left_in_place_loses_our_mark_and_keeps_its_certificate() {
     let scene = scene(watched.options(Layout::PerHost, "127.0.0.1:5000", None), &account, Timestamp::now());
     want(&scene).await.expect("made");
     account.calls();
-    let intent = intent();
+    let intent = intent(HOST);
     let released = Want::Released { mark: intent.mark, hosts: vec![intent.host] };
     scene.worker.submit(intent.portal, released).await.expect("released");
     let left: Vec<_> = watched.files().into_iter().filter(|(name, _)| name.starts_with("portal-")).collect();

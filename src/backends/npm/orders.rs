@@ -161,13 +161,6 @@ fn of_order(host: &HostName, error: BackendError) -> (BackendError, i64) {
     (error, 0)
 }
 
-/// A certificate that was uploaded for a host, and is deleted.
-pub struct Deleted {
-    pub host: String,
-    /// Itself, without the key.
-    pub pem: String,
-}
-
 impl Api {
     /// Every certificate that the user may see.
     pub async fn certificates(&self, now: Timestamp) -> Result<Vec<Certificate>, BackendError> {
@@ -195,14 +188,14 @@ impl Api {
     }
 
     /// Deletes a certificate of ours that nothing uses: deleting one in use can keep nginx from starting again.
-    /// One that is used or for something else by now is left alone. Gives the one that it was, and what is to be revoked
-    /// where it was uploaded and is deleted now; `None` where it is gone.
+    /// One that is used or for something else by now is left alone. Gives the one that it was; `None` where it is gone.
+    /// An uploaded one that was deleted now comes with its PEM.
     pub async fn discard(
         &self,
         id: u64,
         ours: impl Fn(&Certificate) -> bool,
         now: Timestamp,
-    ) -> Result<Option<(Certificate, Option<Deleted>)>, BackendError> {
+    ) -> Result<Option<(Certificate, Option<String>)>, BackendError> {
         let path = format!("/nginx/certificates/{id}");
         let users = Call::get(path.as_str()).query(&[("expand", "proxy_hosts,redirection_hosts,dead_hosts,streams")]);
         let found = match self.call(&users).await {
@@ -226,11 +219,10 @@ impl Api {
         match self.call(&Call::delete(path)).await {
             Ok(Value::Bool(true)) => {}
             Ok(_) => return Err(odd("did not say that it deleted a certificate")),
-            Err(error) if error.reason == GONE => return Ok(None),
+            Err(error) if error.reason == GONE => {}
             Err(error) => return Err(error),
         }
-        let host = certificate.marked().map(|(_, host)| host.to_owned());
-        let pem = found["meta"]["certificate"].as_str().map(str::to_owned);
-        Ok(Some((certificate, host.zip(pem).map(|(host, pem)| Deleted { host, pem }))))
+        let pem = found["meta"]["certificate"].as_str().map(str::to_owned).filter(|_| certificate.marked().is_some());
+        Ok(Some((certificate, pem)))
     }
 }

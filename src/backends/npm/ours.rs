@@ -109,7 +109,8 @@ impl Npm {
         Ok(found)
     }
 
-    /// Takes away what is left of one order or upload, if it is still ours and nothing uses it.
+    /// Takes away what is left of one order or upload, if it is still ours and nothing uses it; an upload is revoked at
+    /// whoever signed it.
     pub(super) async fn discard(&self, mark: &Mark, host: &str, id: Option<u64>) -> Result<(), BackendError> {
         let Some(id) = id else {
             return Err(pending(format!("whether NPM got the order of a certificate for {host} is not known yet")));
@@ -123,9 +124,9 @@ impl Npm {
             let _turn = self.options.gate.lock().await;
             self.api.discard(id, ours, self.clock.now()).await?
         };
-        let (found, deleted) = found.map_or((None, None), |(found, deleted)| (Some(found), deleted));
-        if let (Some(deleted), Some(ca)) = (deleted, &self.options.origin_ca) {
-            let failed = origin_ca::revoke(ca.as_ref(), &deleted.host, Which::Pem(&deleted.pem)).await;
+        let (found, pem) = found.map_or((None, None), |(found, pem)| (Some(found), pem));
+        if let (Some(pem), Some(ca)) = (pem, &self.options.origin_ca) {
+            let failed = origin_ca::revoke(ca.as_ref(), host, Which::Pem(&pem)).await;
             lock(&self.unrevoked).extend(failed.map(|remark| (mark.clone(), remark)));
         }
         let done = |order: &&Order| order.certificate == Some(id) || found.as_ref().is_some_and(|c| of(order, c));
