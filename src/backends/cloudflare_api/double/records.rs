@@ -34,7 +34,7 @@ impl State {
                 let used = self.records.iter().filter(|record| record["zone_id"] == zone).count();
                 ok(json!({"record_quota": self.record_quota(zone), "record_usage": used}))
             }
-            ("GET", [id]) => match self.records.iter().find(|r| r["zone_id"] == zone && r["id"] == *id) {
+            ("GET", [id]) => match self.records.iter().find(|r| r["id"] == *id && r["zone_id"] == zone) {
                 Some(record) => ok(record.clone()),
                 None => gone(),
             },
@@ -71,8 +71,9 @@ impl State {
         if let Some(refusal) = self.invalid(&record) {
             return Err(refusal);
         }
-        let used = self.records.iter().filter(|other| other["zone_id"] == zone).count();
-        if used as u64 >= self.record_quota(zone) {
+        let quota = self.record_quota(zone);
+        let used = || self.records.iter().filter(|other| other["zone_id"] == zone).count() as u64;
+        if self.records.len() as u64 >= quota && used() >= quota {
             return Err(fail(400, 81045, "The record quota has been exceeded."));
         }
         self.records.push(record.clone());
@@ -88,7 +89,7 @@ impl State {
         whole: bool,
         now: Timestamp,
     ) -> Result<Value, DoubleResponse> {
-        let at = self.records.iter().position(|r| r["zone_id"] == zone && r["id"] == id).ok_or_else(gone)?;
+        let at = self.records.iter().position(|r| r["id"] == id && r["zone_id"] == zone).ok_or_else(gone)?;
         let mut merged = if whole { json!({}) } else { self.records[at].clone() };
         json_patch::merge(&mut merged, body);
         let mut record = self.stored(zone, &merged, Some(id));
@@ -107,7 +108,7 @@ impl State {
     }
 
     fn delete(&mut self, zone: &str, id: &str, now: Timestamp) -> Result<Value, DoubleResponse> {
-        let at = self.records.iter().position(|r| r["zone_id"] == zone && r["id"] == id).ok_or_else(gone)?;
+        let at = self.records.iter().position(|r| r["id"] == id && r["zone_id"] == zone).ok_or_else(gone)?;
         let record = self.records.remove(at);
         self.logged(now, "rec_del", &record);
         Ok(record)
@@ -190,8 +191,9 @@ impl State {
             return Some(fail_chained(1004, "DNS Validation Error", 9021, words));
         }
         let addressed = |kind: &Value| matches!(kind.as_str(), Some("A" | "AAAA" | "CNAME"));
-        let beside =
-            |r: &&Value| r["id"] != record["id"] && r["name"] == record["name"] && r["zone_id"] == record["zone_id"];
+        let (id, name, zone) = (&record["id"], &record["name"], &record["zone_id"]);
+        // The name first: it tells nearly all of a large zone's records apart.
+        let beside = |r: &&Value| r["name"] == *name && r["id"] != *id && r["zone_id"] == *zone;
         let others = self.records.iter().filter(beside);
         for other in others {
             let same = ["type", "content"].iter().all(|field| other[*field] == record[*field]);
