@@ -134,6 +134,7 @@ impl World {
             policy: policy(),
             web: self.web.clone(),
             timing: self.timing.clone(),
+            clock: Arc::new(SystemClock),
             names: self.names.clone(),
             shutdown: shutdown.clone(),
         })

@@ -162,6 +162,7 @@ pub struct DaemonParts {
     pub policy: Policy,
     pub web: WebOptions,
     pub timing: Timing,
+    pub clock: Arc<dyn Clock>,
     /// Where public hosts may be asked.
     pub names: Arc<dyn Names>,
     pub shutdown: Shutdown,
@@ -178,9 +179,9 @@ pub struct Daemon {
 
 impl Daemon {
     pub async fn start(parts: DaemonParts) -> Result<Self, AppError> {
-        let DaemonParts { client, data, pages, health, environment, policy, web, timing, names, shutdown } = parts;
+        let DaemonParts { client, data, pages, health, environment, policy, web, timing, clock, names, shutdown } =
+            parts;
         let store = Store::open(&data.join("portalkeeper.db")).await?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (directory, readiness) = (Directory::default(), Readiness::default());
         let resets = ResetService::start(store.clone(), Arc::clone(&clock), shutdown.clone());
         let site = Site::new(directory.clone(), resets, web);
@@ -283,6 +284,7 @@ pub async fn run(options: RunOptions) -> Result<(), AppError> {
         policy,
         web: web_options(&environment),
         timing: Timing::default(),
+        clock: Arc::new(SystemClock),
         names: Arc::new(PublicNames),
         shutdown: shutdown.clone(),
     })

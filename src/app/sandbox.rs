@@ -10,6 +10,7 @@ use super::daemon::{AppError, Daemon, DaemonParts, end_on_signals, listen, manif
 use super::data::DataDirectory;
 use super::install;
 use super::standalone::{NAMESPACE, embed};
+use crate::api::clock::SystemClock;
 use crate::api::{MailAddress, PortalClass, ResetPortal};
 use crate::controller::{Policy, Timing};
 use crate::http::PublicNames;
@@ -78,6 +79,7 @@ pub async fn sandbox(options: SandboxOptions) -> Result<(), AppError> {
         policy,
         web: WebOptions { force_https: false, trust: Trust::default() },
         timing: Timing::default(),
+        clock: Arc::new(SystemClock),
         names: Arc::new(PublicNames),
         shutdown: shutdown.clone(),
     })

@@ -84,6 +84,7 @@ pub async fn standalone(options: StandaloneOptions) -> Result<(), AppError> {
         policy,
         web: web_options(&environment),
         timing: Timing::default(),
+        clock: Arc::new(SystemClock),
         names: Arc::new(PublicNames),
         shutdown: shutdown.clone(),
     })

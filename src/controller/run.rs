@@ -18,6 +18,7 @@ use super::classes::EnvironmentClass;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::validate::Policy;
+use crate::api::claim::ClaimKind;
 use crate::api::clock::Clock;
 use crate::api::{PortalClaim, PortalClass, PortalKey, ResetPortal};
 use crate::http::Names;
@@ -173,10 +174,12 @@ impl Controller {
             &self.shutdown,
             on_change::<SecretObject>(Api::namespaced(client.clone(), &namespace), poke.clone(), version),
         );
-        spawn_until(&self.shutdown, on_deletion::<PortalClaim>(Api::all(client.clone()), poke));
 
         let main = Loop::new(portals, watcher::Config::default());
         let store = main.store();
+        let others = store.clone();
+        let awaited = move |claim: &PortalClaim| others.state().iter().any(|portal| lost(portal, claim));
+        spawn_until(&self.shutdown, on_deletion::<PortalClaim>(Api::all(client.clone()), poke, awaited));
         context.watch_portals(store.clone());
         let mapped = store.clone();
         let shutdown = self.shutdown.clone();
@@ -281,17 +284,35 @@ where
     }
 }
 
-/// Pokes when an object is gone: whoever waited for its name may have it now.
-async fn on_deletion<K>(api: Api<K>, poke: mpsc::UnboundedSender<bool>)
+/// Pokes when an object is gone that somebody waits for.
+async fn on_deletion<K>(api: Api<K>, poke: mpsc::UnboundedSender<bool>, awaited: impl Fn(&K) -> bool)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
-        if matches!(event, Ok(Event::Delete(_))) {
+        if let Ok(Event::Delete(object)) = event
+            && awaited(&object)
+        {
             let _ = poke.send(false);
         }
     }
+}
+
+/// Whether a portal wants the name of another one's claim: it may have it when the claim goes.
+fn lost(portal: &ResetPortal, claim: &PortalClaim) -> bool {
+    let (claim, wanted) = (&claim.spec, &portal.spec);
+    let holds = portal.uid().is_some_and(|uid| claim.held_by(&portal.key(), &uid));
+    // By the text alone, because there may be many portals: a name that is accepted is written as its claim has it.
+    let wants = match (claim.kind, &wanted.host) {
+        (ClaimKind::MailDomain, _) => wanted.domain == claim.value,
+        (ClaimKind::Host, Some(host)) => *host == claim.value,
+        (ClaimKind::Host, None) => {
+            let first = claim.value.strip_suffix(&wanted.domain).and_then(|rest| rest.strip_suffix('.'));
+            first == Some(wanted.subdomain.as_deref().unwrap_or("reset"))
+        }
+    };
+    wants && !holds
 }
 
 /// Several pokes within a tenth of a second are one; `true` where classes or Secrets are among what has changed.

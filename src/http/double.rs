@@ -106,7 +106,7 @@ pub struct Call {
     /// Path without query.
     pub path: String,
     pub query: String,
-    /// Status answered; 0 where the connection was cut.
+    /// Status answered; 0 where none was.
     pub status: u16,
 }
 
@@ -143,26 +143,46 @@ pub enum Fault {
     CutBefore,
     /// The double does its work and the connection ends without an answer.
     CutAfter,
+    /// The double never sees the call, and no answer comes.
+    HangBefore,
+    /// The double does its work and no answer comes.
+    HangAfter,
 }
 
 type Matcher = Arc<dyn Fn(&DoubleRequest) -> bool + Send + Sync>;
 
+type Rule = Arc<dyn Fn(&DoubleRequest) -> Option<Fault> + Send + Sync>;
+
 /// Faults waiting for the calls they match. The first that matches is used up, one count at a time.
 #[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<Vec<(Matcher, usize, Fault)>>>);
+pub struct Faults {
+    waiting: Arc<Mutex<Vec<(Matcher, usize, Fault)>>>,
+    rule: Arc<Mutex<Option<Rule>>>,
+}
 
 impl Faults {
     /// Breaks the next `count` calls of this method (`*` for any) whose path contains `path`.
     pub fn push(&self, method: &'static str, path: &'static str, count: usize, fault: Fault) {
         let matcher: Matcher =
             Arc::new(move |request| (method == "*" || request.method == method) && request.path.contains(path));
-        lock(&self.0).push((matcher, count, fault));
+        lock(&self.waiting).push((matcher, count, fault));
+    }
+    /// Asks this for each call that no waiting fault matches, until the next clearing.
+    pub fn by_rule(&self, rule: impl Fn(&DoubleRequest) -> Option<Fault> + Send + Sync + 'static) {
+        *lock(&self.rule) = Some(Arc::new(rule));
     }
     pub fn clear(&self) {
-        lock(&self.0).clear();
+        lock(&self.waiting).clear();
+        *lock(&self.rule) = None;
     }
     fn take(&self, request: &DoubleRequest) -> Option<Fault> {
-        let mut faults = lock(&self.0);
+        self.take_waiting(request).or_else(|| {
+            let rule = lock(&self.rule).clone()?;
+            rule(request)
+        })
+    }
+    fn take_waiting(&self, request: &DoubleRequest) -> Option<Fault> {
+        let mut faults = lock(&self.waiting);
         let at = faults.iter().position(|(matcher, _, _)| matcher(request))?;
         let fault = faults[at].2.clone();
         faults[at].1 -= 1;
@@ -241,6 +261,14 @@ async fn answer(
                 mount.double.handle(&request);
                 record(0);
                 return cut();
+            }
+            Some(fault @ (Fault::HangBefore | Fault::HangAfter)) => {
+                if matches!(fault, Fault::HangAfter) {
+                    mount.double.handle(&request);
+                }
+                record(0);
+                // Ends with the connection.
+                return std::future::pending().await;
             }
             Some(Fault::Answer(response)) => {
                 record(response.status);
