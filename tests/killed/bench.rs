@@ -330,6 +330,11 @@ impl<'a> Life<'a> {
 
     pub fn keep(&mut self) -> Kept {
         self.kill();
+        // The database's own threads close it a moment later; half closed it cannot be copied.
+        let end = Instant::now() + PATIENCE;
+        while self.folder.path().join("data/portalkeeper.db-wal").exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let to = folder();
         copy(self.folder.path(), to.path());
         Kept { folder: to, cloudflare: self.bench.cloudflare.snapshot(), caddy: self.bench.caddy.config() }

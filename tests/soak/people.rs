@@ -26,7 +26,7 @@ pub struct People {
     zones: usize,
     dice: Dice,
     /// Records of others, by id, whole.
-    records: BTreeMap<String, String>,
+    records: BTreeMap<String, Value>,
     /// What others have in the Caddy and in the tunnel.
     documents: [String; 2],
     /// How often each thing was done.
@@ -102,7 +102,7 @@ impl People {
 
     fn remember_others(&mut self, estate: &Estate) {
         let others = estate.cloudflare.records().into_iter().filter(|record| !Self::is_portals(&record["name"]));
-        self.records = others.map(|record| (record["id"].to_string(), record.to_string())).collect();
+        self.records = others.map(|record| (record["id"].to_string(), record)).collect();
         self.documents = Self::documents(estate).0;
     }
 
@@ -111,7 +111,7 @@ impl People {
         let mut found = 0;
         for record in estate.cloudflare.records() {
             match self.records.get(&record["id"].to_string()) {
-                Some(was) if *was != record.to_string() => return Err(format!("{record} was {was}")),
+                Some(was) if *was != record => return Err(format!("{record} was {was}")),
                 Some(_) => found += 1,
                 None if Self::is_portals(&record["name"]) => {}
                 None => return Err(format!("{record} is nobody's")),
