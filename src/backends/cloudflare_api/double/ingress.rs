@@ -151,6 +151,9 @@ mod tests {
     fn the_first_rule_that_fits_gets_the_request() {
         let config = json!({"ingress": [
             {"hostname": "Upper.a.com", "service": "s0"},
+            {"hostname": "b\u{fc}cher.a.com", "service": "s6"},
+            {"hostname": "*.Down.a.com", "service": "s7"},
+            {"hostname": "dot.a.com.", "service": "s8"},
             {"hostname": "one.a.com", "path": "^/api", "service": "s1"},
             {"hostname": "one.a.com", "service": "s2"},
             {"hostname": "*.a.com", "service": "s3"},
@@ -160,7 +163,10 @@ mod tests {
         for (host, path, service) in [
             ("one.a.com", "/api/x", "s1"),
             ("one.a.com", "/", "s2"),
-            ("upper.a.com", "/", "s3"),
+            // as a real connector does it: names are compared in A-labels, too, but wildcards as they are written
+            ("upper.a.com", "/", "s0"),
+            ("xn--bcher-kva.a.com", "/", "s6"),
+            ("dot.a.com", "/", "s3"),
             ("deep.down.a.com", "/", "s3"),
             ("late.a.com", "/", "s3"),
             ("ONE.a.com", "/", "s3"),
