@@ -122,6 +122,34 @@ async fn a_host_at_which_nothing_was_made_is_let_go() {
     assert!(world.records().contains(&format!("{OLD} A 192.0.2.7")), "{:?}", world.records());
 }
 
+/// I3: without probing, too, what is new must be in order before what served goes; each change is told in its own words.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_probing_the_former_host_stays_until_the_new_one_is_in_order() {
+    let world = World::start().await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    let unprobed = json!({"spec": {"probe": {"enabled": false}}});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&unprobed)).await.unwrap();
+    world.create("acme", json!({"domain": "globex.localhost"})).await;
+    world.until_condition("acme", "RouteProgrammed", "True", "Programmed").await;
+    // given that somebody has a route for the new host
+    let mut config = world.simulators.caddy.config();
+    let own = json!({"match": [{"host": [NEW]}], "handle": [{"handler": "static_response"}], "terminal": true});
+    config["apps"]["http"]["servers"]["srv0"]["routes"].as_array_mut().unwrap().push(own);
+    world.simulators.caddy.load(config.clone());
+    world.patch("acme", json!({"spec": {"host": NEW}})).await;
+    world.until_condition("acme", "RouteProgrammed", "False", "ForeignRoute").await;
+    assert!(names(&world).contains(&OLD.to_owned()) && world.routed(OLD), "{:?}", world.records());
+    // when that goes, then the portal moves over
+    config["apps"]["http"]["servers"]["srv0"]["routes"].as_array_mut().unwrap().pop();
+    world.simulators.caddy.load(config);
+    until_claims(&world, &["host--reset.acme.localhost", "mail--globex.localhost"]).await;
+    assert_eq!(names(&world), [NEW]);
+    let told = events(&world, "RecordChanged").await;
+    for words in [format!("create {OLD}"), format!("create {NEW}"), format!("delete {OLD}")] {
+        assert!(told.iter().any(|note| note.contains(&words)), "{words}: {told:?}");
+    }
+}
+
 /// I5, I7: a former host whose zone has left the account holds up the portal for a stated time, not for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_host_whose_zone_is_out_of_sight_is_given_up_in_time() {

@@ -106,6 +106,37 @@ async fn an_edit_of_a_class_that_changes_most_portals_is_held_until_it_is_approv
     assert!(world.writes().iter().any(|write| write.starts_with("PATCH")), "{:?}", world.writes());
 }
 
+/// F22: neither is that which deletes the class and makes it anew, though its former settings are lost with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_that_is_made_anew_moves_nobody_before_it_is_approved() {
+    let world = twelve().await;
+    let before = world.records();
+    let mut class = classes(&world).get("sandbox").await.unwrap();
+    world.clear_logs();
+    classes(&world).delete("sandbox", &Default::default()).await.unwrap();
+    class.metadata = kube::core::ObjectMeta { name: Some("sandbox".to_owned()), ..Default::default() };
+    class.status = None;
+    class.spec.cname_target = Some("other.portalkeeper.localhost".to_owned());
+    class.spec.probe.enabled = false;
+    classes(&world).create(&PostParams::default(), &class).await.unwrap();
+    let words = world.until_condition("p00", "Moved", "False", "ChangesHeld").await;
+    for index in 1..12 {
+        world.until_condition(&number(index), "Moved", "False", "ChangesHeld").await;
+    }
+    assert_eq!((world.records(), world.writes()), (before, Vec::new()));
+    assert_eq!(world.get("reset.d00.localhost", "/").await.0, 200, "serving goes on");
+    let made = |portal: &ResetPortal| portal.status.as_ref().map_or(0, |status| status.resources.len());
+    assert_eq!(made(&world.portals().get("p00").await.unwrap()), 2, "what was made is not forgotten");
+    // when it is approved, then it is made
+    let id = words.rsplit('=').next().unwrap().to_owned();
+    patch_class(&world, json!({"metadata": {"annotations": {"portalkeeper.dev/approve-plan": id}}})).await;
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !world.records().iter().all(|record| record.ends_with("other.portalkeeper.localhost")) {
+        assert!(tokio::time::Instant::now() < end, "{:?}", world.records());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// An edit that changes nothing outside, or few portals, is not held.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_changes_nothing_outside_is_not_held() {

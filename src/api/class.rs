@@ -101,7 +101,7 @@ pub struct CloudflareSettings {
     pub api_token_secret_ref: Option<SecretKeyRef>,
     /// Base address with its `/client/v4`; default Cloudflare's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
     pub api_url: Option<String>,
 }
 
@@ -127,7 +127,7 @@ pub struct MxrouteSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
     pub api_url: Option<String>,
 }
 

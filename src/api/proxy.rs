@@ -46,7 +46,7 @@ pub struct ProxySettings {
 ))]
 pub struct CaddySettings {
     /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock` (Caddy 2.7 and newer).
-    #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s]+|unix:/[^\s]+)$"))]
+    #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s@]+|unix:/[^\s]+)$"))]
     pub admin_url: String,
     /// `false` takes any certificate of an https admin address.
     #[serde(default = "yes")]
@@ -141,7 +141,7 @@ pub struct CaddyDnsChallenge {
 #[serde(rename_all = "camelCase")]
 pub struct NpmSettings {
     /// Address of the admin pages, `http://127.0.0.1:81`.
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
     pub api_url: String,
     /// Login of a user without second factor that may manage proxy hosts and certificates. Absent only in the class
     /// `environment`.
@@ -288,7 +288,7 @@ pub struct TraefikSettings {
     pub layout: TraefikLayout,
     /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s]+$"))]
+    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
     pub api_url: Option<String>,
 }
 

@@ -9,7 +9,8 @@ use kube::runtime::reflector::Store as Reflected;
 use super::classes::fingerprint;
 use super::context::Context;
 use super::error::ControllerError;
-use super::places::{Standing, effect, effect_of, place_of};
+use super::moving::mixed;
+use super::places::{SETTINGS_GONE, Standing, effect, effect_of, place_of};
 use super::runtime::ClassRuntime;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::class::HeldPlan;
@@ -28,6 +29,9 @@ pub struct HeldBack {
     pub valid: ValidPortal,
     pub place: Place,
     pub finding: Finding,
+    /// The settings of that place are not known any more, as when the class was deleted and made anew: then nothing is
+    /// looked at outside, because every look would be under other settings.
+    pub frozen: bool,
 }
 
 /// What a change of a class would do to its portals.
@@ -148,8 +152,16 @@ impl Context {
             return Ok(None);
         }
         let Some(plan) = self.held_changes(&object, &here, default).remove(&home.class_name) else { return Ok(None) };
-        let Ok(former) = self.at_place(&home).await? else { return Ok(None) };
-        let Ok(valid) = validate(portal, &former.class, &self.policy) else { return Ok(None) };
+        let (former, valid, frozen) = match self.at_place(&home).await? {
+            Ok(former) => match validate(portal, &former.class, &self.policy) {
+                Ok(valid) => (former, valid, false),
+                Err(_) => return Ok(None),
+            },
+            Err(finding) if finding.reason == SETTINGS_GONE => {
+                (Arc::new(mixed(class, &None, &None)), valid.clone(), true)
+            }
+            Err(_) => return Ok(None),
+        };
         let cause = match home.class_name == here.class_name {
             true => "an edit of the class".to_owned(),
             false => format!("making PortalClass {:?} the default", here.class_name),
@@ -160,7 +172,7 @@ impl Context {
             plan.changing, plan.owned, home.class_name, here.class_name, plan.id
         );
         let finding = Finding::new(MOVED, Truth::False, "ChangesHeld", words);
-        Ok(Some(HeldBack { class: former, valid, place: home, finding }))
+        Ok(Some(HeldBack { class: former, valid, place: home, finding, frozen }))
     }
 
     /// Plans of a class that wait for approval: its own change, and repairs in its instances.

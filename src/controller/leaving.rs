@@ -127,17 +127,14 @@ impl Context {
         found: &mut Found,
     ) -> Result<(Made, Vec<MadeResource>), ControllerError> {
         let probing = class.class.spec.probe.enabled;
-        // What is only looked at has its removals told in their place.
-        let keeps = probing || valid.mode != Mode::Full;
-        let keep: &[HostName] = if keeps { former } else { &[] };
-        let gone: &[HostName] = if keeps { &[] } else { former };
-        let mut outside = program(class, valid, self.store.installation(), keep, gone).await;
+        // Former names go by a look of their own: what is new must be in order first.
+        let mut outside = program(class, valid, self.store.installation(), former, &[]).await;
         let fresh = if former.is_empty() { Fresh::Recent } else { Fresh::Now };
         let mut live = self.live(class, valid, &outside, fresh).await;
         found.changes.append(&mut outside.changes);
         let mut kept: Vec<MadeResource> = Vec::new();
         if !former.is_empty() && valid.mode == Mode::Full {
-            if !probing || live.truth == Truth::True {
+            if live.truth == Truth::True || (!probing && outside.programmed()) {
                 (outside, kept) = self.leave_former(portal, class, valid, former, outside, found).await?;
                 if !outside.programmed() {
                     live = Finding::new(LIVE, Truth::False, "NotProgrammed", "waits for record and route");
@@ -341,6 +338,9 @@ impl Context {
                 None => !made.iter().any(|other| other.system == one.system),
             };
             let remains: Vec<MadeResource> = found.resources.iter().filter(stands).cloned().collect();
+            if lost && remains.is_empty() {
+                continue;
+            }
             let class_name = &leaving.place.class_name;
             let note = format!("what PortalClass {class_name:?} made may remain ({}): {words}", named(&remains));
             self.reports.event(portal, EventType::Warning, "LeftBehind", "Reconcile", &note).await;

@@ -120,6 +120,7 @@ impl Context {
         self.publish(&class, &valid, &former, logo);
 
         let held = self.hold_back(portal, &class, &valid).await?;
+        let frozen = held.as_ref().is_some_and(|held| held.frozen);
         let (class, valid, here, old) = match held {
             Some(held) => {
                 found.findings.push(held.finding);
@@ -138,12 +139,14 @@ impl Context {
         };
         let (made, kept) = match &old {
             Some(old) => (self.travel(portal, &class, &valid, old, found).await?, Vec::new()),
+            None if frozen => (self.stay(portal, &class, &valid, &[], found).await?.0, before.resources.clone()),
             None => self.stay(portal, &class, &valid, &former, found).await?,
         };
         let Made { mut outside, live, wait } = made;
         let now = self.clock.now();
         // A former place has what serves visitors until the new host is proved.
-        if former.is_empty() || live.truth == Truth::True || !class.class.spec.probe.enabled {
+        let proved = former.is_empty() || live.truth == Truth::True || !class.class.spec.probe.enabled;
+        if proved && !frozen {
             self.leave_places(portal, &class, &valid, &outside.resources, found).await?;
         }
         let moved = found.standing.settled(&here);

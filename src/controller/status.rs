@@ -1,4 +1,8 @@
 //! Writing status and events; a status that says nothing new is not written.
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Mutex;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, Patch, PatchParams};
@@ -13,6 +17,7 @@ use super::places::Standing;
 use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, conditions};
 use crate::api::portal::{MadeResource, Move, QueuePlace, ResetPortalStatus, Verified};
 use crate::api::{FIELD_MANAGER, ResetPortal};
+use crate::http::double::lock;
 
 /// Longest note of an event, by the API's own limit.
 const LONGEST_NOTE: usize = 1000;
@@ -51,13 +56,31 @@ impl Found {
 /// Writes status and events.
 pub struct Reports {
     client: Client,
-    recorder: Recorder,
+    /// By what they tell: a recorder counts what it takes for a repetition and keeps its first words for ever, though a
+    /// portal's next change has words of its own.
+    recorders: Mutex<HashMap<u64, Recorder>>,
 }
+
+/// Different notes that are remembered, so that a repetition is counted.
+const NOTES: usize = 256;
 
 impl Reports {
     pub fn new(client: Client) -> Self {
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client.clone(), reporter), client }
+        Self { client, recorders: Mutex::default() }
+    }
+
+    fn recorder(&self, note: &str) -> Recorder {
+        let mut hasher = std::hash::DefaultHasher::new();
+        note.hash(&mut hasher);
+        let mut recorders = lock(&self.recorders);
+        if recorders.len() >= NOTES {
+            recorders.clear();
+        }
+        let new = || {
+            let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+            Recorder::new(self.client.clone(), reporter)
+        };
+        recorders.entry(hasher.finish()).or_insert_with(new).clone()
     }
 
     /// Brings the portal's status up to what was found, and tells what is new as events.
@@ -147,7 +170,7 @@ impl Reports {
             secondary: None,
         };
         let reference: ObjectReference = portal.object_ref(&());
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
+        if let Err(error) = self.recorder(note).publish(&event, &reference).await {
             tracing::warn!(portal = %portal.key(), reason, %error, "an event could not be published");
         }
     }

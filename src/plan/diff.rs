@@ -161,6 +161,8 @@ pub struct Blocked {
     pub key: String,
     /// Type and content of what is in the way.
     pub by: String,
+    /// There is more than one thing in the way, so that none can be taken over.
+    pub several: bool,
     /// The thing is another portal's of this or another installation, rather than unmarked.
     pub marked: bool,
 }
@@ -248,7 +250,8 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                         [first, ..] => blocked.push(Blocked {
                             portal: portal.clone(),
                             key: item.key().to_owned(),
-                            by: first.item.describe(),
+                            by: others.iter().map(|o| o.item.describe()).collect::<Vec<_>>().join(", "),
+                            several: others.len() > 1,
                             marked: matches!(first.ownership, Ownership::Marked(_)),
                         }),
                     }

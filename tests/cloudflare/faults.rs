@@ -209,6 +209,33 @@ async fn f06_a_foreign_record_is_named_and_untouched() {
     assert_eq!(scene.foreign(), Vec::<serde_json::Value>::new());
 }
 
+/// I3: what was to be taken over and is gone by then is made; it is not said to stand.
+#[tokio::test]
+async fn f06_a_foreign_record_that_goes_while_it_is_taken_over_is_made() {
+    let scene = Scene::given().await;
+    scene.double.after("GET", "/dns_records", |double| double.remove("mail.globex.example"));
+    let adopting = portalkeeper::plan::Intent { adopt: true, ..intent("mail.globex.example") };
+    let done = present(&scene.worker, adopting, Known::Nothing).await.expect("made");
+    assert!(done.resources[0].id.is_some());
+    assert_eq!(scene.ours(), ["mail.globex.example"]);
+}
+
+/// I1: of several things at a name none is taken over, and each is named.
+#[tokio::test]
+async fn f06_several_foreign_records_are_all_named() {
+    let scene = Scene::given().await;
+    scene.double.put_foreign("www.acme.example", "AAAA", "2001:db8::1");
+    let adopting = portalkeeper::plan::Intent { adopt: true, ..intent("www.acme.example") };
+    let before = scene.foreign();
+    let error = present(&scene.worker, adopting, Known::Nothing).await.expect_err("blocked");
+    assert_eq!(
+        error.message,
+        "www.acme.example is taken by several things that are not ours: A record to 192.0.2.1, AAAA record to 2001:db8::1; \
+         remove them, or all but one and set the annotation portalkeeper.dev/adopt=true to take that over"
+    );
+    assert_eq!(scene.foreign(), before);
+}
+
 /// I4: a refusal that lasts is looked at ever more seldom.
 #[tokio::test]
 async fn f06_a_blocked_portal_costs_a_few_looks_an_hour() {

@@ -68,20 +68,27 @@ impl Work<'_> {
     /// Whether the record is still the one that was seen: asked where it was seen a while ago.
     async fn confirm(&self, change: &Change<Record>) -> Result<bool, BackendError> {
         let (id, item, mark) = match change {
-            Change::Create { .. } | Change::Adopt { .. } => return Ok(true),
-            Change::Update { id, from, mark, .. } => (id, from, mark),
-            Change::Delete { id, item, mark, .. } | Change::Release { id, item, mark, .. } => (id, item, mark),
+            Change::Create { .. } => return Ok(true),
+            Change::Update { id, from, mark, .. } => (id, from, Some(mark)),
+            Change::Adopt { id, from, .. } => (id, from, None),
+            Change::Delete { id, item, mark, .. } | Change::Release { id, item, mark, .. } => (id, item, Some(mark)),
         };
-        if !self.stale() {
+        // What stands in another zone than its name's was seen by a lane that does not have this zone to itself.
+        if !self.stale() && item.stray.is_none() {
             return Ok(true);
         }
         match self.api.read(self.api.http().get(&self.record(id))).await {
             Ok(envelope) => {
                 let now = Record::parse(&envelope["result"]).ok_or_else(odd_record)?;
-                if still_ours(&now, item, mark) {
+                let as_seen = match mark {
+                    Some(mark) => still_ours(&now, item, mark),
+                    None => now.ownership == Ownership::Foreign && now.item == *item,
+                };
+                if as_seen {
                     return Ok(true);
                 }
-                let message = format!("the record at {} no longer carries our mark, so it is left alone", item.name);
+                let message =
+                    format!("the record at {} is not what it was when it was seen, so it is left alone", item.name);
                 Err(BackendError::new(ErrorClass::Conflict, "ForeignRecord", message))
             }
             Err(error) if error.reason == "RecordGone" => Ok(false),
@@ -92,7 +99,7 @@ impl Work<'_> {
     /// What is to be done about a record that is gone already.
     async fn gone(&self, change: &Change<Record>) -> Outcome {
         match change {
-            Change::Update { mark, to, .. } => self.create(to, mark).await,
+            Change::Update { mark, to, .. } | Change::Adopt { mark, to, .. } => self.create(to, mark).await,
             _ => Ok(None),
         }
     }

@@ -126,9 +126,9 @@ impl OriginCa for CloudflareOriginCa {
 /// Cloudflare's id of a certificate, by one listing of its zone.
 async fn find(api: &Api, host: &HostName, pem: &str) -> Result<Option<String>, BackendError> {
     let plain = |pem: &str| pem.split_whitespace().collect::<String>();
-    let mut name = host.as_str();
-    while let Some((_, rest)) = name.split_once('.').filter(|(_, rest)| rest.contains('.')) {
-        name = rest;
+    // The host may be a zone itself.
+    let parents = host.as_str().match_indices('.').map(|(at, _)| &host.as_str()[at + 1..]);
+    for name in std::iter::once(host.as_str()).chain(parents).filter(|name| name.contains('.')) {
         let zones = api.list("/zones", &[("name", name)], 50).await?;
         let Some(zone) = zones.first().and_then(|zone| zone["id"].as_str()) else { continue };
         let all = api.list("/certificates", &[("zone_id", zone)], 50).await?;

@@ -374,9 +374,15 @@ impl<'a, B: Backend> Bench<'a, B> {
 }
 
 fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {
-    let Blocked { key, by, marked, .. } = blocked;
+    let Blocked { key, by, marked, several, .. } = blocked;
     let message = if *marked {
-        format!("{key} is held by another portal or another installation of Portalkeeper: {by}")
+        format!(
+            "{key} is held by another portal or another installation of Portalkeeper: {by}; if that one is gone for good, remove this by hand"
+        )
+    } else if *several {
+        format!(
+            "{key} is taken by several things that are not ours: {by}; remove them, or all but one and set the annotation {ANNOTATION_ADOPT}=true to take that over"
+        )
     } else {
         format!(
             "{key} is taken by something that is not ours: {by}; remove it, or set the annotation {ANNOTATION_ADOPT}=true to take it over"

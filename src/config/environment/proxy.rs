@@ -85,13 +85,18 @@ impl Reader<'_> {
     pub fn caddy(&mut self) -> Option<CaddyVariables> {
         let admin_url = match self.text("CADDY_ADMIN_URL") {
             Some(text) => {
+                let at_root = |url: &Url| !url.path().trim_end_matches('/').ends_with("/config");
                 let usable = |url: &Url| match url.scheme() {
-                    "http" | "https" => url.host_str().is_some(),
+                    "http" | "https" => url.host_str().is_some() && at_root(url),
                     scheme => scheme == "unix" && url.path().starts_with('/'),
                 };
-                let url = Url::parse(&text).ok().filter(usable);
-                if url.is_none() {
-                    let allowed = "allowed is an address that begins with http:// or https://, or a socket like unix:///run/caddy/admin.sock";
+                let url = Url::parse(&text).ok().filter(usable).filter(|_| !text.contains('@'));
+                if text.contains('@') {
+                    // It would stand in the class for everybody to read, and the value is not repeated here either.
+                    let allowed = "an address must not hold a name or a password; CADDY_ADMIN_TOKEN is there for those";
+                    self.invalid("CADDY_ADMIN_URL", "…@…", allowed);
+                } else if url.is_none() {
+                    let allowed = "allowed is an address that begins with http:// or https:// and does not end with /config, or a socket like unix:///run/caddy/admin.sock";
                     self.invalid("CADDY_ADMIN_URL", &text, allowed);
                 }
                 url

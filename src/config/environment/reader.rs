@@ -49,6 +49,15 @@ impl Reader<'_> {
     pub fn url(&mut self, name: &'static str) -> Option<Url> {
         let text = self.text(name)?;
         let url = Url::parse(&text).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.host_str().is_some());
+        if text.contains('@') {
+            // It would stand in the class for everybody to read, and the value is not repeated here either.
+            self.invalid(
+                name,
+                "…@…",
+                "an address must not hold a name or a password; there are variables of their own for those",
+            );
+            return None;
+        }
         if url.is_none() {
             self.invalid(name, &text, "allowed is an address that begins with http:// or https://");
         }

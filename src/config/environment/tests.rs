@@ -305,3 +305,20 @@ fn a_dot_env_file_is_read_and_a_broken_line_is_not_quoted() {
     let error = dot_env(&path).unwrap_err().to_string();
     assert!(error.starts_with(".env is set, but a line cannot be read") && !error.contains("secret"), "{error}");
 }
+
+#[test]
+fn an_address_with_a_password_is_refused_without_repeating_it() {
+    for name in ["CADDY_ADMIN_URL", "CF_API_URL"] {
+        for address in ["http://adm:hunter2@proxy.example:2019", "adm:hunter2@proxy.example:2019"] {
+            let pairs: Vec<(&str, &str)> = CADDY.iter().copied().chain([(name, address)]).collect();
+            let errors = read(&pairs).unwrap_err();
+            let told =
+                errors.iter().any(|error| error.contains(name) && error.contains("must not hold a name or a password"));
+            assert!(told, "{errors:?}");
+            assert!(errors.iter().all(|error| !error.contains("hunter2")), "{errors:?}");
+        }
+    }
+    let mut pairs = CADDY.to_vec();
+    pairs.push(("CADDY_ADMIN_URL", "http://127.0.0.1:2019/config/"));
+    assert!(read(&pairs).unwrap_err()[0].contains("does not end with /config"));
+}
