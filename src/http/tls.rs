@@ -151,7 +151,8 @@ fn tls_fault(error: &rustls::Error) -> ConnectFault {
         Bad::Expired | Bad::ExpiredContext { .. } => CertificateFault::Expired,
         Bad::NotValidYet | Bad::NotValidYetContext { .. } => CertificateFault::NotYetValid,
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => CertificateFault::WrongName,
-        Bad::UnknownIssuer => CertificateFault::NotTrusted,
+        // An authority of the same name with another key, such as another Caddy's own.
+        Bad::UnknownIssuer | Bad::BadSignature => CertificateFault::NotTrusted,
         _ => CertificateFault::Other,
     })
 }
@@ -176,6 +177,7 @@ mod tests {
         assert_eq!(bad(CertificateError::NotValidYet), of(CertificateFault::NotYetValid));
         assert_eq!(bad(CertificateError::NotValidForName), of(CertificateFault::WrongName));
         assert_eq!(bad(CertificateError::UnknownIssuer), of(CertificateFault::NotTrusted));
+        assert_eq!(bad(CertificateError::BadSignature), of(CertificateFault::NotTrusted));
         assert_eq!(bad(CertificateError::Revoked), of(CertificateFault::Other));
         assert_eq!(fault(Error::AlertReceived(AlertDescription::HandshakeFailure)), Some(ConnectFault::Tls));
         let refused = fault(Error::AlertReceived(AlertDescription::CertificateRequired));
