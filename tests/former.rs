@@ -144,9 +144,16 @@ async fn without_probing_the_former_host_stays_until_the_new_one_is_in_order() {
     world.simulators.caddy.load(config);
     until_claims(&world, &["host--reset.acme.localhost", "mail--globex.localhost"]).await;
     assert_eq!(names(&world), [NEW]);
-    let told = events(&world, "RecordChanged").await;
-    for words in [format!("create {OLD}"), format!("create {NEW}"), format!("delete {OLD}")] {
-        assert!(told.iter().any(|note| note.contains(&words)), "{words}: {told:?}");
+    // (events are written at the end of a look)
+    let wanted = [format!("create {OLD}"), format!("create {NEW}"), format!("delete {OLD}")];
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let told = events(&world, "RecordChanged").await;
+        if wanted.iter().all(|words| told.iter().any(|note| note.contains(words))) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < end, "{told:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
