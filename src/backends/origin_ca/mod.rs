@@ -126,9 +126,9 @@ impl OriginCa for CloudflareOriginCa {
 /// Cloudflare's id of a certificate, by one listing of its zone.
 async fn find(api: &Api, host: &HostName, pem: &str) -> Result<Option<String>, BackendError> {
     let plain = |pem: &str| pem.split_whitespace().collect::<String>();
-    // The host may be a zone itself.
+    // Its parents first, as a rule one of them; the host may be a zone itself.
     let parents = host.as_str().match_indices('.').map(|(at, _)| &host.as_str()[at + 1..]);
-    for name in std::iter::once(host.as_str()).chain(parents).filter(|name| name.contains('.')) {
+    for name in parents.chain([host.as_str()]).filter(|name| name.contains('.')) {
         let zones = api.list("/zones", &[("name", name)], 50).await?;
         let Some(zone) = zones.first().and_then(|zone| zone["id"].as_str()) else { continue };
         let all = api.list("/certificates", &[("zone_id", zone)], 50).await?;
