@@ -17,7 +17,7 @@ use super::places::{Standing, place_of};
 use super::runtime::ClassRuntime;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, retains, validate};
-use crate::api::condition::{ACCEPTED, Finding, LIVE, Truth};
+use crate::api::condition::{ACCEPTED, DNS_PROGRAMMED, Finding, LIVE, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, Verified};
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::http::double::lock;
@@ -139,7 +139,14 @@ impl Context {
         };
         let (made, kept) = match &old {
             Some(old) => (self.travel(portal, &class, &valid, old, found).await?, Vec::new()),
-            None if frozen => (self.stay(portal, &class, &valid, &[], found).await?.0, before.resources.clone()),
+            None if frozen => {
+                let words =
+                    "not looked at while the change is held: the settings under which it was made are not known";
+                for type_ in [DNS_PROGRAMMED, ROUTE_PROGRAMMED] {
+                    found.findings.push(Finding::new(type_, Truth::Unknown, "ChangesHeld", words));
+                }
+                (self.stay(portal, &class, &valid, &[], found).await?.0, before.resources.clone())
+            }
             None => self.stay(portal, &class, &valid, &former, found).await?,
         };
         let Made { mut outside, live, wait } = made;

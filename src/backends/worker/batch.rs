@@ -1,5 +1,5 @@
 //! One batch of one lane: look, plan, write, and tell everybody what came of it.
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::memo::digest;
 use super::repairs::Verdict;
@@ -249,7 +249,7 @@ async fn doubt<B: Backend>(backend: &B, answers: &mut [(Job, Answer)]) {
         by_key.entry(doubt.key.clone()).or_default().push(doubt);
     }
     for done in answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()) {
-        let names: HashSet<&String> = done.resources.iter().map(|made| &made.name).collect();
+        let names: BTreeSet<&String> = done.resources.iter().map(|made| &made.name).collect();
         let about: Vec<Doubt> = names.into_iter().filter_map(|name| by_key.remove(name)).flatten().collect();
         done.doubts.extend(about);
     }

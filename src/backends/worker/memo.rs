@@ -162,8 +162,8 @@ impl Memo {
             (Ok(_), Want::Present { intent, .. }) => Some(intent.clone()),
             _ => self.0.get(portal).and_then(|entry| entry.made.clone()),
         };
-        // What there was to say about the writes is said once.
-        let answer = answer.clone().map(|done| Programmed { remarks: Vec::new(), ..done });
+        // What there was to say about the writes and about former names is said once.
+        let answer = answer.clone().map(|done| Programmed { remarks: Vec::new(), out_of_reach: Vec::new(), ..done });
         let want = want.clone();
         self.0.insert(portal.clone(), Entry { want, answer, made, at: now, until, refusals, doubted: false });
     }
