@@ -32,6 +32,8 @@ pub use worker::{Held, Known, Programmed, Want, Worker};
 pub struct Scope {
     /// Everything at these names, whosever it is.
     pub hosts: Vec<HostName>,
+    /// Those of them at which something is wanted, so that what somebody else has there matters.
+    pub wanted: Vec<HostName>,
     /// The marks of the portals concerned; a system that can tell reports their things at other names, too.
     pub marks: Vec<Mark>,
     /// What the look is for, where reads are counted.

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use portalkeeper::api::condition::Truth;
 use portalkeeper::backends::traefik::{Layout, Traefik};
-use portalkeeper::backends::{Backend, BackendError, ErrorClass, Scope};
+use portalkeeper::backends::{Backend, BackendError, ErrorClass, Scope, Want};
 use portalkeeper::http::double::RunningDouble;
 use portalkeeper::plan::{Intent, Observed, Plan};
 
 use super::{Pages, Watched, given};
-use crate::scene::Scene;
+use crate::scene::{Scene, host, intent};
 
 #[tokio::test]
 async fn without_traefiks_api_nothing_is_claimed() {
@@ -25,6 +25,23 @@ async fn without_traefiks_api_nothing_is_claimed() {
     let options = watched.options(Layout::PerHost, "127.0.0.1:5000", Some(pages.url.as_str().trim_end_matches('/')));
     let doubt = given(options).want("reset.acme.example").await.expect("written").doubts.remove(0);
     assert_eq!((doubt.truth, doubt.reason), (Truth::Unknown, "NotJson"), "{}", doubt.message);
+}
+
+#[tokio::test]
+async fn what_is_only_to_go_goes_whether_or_not_traefiks_api_answers() {
+    let watched = Watched::new();
+    let foreign = watched.foreign();
+    let nobody = format!("http://127.0.0.1:{}", crate::peers::free_port());
+    given(watched.options(Layout::PerHost, "127.0.0.1:5000", None)).want("reset.acme.example").await.expect("made");
+    // given a portal that never had a file for its other name, and an API that is down
+    let scene = given(watched.options(Layout::PerHost, "127.0.0.1:5000", Some(&nobody)));
+    let intent = intent("reset.acme.example");
+    let hosts = vec![intent.host.clone(), host("former.acme.example")];
+    scene.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts }).await.expect("removed");
+    assert_eq!((watched.ours(), watched.foreign()), (Vec::<String>::new(), foreign));
+    // but nothing is made at a name that somebody else may have
+    let error = scene.want("reset.globex.example").await.expect_err("not known");
+    assert_eq!((error.class, watched.ours().len()), (ErrorClass::Unavailable, 0), "{error}");
 }
 
 /// Counts the batches that are written: each writes every file that it touches once.

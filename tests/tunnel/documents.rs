@@ -38,6 +38,7 @@ impl Scene {
         let book: Book = self.ledger.iter().cloned().collect();
         let scope = Scope {
             urgency: Default::default(),
+            wanted: Vec::new(),
             hosts: wishes.iter().map(|(intent, _)| intent.host.clone()).collect(),
             marks: wishes.iter().map(|(intent, _)| intent.mark.clone()).collect(),
         };

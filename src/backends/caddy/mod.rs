@@ -18,7 +18,8 @@ use url::Url;
 use self::admin::{Admin, List, Outcome, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
 pub use self::routes::Route;
 use self::routes::{Server, find_server};
-use super::origin_ca::kept::Tls;
+use super::origin_ca::certified;
+use super::origin_ca::kept::{Own, Tls};
 use super::origin_ca::supply::{Needed, OriginCertificates, Supply};
 use super::{Backend, BackendError, Doubt, ErrorClass, Remark, Scope};
 use crate::api::condition::Truth;
@@ -275,22 +276,16 @@ impl Backend for Caddy {
     async fn observe(&self, _: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
         let routes = routes::observe(self.read_routes().await?.routes());
         let own = self.own_certificates().await?;
-        Ok(routes::with_certificates(routes, &own, self.supply.is_wanted()))
+        let id = |own: &Own| routes::route_id(&own.mark, &own.host);
+        Ok(certified::with_certificates(routes, &own, self.supply.is_wanted(), id))
     }
 
     /// Certificates come before the routes and go after them.
     async fn apply(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
-        let mut waiting = self.supply(&plan.changes).await;
-        let ready = plan.changes.iter().enumerate().filter(|(index, _)| !waiting.contains_key(index));
-        let changes: Vec<Change<Route>> = ready.map(|(_, change)| change.clone()).collect();
-        let ready = Plan { changes, blocked: Vec::new(), urgency: plan.urgency };
-        let mut outcomes = self.apply_ready(&ready, &supplies::needed(&plan.changes)).await.into_iter();
-        let missing = || Err(BackendError::new(ErrorClass::OutcomeUnknown, "NoOutcome", "caddy gave no outcome"));
-        let outcome = |index| match waiting.remove(&index) {
-            Some(error) => Err(error),
-            None => outcomes.next().unwrap_or_else(missing),
-        };
-        (0..plan.changes.len()).map(outcome).collect()
+        let waiting = self.supply(&plan.changes).await;
+        let ready = certified::ready(plan, &waiting);
+        let outcomes = self.apply_ready(&ready, &certified::needed(&plan.changes)).await;
+        certified::in_order(plan.changes.len(), waiting, outcomes, "caddy")
     }
 
     async fn upkeep(&self, mark: &Mark) {

@@ -1,6 +1,7 @@
 //! Caddy's configuration as data: finding the server, reading and changing its routes. Pure.
 use serde_json::{Map, Value, json};
 
+use crate::backends::origin_ca::certified::Certified;
 use crate::backends::origin_ca::kept::{Own, Tls};
 use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Intent, Item, Mark, Observed, Ownership, Plan};
@@ -29,16 +30,28 @@ pub struct Route {
 const LEFTOVER: &str = "certificate for ";
 
 impl Route {
-    fn leftover(own: &Own) -> Self {
-        let tls = Tls::Held(Some(own.state.clone()));
-        Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls }
-    }
     fn is_leftover(&self) -> bool {
         self.host.starts_with(LEFTOVER)
     }
     /// The host of the route, or of the certificate that is left over.
     pub fn name(&self) -> &str {
         self.host.strip_prefix(LEFTOVER).unwrap_or(&self.host)
+    }
+}
+
+impl Certified for Route {
+    fn host(&self) -> &str {
+        &self.host
+    }
+    fn tls(&self) -> &Tls {
+        &self.tls
+    }
+    fn set_tls(&mut self, tls: Tls) {
+        self.tls = tls;
+    }
+    fn leftover(own: &Own) -> Self {
+        let tls = Tls::Held(Some(own.state.clone()));
+        Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls }
     }
 }
 
@@ -163,26 +176,6 @@ pub fn observe(routes: &[Value]) -> Vec<Observed<Route>> {
         }));
     }
     found
-}
-
-/// The routes with the certificates of ours that there are for them, where such are wanted; certificates without a route,
-/// or that are not wanted any more, stand for themselves, by the id of their route: whoever spares that spares them.
-pub fn with_certificates(mut routes: Vec<Observed<Route>>, own: &[Own], wanted: bool) -> Vec<Observed<Route>> {
-    let mut used = vec![false; own.len()];
-    for route in routes.iter_mut().filter(|_| wanted) {
-        let Ownership::Marked(mark) = &route.ownership else { continue };
-        let fits = |own: &Own| own.mark == *mark && own.host == route.item.host;
-        let index = own.iter().position(fits);
-        route.item.tls = Tls::Held(index.map(|index| own[index].state.clone()));
-        index.into_iter().for_each(|index| used[index] = true);
-    }
-    let left = own.iter().zip(used).filter(|(_, used)| !used).map(|(own, _)| Observed {
-        id: route_id(&own.mark, &own.host),
-        ownership: Ownership::Marked(own.mark.clone()),
-        item: Route::leftover(own),
-    });
-    routes.extend(left);
-    routes
 }
 
 /// The mark within an `@id` or a tag: a portal that moves holds two routes at once, so the host follows the mark.

@@ -8,29 +8,11 @@ use super::admin::{List, OnBehalf, Outcome, REMOVED, TRIES, WRITTEN, overtaken};
 use super::certificates;
 use super::routes::Route;
 use super::{CERTIFICATES, Caddy};
-use crate::backends::origin_ca::kept::{Own, Tls};
-use crate::backends::origin_ca::supply::{Needed, Needy, Supply};
+use crate::backends::origin_ca::certified::needy;
+use crate::backends::origin_ca::kept::Own;
+use crate::backends::origin_ca::supply::{Needed, Supply};
 use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Mark};
-
-/// The host that a change needs a certificate for.
-fn needs(index: usize, change: &Change<Route>) -> Option<Needy> {
-    match change {
-        Change::Create { mark, item, .. }
-        | Change::Update { mark, to: item, .. }
-        | Change::Adopt { mark, to: item, .. }
-            if item.tls == Tls::Wanted =>
-        {
-            Some(Needy { index, mark: mark.clone(), host: item.host.clone() })
-        }
-        _ => None,
-    }
-}
-
-/// Whose certificates the changes need.
-pub fn needed(changes: &[Change<Route>]) -> Needed {
-    changes.iter().filter_map(|change| needs(0, change)).map(|one| (one.mark, one.host)).collect()
-}
 
 /// What is to become of a host's certificate when its route goes.
 enum End {
@@ -72,7 +54,7 @@ impl Caddy {
 
     /// Sees to it that Caddy has the certificates that the changes need; tells which changes have to wait, and why.
     pub(super) async fn supply(&self, changes: &[Change<Route>]) -> BTreeMap<usize, BackendError> {
-        let needy: Vec<Needy> = changes.iter().enumerate().filter_map(|(index, change)| needs(index, change)).collect();
+        let needy = needy(changes);
         if needy.is_empty() {
             return BTreeMap::new();
         }

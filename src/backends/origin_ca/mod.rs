@@ -1,4 +1,5 @@
 //! Certificates of Cloudflare's Origin CA, which only Cloudflare's edge trusts.
+pub mod certified;
 pub mod kept;
 pub mod supply;
 

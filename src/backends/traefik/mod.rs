@@ -22,11 +22,12 @@ use self::folder::{File, Folder, Kind};
 use self::fragment::{Entry, entry, entry_name};
 pub use self::fragment::{Routing, Word};
 use self::live::Live;
-use super::origin_ca::kept::Tls;
+use super::origin_ca::certified::{self, Certified};
+use super::origin_ca::kept::{Own, Tls};
 use super::origin_ca::supply::{OriginCertificates, Supply};
 use super::{Backend, BackendError, Doubt, ErrorClass, Remark, Scope};
 use crate::api::condition::Truth;
-use crate::plan::{CertificateMode, Change, Intent, Item, Mark, Observed, Ownership, Plan};
+use crate::plan::{CertificateMode, Intent, Item, Mark, Observed, Ownership, Plan};
 
 /// How portals are spread over files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,21 @@ impl Item for Route {
             Body::Damaged(why) => format!("a damaged file of ours: {why}"),
             Body::Theirs { words, .. } => words.clone(),
         }
+    }
+}
+
+impl Certified for Route {
+    fn host(&self) -> &str {
+        &self.host
+    }
+    fn tls(&self) -> &Tls {
+        &self.tls
+    }
+    fn set_tls(&mut self, tls: Tls) {
+        self.tls = tls;
+    }
+    fn leftover(own: &Own) -> Self {
+        Self::of(format!("certificate for {}", own.host), Body::Leftover(own.host.clone()))
     }
 }
 
@@ -227,9 +243,11 @@ impl Backend for Traefik {
         let files = self.scan().await?;
         let own = certificates::ours(&files, self.supply.now());
         self.supply.remember(&own);
-        let mut found = supplies::with_certificates(observed(&files)?, &own, self.supply.is_wanted());
+        let id = |own: &Own| certificates::file_name(&own.mark, &own.host);
+        let mut found = certified::with_certificates(observed(&files)?, &own, self.supply.is_wanted(), id);
         let Some(live) = &self.live else { return Ok(found) };
-        for host in &scope.hosts {
+        // What only is to go is known by its file, and goes whether or not the API answers.
+        for host in &scope.wanted {
             if found.iter().any(|o| o.item.key() == host.as_str()) {
                 continue;
             }
@@ -244,15 +262,14 @@ impl Backend for Traefik {
 
     /// Certificates come before the routes and go after them.
     async fn apply(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {
-        let mut waiting = self.supply(&plan.changes).await;
-        let ready = plan.changes.iter().enumerate().filter(|(index, _)| !waiting.contains_key(index));
-        let changes: Vec<Change<Route>> = ready.map(|(_, change)| change.clone()).collect();
+        let waiting = self.supply(&plan.changes).await;
+        let changes = certified::ready(plan, &waiting).changes;
         let (folder, given) = (Arc::clone(&self.folder), changes.clone());
         let mut outcomes = match beside(move || Ok(apply::apply(&folder, &given))).await {
             Ok(outcomes) => outcomes,
             Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
         };
-        let needed = supplies::needed(&plan.changes);
+        let needed = certified::needed(&plan.changes);
         for (change, outcome) in changes.iter().zip(&mut outcomes) {
             if outcome.is_ok()
                 && let Err(error) = self.discard(change, &needed).await
@@ -260,13 +277,7 @@ impl Backend for Traefik {
                 *outcome = Err(error);
             }
         }
-        let missing = || Err(BackendError::new(ErrorClass::OutcomeUnknown, "NoOutcome", "traefik gave no outcome"));
-        let mut outcomes = outcomes.into_iter();
-        let outcome = |index| match waiting.remove(&index) {
-            Some(error) => Err(error),
-            None => outcomes.next().unwrap_or_else(missing),
-        };
-        (0..plan.changes.len()).map(outcome).collect()
+        certified::in_order(plan.changes.len(), waiting, outcomes, "traefik")
     }
 
     fn remarks(&self, mark: &Mark) -> Vec<Remark> {

@@ -5,56 +5,10 @@ use std::sync::Arc;
 use super::certificates;
 use super::{Body, Route, Traefik, beside};
 use crate::api::HostName;
-use crate::backends::origin_ca::kept::{Own, Tls};
+use crate::backends::origin_ca::certified::needy;
 use crate::backends::origin_ca::supply::{Needed, Needy, Supply};
 use crate::backends::{BackendError, ErrorClass};
-use crate::plan::{Change, Mark, Observed, Ownership};
-
-/// The routes with the certificates of ours that there are for them, where such are wanted; certificates without a route,
-/// or that are not wanted any more, stand for themselves, by the id of their route: whoever spares that spares them.
-pub fn with_certificates(mut routes: Vec<Observed<Route>>, own: &[Own], wanted: bool) -> Vec<Observed<Route>> {
-    let mut used = vec![false; own.len()];
-    for route in routes.iter_mut().filter(|_| wanted) {
-        let Ownership::Marked(mark) = &route.ownership else { continue };
-        let index = own.iter().position(|own| own.mark == *mark && own.host == route.item.host);
-        route.item.tls = Tls::Held(index.map(|index| own[index].state.clone()));
-        index.into_iter().for_each(|index| used[index] = true);
-    }
-    let id = |own: &Own| {
-        let of = |route: &&Observed<Route>| {
-            route.ownership == Ownership::Marked(own.mark.clone()) && route.item.host == own.host
-        };
-        let route = routes.iter().find(of).map(|route| route.id.clone());
-        route.unwrap_or_else(|| certificates::file_name(&own.mark, &own.host))
-    };
-    let left = own.iter().zip(used).filter(|(_, used)| !used).map(|(own, _)| Observed {
-        id: id(own),
-        ownership: Ownership::Marked(own.mark.clone()),
-        item: Route::of(format!("certificate for {}", own.host), Body::Leftover(own.host.clone())),
-    });
-    let left: Vec<_> = left.collect();
-    routes.extend(left);
-    routes
-}
-
-/// The host that a change needs a certificate for.
-fn needs(index: usize, change: &Change<Route>) -> Option<Needy> {
-    match change {
-        Change::Create { mark, item, .. }
-        | Change::Update { mark, to: item, .. }
-        | Change::Adopt { mark, to: item, .. }
-            if item.tls == Tls::Wanted =>
-        {
-            Some(Needy { index, mark: mark.clone(), host: item.host.clone() })
-        }
-        _ => None,
-    }
-}
-
-/// Whose certificates the changes need.
-pub fn needed(changes: &[Change<Route>]) -> Needed {
-    changes.iter().filter_map(|change| needs(0, change)).map(|one| (one.mark, one.host)).collect()
-}
+use crate::plan::{Change, Mark};
 
 /// The host of a route, or of the certificate that is left over.
 fn host(item: &Route) -> &str {
@@ -67,7 +21,7 @@ fn host(item: &Route) -> &str {
 impl Traefik {
     /// Sees to it that the folder has the certificates that the changes need; tells which changes have to wait, and why.
     pub(super) async fn supply(&self, changes: &[Change<Route>]) -> BTreeMap<usize, BackendError> {
-        let needy: Vec<Needy> = changes.iter().enumerate().filter_map(|(index, change)| needs(index, change)).collect();
+        let needy = needy(changes);
         if needy.is_empty() {
             return BTreeMap::new();
         }

@@ -78,7 +78,9 @@ pub(super) async fn look<B: Backend>(
     loop {
         let blind = blind(shared, jobs, urgency).await?;
         let hosts = jobs.iter().flat_map(|job| job.want.hosts()).filter(|host| !blind.contains_key(host)).collect();
-        let scope = Scope { hosts, marks: jobs.iter().map(|job| job.want.mark().clone()).collect(), urgency };
+        let wanted = jobs.iter().filter_map(|job| job.want.intent().map(|intent| intent.host.clone())).collect();
+        let marks = jobs.iter().map(|job| job.want.mark().clone()).collect();
+        let scope = Scope { hosts, wanted, marks, urgency };
         match shared.backend.observe(&scope).await {
             Ok(observed) => return Ok(Sight { observed, blind }),
             // Perhaps a former name's place went away just now; in a batch each job is asked for by itself then.
