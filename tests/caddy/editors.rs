@@ -1,6 +1,6 @@
 //! Others who edit the same Caddy.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::events::v1::Event;
@@ -33,21 +33,20 @@ async fn somebody_elses_write_in_between_is_not_lost() {
 /// A Caddy whose owner adds a site right after a look at the routes.
 struct Interloper {
     caddy: CaddyDouble,
-    /// Looks until then; 0 is never.
-    looks: AtomicUsize,
+    /// It strikes at the next look.
+    armed: AtomicBool,
 }
 
 impl Interloper {
     fn new(caddy: CaddyDouble) -> Arc<Self> {
         caddy.load(users_config(2019, 80));
-        Arc::new(Self { caddy, looks: AtomicUsize::new(0) })
+        Arc::new(Self { caddy, armed: AtomicBool::new(false) })
     }
-    /// The first look plans, the second is the one the write is based on: right after that.
     fn arm(&self) {
-        self.looks.store(2, Ordering::SeqCst);
+        self.armed.store(true, Ordering::SeqCst);
     }
     fn struck(&self) -> bool {
-        self.looks.load(Ordering::SeqCst) == 0
+        !self.armed.load(Ordering::SeqCst)
     }
     fn has_site(&self) -> bool {
         foreign_of(&routes_of(&self.caddy.config())).contains("new.acme.example")
@@ -60,17 +59,14 @@ impl Double for Interloper {
     }
     fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
         let answer = self.caddy.handle(request);
-        let looks = self.looks.load(Ordering::SeqCst);
-        if request.method == "GET" && request.path.ends_with("/routes") && looks > 0 {
-            self.looks.store(looks - 1, Ordering::SeqCst);
-            if looks == 1 {
-                let mut config = self.caddy.config();
-                if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut)
-                {
-                    routes.push(foreign_route(&host("new.acme.example")));
-                }
-                self.caddy.load(config);
+        // Only a write looks at the list alone, right before.
+        let before_a_write = request.method == "GET" && request.path.ends_with("/routes");
+        if before_a_write && self.armed.swap(false, Ordering::SeqCst) {
+            let mut config = self.caddy.config();
+            if let Some(routes) = config.pointer_mut("/apps/http/servers/mine/routes").and_then(Value::as_array_mut) {
+                routes.push(foreign_route(&host("new.acme.example")));
             }
+            self.caddy.load(config);
         }
         answer
     }

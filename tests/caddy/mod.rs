@@ -3,6 +3,7 @@ mod editors;
 mod origin_ca;
 mod real;
 mod remote;
+mod servers;
 mod simulator;
 mod tls;
 

@@ -76,16 +76,19 @@ impl Real {
     pub async fn config(&self) -> Value {
         self.admin.get("/config/").send().await.expect("an answer").json().expect("JSON")
     }
-    async fn set_routes(&self, routes: Vec<Value>) {
+    pub async fn set_routes(&self, routes: Vec<Value>) {
         let path = "/config/apps/http/servers/mine/routes";
         let answer = self.admin.patch(path).json(&Value::Array(routes)).send().await.expect("an answer");
         assert_eq!(answer.status, 200, "{:?}", answer.body);
     }
     /// A request through Caddy, as a visitor's browser makes it.
     pub async fn visit(&self, host: &str) -> (u16, String) {
-        let url = Url::parse(&format!("http://127.0.0.1:{}", self.listen)).expect("an address");
+        self.visit_at(self.listen, host, "/").await
+    }
+    pub async fn visit_at(&self, port: u16, host: &str, path: &str) -> (u16, String) {
+        let url = Url::parse(&format!("http://127.0.0.1:{port}")).expect("an address");
         let visitor = Client::new(ClientOptions::new("visitor", url)).expect("a client");
-        let mut request = visitor.get("/").header("host", host).header("forwarded", "for=6.6.6.6");
+        let mut request = visitor.get(path).header("host", host).header("forwarded", "for=6.6.6.6");
         for name in ["x-real-ip", "cf-connecting-ip", "true-client-ip", "x-forwarded-server"] {
             request = request.header(name, "6.6.6.6");
         }
@@ -96,8 +99,12 @@ impl Real {
         self.origin.address.to_string()
     }
     pub fn backend(&self) -> Caddy {
+        self.backend_at(self.listen)
+    }
+    /// For the server that listens there.
+    pub fn backend_at(&self, listen: u16) -> Caddy {
         let url = Url::parse(&format!("http://127.0.0.1:{}", self.admin_port)).expect("an address");
-        Caddy::new(options(&url, &self.dial(), Some(format!("127.0.0.1:{}", self.listen)))).expect("a backend")
+        Caddy::new(options(&url, &self.dial(), Some(format!("127.0.0.1:{listen}")))).expect("a backend")
     }
 }
 

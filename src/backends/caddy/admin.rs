@@ -1,4 +1,4 @@
-//! Caddy's admin API: lists of its configuration, read with what guards them and replaced only as they were read.
+//! Caddy's admin API: parts of its configuration, read with what guards them and replaced only as they were read.
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -38,24 +38,25 @@ pub struct Admin {
     losses: Mutex<BTreeMap<(Mark, &'static str, String), Duration>>,
 }
 
-/// A list of the configuration as it was read.
-pub struct List {
+/// A part of the configuration as it was read.
+pub struct Part {
     pub path: String,
-    /// `None` where there is no such key.
-    pub items: Option<Vec<Value>>,
+    /// `Null` where there is no such key.
+    pub value: Value,
     /// Absent before Caddy 2.5.2. Up to 2.7 it comes as a trailer.
     etag: Option<String>,
     /// Before the question was sent.
     asked: Instant,
 }
 
-impl List {
+impl Part {
+    /// What is in it, if it is a list.
     pub fn items(&self) -> &[Value] {
-        self.items.as_deref().unwrap_or_default()
+        self.value.as_array().map_or(&[], Vec::as_slice)
     }
     /// A key that is not there is made by a call that refuses one that is.
     fn unguarded(&self) -> bool {
-        self.items.is_some() && self.etag.is_none()
+        !self.value.is_null() && self.etag.is_none()
     }
     /// Last part of the path.
     fn name(&self) -> &str {
@@ -108,11 +109,13 @@ impl Admin {
         BackendError::new(class, reason, format!("caddy refused ({status}): {}{advice}", words.trim()))
     }
 
-    /// Reads a path of the configuration, with what guards it. A path that is not there is `None`.
-    pub async fn read(&self, path: &str) -> Result<Option<(Value, Option<String>)>, BackendError> {
+    /// Reads a part of the configuration, with what guards it.
+    pub async fn read(&self, path: &str) -> Result<Part, BackendError> {
+        let asked = Instant::now();
+        let part = |value, etag| Part { path: path.to_owned(), value, etag, asked };
         let response = self.client.get(path).header("te", "trailers").send().await.map_err(unreachable)?;
         if response.status == 400 && String::from_utf8_lossy(&response.body).contains("invalid traversal path") {
-            return Ok(None);
+            return Ok(part(Value::Null, None));
         }
         if response.status != 200 {
             return Err(self.refusal(&response));
@@ -120,47 +123,43 @@ impl Admin {
         let etag = response.headers.get("etag").or_else(|| response.trailers.get("etag"));
         let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let value = response.json().map_err(BackendError::from)?;
-        Ok((!value.is_null()).then_some((value, etag)))
+        Ok(part(value, etag))
     }
 
     /// Reads a list.
-    pub async fn list(&self, path: &str) -> Result<List, BackendError> {
-        let asked = Instant::now();
-        let (items, etag) = match self.read(path).await? {
-            None => (None, None),
-            Some((Value::Array(items), etag)) => (Some(items), etag),
-            Some(_) => {
-                let message = format!("caddy's {path} is no list");
-                return Err(BackendError::new(ErrorClass::Unavailable, "OddAnswer", message));
-            }
-        };
-        Ok(List { path: path.to_owned(), items, etag, asked })
+    pub async fn list(&self, path: &str) -> Result<Part, BackendError> {
+        let part = self.read(path).await?;
+        if part.value.is_array() || part.value.is_null() {
+            return Ok(part);
+        }
+        let message = format!("caddy's {path} is no list");
+        Err(BackendError::new(ErrorClass::Unavailable, "OddAnswer", message))
     }
 
-    /// Replaces a list as it was read, for the sake of these portals. Where nothing guards it, it is read once more, and
+    /// Replaces a part as it was read, for the sake of these portals. Where nothing guards it, it is read once more, and
     /// what the write may have cost others is kept to be told; the time is that in which their change is lost.
     pub async fn replace(
         &self,
-        list: &List,
-        items: &[Value],
+        part: &Part,
+        value: Value,
         on_behalf: &[OnBehalf<'_>],
     ) -> Result<(Outcome, Option<Duration>), BackendError> {
-        let request = if list.items.is_some() { self.client.patch(&list.path) } else { self.client.put(&list.path) };
-        let request = request.json(&Value::Array(items.to_vec()));
-        let request = match &list.etag {
+        let request = if part.value.is_null() { self.client.put(&part.path) } else { self.client.patch(&part.path) };
+        let request = request.json(&value);
+        let request = match &part.etag {
             Some(etag) => request.header("if-match", etag),
             None => request,
         };
         let outcome = self.write(request).await;
-        let window = list.unguarded().then(|| list.asked.elapsed());
+        let window = part.unguarded().then(|| part.asked.elapsed());
         if let Some(window) = window {
-            self.note(list.name(), window, on_behalf);
+            self.note(part.name(), window, on_behalf);
         }
         let outcome = outcome.map_err(|error| with_loss(error, window))?;
         if window.is_some() && matches!(outcome, Outcome::Written) {
             // Such a Caddy answers 200 whoever wrote in between: only a second look tells.
-            let now = self.list(&list.path).await.map_err(|error| with_loss(error, window))?;
-            if now.items() != items {
+            let now = self.read(&part.path).await.map_err(|error| with_loss(error, window))?;
+            if now.value != value {
                 return Ok((Outcome::ReadAgain(with_loss(overtaken(), window)), window));
             }
         }

@@ -4,6 +4,7 @@ mod certificates;
 pub mod double;
 mod policy;
 mod routes;
+mod servers;
 mod supplies;
 
 use std::collections::HashMap;
@@ -15,9 +16,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use url::Url;
 
-use self::admin::{Admin, List, Outcome, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
+use self::admin::{Admin, OnBehalf, Outcome, Part, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
 pub use self::routes::Route;
-use self::routes::{Server, find_server};
+use self::servers::{Outcomes, Server, elsewhere, find_server};
 use super::origin_ca::certified;
 use super::origin_ca::kept::{Own, Tls};
 use super::origin_ca::supply::{Needed, OriginCertificates, Supply};
@@ -79,18 +80,6 @@ pub struct Caddy {
     no_leftovers: AtomicBool,
 }
 
-/// The routes, where they are.
-struct Read {
-    /// `None` where the configuration has no http server at all.
-    list: Option<List>,
-}
-
-impl Read {
-    fn routes(&self) -> &[Value] {
-        self.list.as_ref().map_or(&[], List::items)
-    }
-}
-
 impl Caddy {
     /// Errors: an address or a token that cannot be used at all.
     pub fn new(options: CaddyOptions) -> Result<Self, BackendError> {
@@ -120,25 +109,49 @@ impl Caddy {
         Ok(Self { admin, options, unguarded, policy, supply, no_leftovers })
     }
 
-    async fn read_routes(&self) -> Result<Read, BackendError> {
-        let servers = self.admin.read(SERVERS).await?.map_or(Value::Null, |(servers, _)| servers);
-        Ok(match find_server(&servers, self.options.listen.as_deref(), self.options.https)? {
-            Server::None => Read { list: None },
-            Server::Found(name) => Read { list: Some(self.admin.list(&routes_path(&name)).await?) },
-        })
+    /// All servers, and the one that gets the routes.
+    async fn servers(&self) -> Result<(Part, Result<Server, BackendError>), BackendError> {
+        let servers = self.admin.read(SERVERS).await?;
+        let chosen = find_server(&servers.value, self.options.listen.as_deref(), self.options.https);
+        Ok((servers, chosen))
     }
 
-    async fn write_routes(&self, read: &Read, routes: &[Value], plan: &Plan<Route>) -> Result<Outcome, BackendError> {
-        let Some(list) = &read.list else {
-            let standard = if self.options.https { ":443" } else { ":80" };
-            let listen = self.options.listen.as_deref().unwrap_or(standard);
-            let server = json!({"listen": [listen], "routes": routes});
-            self.note_guard(plan, None);
-            return self.admin.create(&format!("{SERVERS}/{OWN_SERVER}"), &server).await;
-        };
+    /// Writes what the plan makes of the servers, once.
+    async fn write(&self, plan: &Plan<Route>) -> Result<(Outcome, Outcomes), BackendError> {
+        let (servers, chosen) = self.servers().await?;
+        if plan.changes.iter().any(|change| elsewhere(change).is_some()) {
+            let (after, outcomes) = servers::rearrange(&servers.value, &chosen, plan);
+            return Ok((self.replace(&servers, after, plan).await?, outcomes));
+        }
+        match chosen {
+            Err(error) => Ok((Outcome::Written, servers::without_server(plan, &error))),
+            Ok(Server::None) => {
+                let (routes, outcomes) = routes::apply(&[], plan);
+                if routes.is_empty() {
+                    return Ok((Outcome::Written, outcomes));
+                }
+                let standard = if self.options.https { ":443" } else { ":80" };
+                let listen = self.options.listen.as_deref().unwrap_or(standard);
+                let server = json!({"listen": [listen], "routes": routes});
+                self.note_guard(plan, None);
+                Ok((self.admin.create(&format!("{SERVERS}/{OWN_SERVER}"), &server).await?, outcomes))
+            }
+            Ok(Server::Found(name)) => {
+                let list = self.admin.list(&routes_path(&name)).await?;
+                let (routes, outcomes) = routes::apply(list.items(), plan);
+                Ok((self.replace(&list, Value::Array(routes), plan).await?, outcomes))
+            }
+        }
+    }
+
+    async fn replace(&self, part: &Part, value: Value, plan: &Plan<Route>) -> Result<Outcome, BackendError> {
+        let still_none = part.value.is_null() && value.as_array().is_some_and(Vec::is_empty);
+        if value == part.value || still_none {
+            return Ok(Outcome::Written);
+        }
         let reason = |change: &Change<Route>| if leaves(change) { REMOVED } else { WRITTEN };
-        let on_behalf: Vec<_> = plan.changes.iter().map(|change| (change.mark(), reason(change))).collect();
-        let (outcome, window) = self.admin.replace(list, routes, &on_behalf).await?;
+        let on_behalf: Vec<OnBehalf<'_>> = plan.changes.iter().map(|change| (change.mark(), reason(change))).collect();
+        let (outcome, window) = self.admin.replace(part, value, &on_behalf).await?;
         self.note_guard(plan, window);
         Ok(outcome)
     }
@@ -170,7 +183,7 @@ impl Caddy {
             let list = self.admin.list(POLICIES).await?;
             let step = policy::ensure(list.items(), &wanted);
             let policy::Step::Write(new) = &step else { return Ok(step) };
-            match self.admin.replace(&list, new, &[(mark, WRITTEN)]).await? {
+            match self.admin.replace(&list, Value::Array(new.clone()), &[(mark, WRITTEN)]).await? {
                 (Outcome::Written, _) => return Ok(step),
                 (Outcome::ReadAgain(error), _) => last = Some(error),
             }
@@ -181,15 +194,14 @@ impl Caddy {
     /// Takes our policy away when no route of this installation is left.
     async fn drop_policy(&self, mark: &Mark) -> Result<(), BackendError> {
         let prefix = format!("pk1-{}-", mark.installation.as_str());
-        let left = self.read_routes().await?;
-        if left.routes().iter().any(|route| route["@id"].as_str().is_some_and(|id| id.starts_with(&prefix))) {
+        if servers::has_route(&self.admin.read(SERVERS).await?.value, |id| id.starts_with(&prefix)) {
             return Ok(());
         }
         let mut last = None;
         for _ in 0..TRIES {
             let list = self.admin.list(POLICIES).await?;
             let Some(rest) = policy::without(list.items(), &policy::id(&mark.installation)) else { return Ok(()) };
-            match self.admin.replace(&list, &rest, &[(mark, REMOVED)]).await? {
+            match self.admin.replace(&list, Value::Array(rest), &[(mark, REMOVED)]).await? {
                 (Outcome::Written, _) => return Ok(()),
                 (Outcome::ReadAgain(error), _) => last = Some(error),
             }
@@ -220,20 +232,12 @@ impl Caddy {
     }
 
     /// Reads, computes and writes until nobody was in between.
-    async fn guarded_write(
-        &self,
-        plan: &Plan<Route>,
-    ) -> Result<Vec<Result<Option<String>, BackendError>>, BackendError> {
+    async fn guarded_write(&self, plan: &Plan<Route>) -> Result<Outcomes, BackendError> {
         let mut last = None;
         for _ in 0..TRIES {
-            let read = self.read_routes().await?;
-            let (routes, outcomes) = routes::apply(read.routes(), plan);
-            if routes == read.routes() {
-                return Ok(outcomes);
-            }
-            match self.write_routes(&read, &routes, plan).await? {
-                Outcome::Written => return Ok(outcomes),
-                Outcome::ReadAgain(error) => last = Some(error),
+            match self.write(plan).await? {
+                (Outcome::Written, outcomes) => return Ok(outcomes),
+                (Outcome::ReadAgain(error), _) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(overtaken))
@@ -273,8 +277,11 @@ impl Backend for Caddy {
         vec![routes::desired(intent, &self.options.origin, tls)]
     }
 
-    async fn observe(&self, _: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
-        let routes = routes::observe(self.read_routes().await?.routes());
+    /// That no server fits is told when something is to be made: what there is of ours can be removed all the same.
+    async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
+        let (servers, chosen) = self.servers().await?;
+        let chosen = chosen.ok().and_then(Server::name);
+        let routes = servers::observe(&servers.value, chosen.as_deref(), &scope.marks);
         let own = self.own_certificates().await?;
         let id = |own: &Own| routes::route_id(&own.mark, &own.host);
         Ok(certified::with_certificates(routes, &own, self.supply.is_wanted(), id))

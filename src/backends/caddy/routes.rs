@@ -1,5 +1,5 @@
-//! Caddy's configuration as data: finding the server, reading and changing its routes. Pure.
-use serde_json::{Map, Value, json};
+//! A list of routes of Caddy's configuration as data: reading and changing it. Pure.
+use serde_json::{Value, json};
 
 use crate::backends::origin_ca::certified::Certified;
 use crate::backends::origin_ca::kept::{Own, Tls};
@@ -24,13 +24,16 @@ pub struct Route {
     /// What stands in the configuration, without `@id`. Ours is compared whole.
     pub body: Value,
     pub tls: Tls,
+    /// Name of the server that it is in, where that is not the one that gets the routes.
+    pub elsewhere: Option<String>,
 }
 
 /// Begins the key of a certificate of ours whose host has no route. No host has a blank in it.
 const LEFTOVER: &str = "certificate for ";
 
 impl Route {
-    fn is_leftover(&self) -> bool {
+    /// It stands for a certificate without a route.
+    pub fn is_leftover(&self) -> bool {
         self.host.starts_with(LEFTOVER)
     }
     /// The host of the route, or of the certificate that is left over.
@@ -51,7 +54,7 @@ impl Certified for Route {
     }
     fn leftover(own: &Own) -> Self {
         let tls = Tls::Held(Some(own.state.clone()));
-        Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls }
+        Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls, elsewhere: None }
     }
 }
 
@@ -60,7 +63,8 @@ impl Item for Route {
         &self.host
     }
     fn satisfies(&self, desired: &Self) -> bool {
-        self.host == desired.host && self.body == desired.body && self.tls.satisfies(&desired.tls)
+        let (same, in_place) = (self.body == desired.body, self.elsewhere == desired.elsewhere);
+        self.host == desired.host && same && in_place && self.tls.satisfies(&desired.tls)
     }
     fn certificate(&self) -> Option<String> {
         self.tls.describe().filter(|_| self.tls == Tls::Wanted)
@@ -70,13 +74,16 @@ impl Item for Route {
             return "an unused certificate of Cloudflare's Origin CA".to_owned();
         }
         let handle = &self.body["handle"][0];
-        let route = match handle["handler"].as_str() {
+        let mut route = match handle["handler"].as_str() {
             Some("reverse_proxy") => {
                 format!("route to {}", handle["upstreams"][0]["dial"].as_str().unwrap_or("several upstreams"))
             }
             Some(handler) => format!("route with the handler {handler}"),
             None => "route without a handler".to_owned(),
         };
+        if let Some(server) = &self.elsewhere {
+            route.push_str(&format!(" in the server {server}"));
+        }
         self.tls.describe().map_or(route.clone(), |tls| format!("{route} {tls}"))
     }
 }
@@ -93,89 +100,69 @@ pub fn desired(intent: &Intent, origin: &str, tls: Tls) -> Route {
         }],
         "terminal": true,
     });
-    Route { host: host.to_owned(), body, tls }
+    Route { host: host.to_owned(), body, tls, elsewhere: None }
 }
 
-/// Which server of the configuration gets the routes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Server {
-    Found(String),
-    /// The configuration has no http server at all: one of ours may be made.
-    None,
+fn matchers(route: &Value) -> &[Value] {
+    route["match"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The server with the wanted listen address; without a wish, the one on the scheme's own port, or else
-/// the only one.
-pub fn find_server(servers: &Value, listen: Option<&str>, https: bool) -> Result<Server, BackendError> {
-    let empty = Map::new();
-    let servers = servers.as_object().unwrap_or(&empty);
-    if servers.is_empty() {
-        return Ok(Server::None);
-    }
-    let listens = |server: &Value, address: &str| {
-        server["listen"].as_array().is_some_and(|all| {
-            all.iter().filter_map(Value::as_str).any(|one| one == address || one.strip_prefix("tcp/") == Some(address))
-        })
-    };
-    let own_port = if https { ":443" } else { ":80" };
-    let address = listen.unwrap_or(own_port);
-    let mut fitting = servers.iter().filter(|(_, server)| listens(server, address)).map(|(name, _)| name);
-    if let Some(name) = fitting.next() {
-        return Ok(Server::Found(name.clone()));
-    }
-    let known = servers
-        .iter()
-        .map(|(name, server)| {
-            let on = server["listen"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            format!("{name} on {}", on.collect::<Vec<_>>().join(", "))
-        })
-        .collect::<Vec<_>>()
-        .join("; ");
-    match (listen, servers.len()) {
-        (None, 1) => Ok(Server::Found(servers.keys().next().cloned().unwrap_or_default())),
-        _ => Err(BackendError::new(
-            ErrorClass::Permanent,
-            "ServerNotFound",
-            format!(
-                "no server of Caddy listens on {address} (there is {known}); name its address in the class as proxy.caddy.listen"
-            ),
-        )),
-    }
+fn hosts_of(matcher: &Value) -> impl Iterator<Item = &str> {
+    matcher["host"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Hosts that a route names exactly, in any of its matchers.
-fn hosts(route: &Value) -> impl Iterator<Item = &str> {
-    route["match"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|m| m["host"].as_array())
-        .flatten()
-        .filter_map(Value::as_str)
+/// It asks for nothing but the host, so whatever comes for that is its.
+fn is_for_all_paths(matcher: &Value) -> bool {
+    matcher.as_object().is_none_or(|fields| fields.keys().all(|field| field == "host"))
 }
 
-/// Every route that names a host, one item per host. The id is the place in the array for foreign routes and
-/// the `@id` for ours.
+/// Every route that has a host for itself, one item per host. The id is the place in the array for foreign routes and the
+/// `@id` for ours. A foreign route for some paths of a host leaves the host free: it stays before ours.
 pub fn observe(routes: &[Value]) -> Vec<Observed<Route>> {
     let mut found = Vec::new();
     for (index, route) in routes.iter().enumerate() {
         let id = route["@id"].as_str();
         let ownership = id.map_or(Ownership::Foreign, |id| Mark::from_identifier(own_part(id)));
+        let foreign = ownership == Ownership::Foreign;
         let mut body = route.clone();
         if let Some(fields) = body.as_object_mut() {
             fields.remove("@id");
         }
-        let id = match &ownership {
-            Ownership::Marked(_) => id.unwrap_or_default().to_owned(),
-            Ownership::Foreign => format!("index {index}"),
-        };
-        found.extend(hosts(route).map(|host| Observed {
-            id: id.clone(),
-            ownership: ownership.clone(),
-            item: Route { host: host.to_ascii_lowercase(), body: body.clone(), tls: Tls::Elsewhere },
+        let id = if foreign { format!("index {index}") } else { id.unwrap_or_default().to_owned() };
+        let matchers = matchers(route).iter().filter(|matcher| !foreign || is_for_all_paths(matcher));
+        found.extend(matchers.flat_map(hosts_of).map(|host| {
+            let (host, body) = (host.to_ascii_lowercase(), body.clone());
+            let item = Route { host, body, tls: Tls::Elsewhere, elsewhere: None };
+            Observed { id: id.clone(), ownership: ownership.clone(), item }
         }));
     }
     found
+}
+
+/// Handlers after which nothing comes.
+const ANSWERING: [&str; 5] = ["reverse_proxy", "static_response", "file_server", "subroute", "error"];
+
+/// It answers whatever comes for the host.
+fn takes_all(route: &Value, host: &str) -> bool {
+    let fits = |name: &str| {
+        let parent = name.strip_prefix('*').filter(|rest| rest.starts_with('.'));
+        name.eq_ignore_ascii_case(host) || parent.is_some_and(|rest| host.ends_with(rest))
+    };
+    let whole = |matcher: &Value| {
+        let any = matcher["host"].as_array().is_none_or(Vec::is_empty);
+        is_for_all_paths(matcher) && (any || hosts_of(matcher).any(fits))
+    };
+    let matchers = matchers(route);
+    let handlers = route["handle"].as_array().into_iter().flatten().filter_map(|handler| handler["handler"].as_str());
+    let answers = route["terminal"] == true || handlers.into_iter().any(|handler| ANSWERING.contains(&handler));
+    answers && (matchers.is_empty() || matchers.iter().any(whole))
+}
+
+/// Where a new route belongs: before whatever takes the host, behind what somebody has for some of its paths.
+fn place_for(routes: &[Value], host: &str) -> usize {
+    let end = routes.iter().position(|route| takes_all(route, host)).unwrap_or(routes.len());
+    let of_host = |route: &Value| matchers(route).iter().flat_map(hosts_of).any(|name| name.eq_ignore_ascii_case(host));
+    routes[..end].iter().rposition(of_host).map_or(0, |last| last + 1)
 }
 
 /// The mark within an `@id` or a tag: a portal that moves holds two routes at once, so the host follows the mark.
@@ -187,8 +174,8 @@ pub fn route_id(mark: &Mark, host: &str) -> String {
     format!("{}.{host}", mark.identifier())
 }
 
-/// The routes after the plan: ours are put first, in the order of the plan; all others keep value and order.
-/// Each change is judged against these very routes, so the function may be run again on newer ones.
+/// The routes after the plan: new ones are put where they take what comes for their hosts; all others keep value and
+/// order. Each change is judged against these very routes, so the function may be run again on newer ones.
 pub fn apply(routes: &[Value], plan: &Plan<Route>) -> (Vec<Value>, Vec<Result<Option<String>, BackendError>>) {
     let mut routes = routes.to_vec();
     let mut outcomes = Vec::new();
@@ -198,7 +185,8 @@ pub fn apply(routes: &[Value], plan: &Plan<Route>) -> (Vec<Value>, Vec<Result<Op
     (routes, outcomes)
 }
 
-fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Option<String>, BackendError> {
+/// One change of a list.
+pub fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Option<String>, BackendError> {
     let with_id = |mark: &Mark, item: &Route| {
         let mut body = item.body.clone();
         body["@id"] = Value::String(route_id(mark, &item.host));
@@ -224,7 +212,7 @@ fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Option<S
                             format!("{} is taken by something that is not ours: {}", item.host, other.item.describe());
                         return Err(BackendError::new(ErrorClass::Conflict, "ForeignRoute", message));
                     }
-                    routes.insert(0, body);
+                    routes.insert(place_for(routes, &item.host), body);
                 }
             }
             Ok(Some(id))
@@ -243,7 +231,7 @@ fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Option<S
                 BackendError::new(ErrorClass::Conflict, "ForeignRoute", message)
             };
             let index = index.ok_or_else(changed)?;
-            if hosts(&routes[index]).count() != 1 {
+            if matchers(&routes[index]).iter().flat_map(hosts_of).count() != 1 {
                 let message = format!("the route for {} serves other names, too, so it cannot be taken over", to.host);
                 return Err(BackendError::new(ErrorClass::Conflict, "ForeignRoute", message));
             }
@@ -270,27 +258,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_is_found_by_its_listen_address() {
-        let servers = json!({"srv0": {"listen": [":443"]}, "srv1": {"listen": [":8080", "tcp/:9000"]}});
-        let found = |listen, https| find_server(&servers, listen, https);
-        assert_eq!(found(None, true).unwrap(), Server::Found("srv0".into()));
-        assert_eq!(found(Some(":9000"), true).unwrap(), Server::Found("srv1".into()));
-        assert_eq!(
-            found(None, false).unwrap_err().message,
-            "no server of Caddy listens on :80 (there is srv0 on :443; srv1 on :8080, tcp/:9000); name its address in the class as proxy.caddy.listen"
-        );
-        assert_eq!(
-            find_server(&json!({"only": {"listen": [":1"]}}), None, true).unwrap(),
-            Server::Found("only".into())
-        );
-        assert_eq!(find_server(&Value::Null, None, true).unwrap(), Server::None);
-    }
-
-    #[test]
     fn other_peoples_routes_keep_value_and_order() {
         let theirs = vec![json!({"match": [{"host": ["www.acme.example"]}], "handle": []}), json!({"handle": []})];
         let plan = Plan { changes: Vec::new(), blocked: Vec::new(), urgency: Default::default() };
         assert_eq!(apply(&theirs, &plan).0, theirs);
         assert_eq!(observe(&theirs).len(), 1, "a catch-all names no host");
+    }
+
+    #[test]
+    fn a_new_route_stands_behind_what_somebody_has_for_some_paths_and_before_what_takes_the_host() {
+        let host = "reset.acme.example";
+        let answer = json!([{"handler": "static_response"}]);
+        let paths = json!({"match": [{"host": ["Reset.Acme.Example"], "path": ["/.well-known/*"]}], "handle": answer});
+        let headers = json!({"handle": [{"handler": "headers"}]});
+        let wildcard = json!({"match": [{"host": ["*.acme.example"]}], "handle": answer});
+        let all = json!({"handle": answer});
+        for (routes, place) in [
+            (vec![], 0),
+            (vec![&all], 0),
+            (vec![&paths, &all], 1),
+            (vec![&headers, &paths, &all], 2),
+            (vec![&wildcard, &paths], 0),
+            (vec![&all, &paths], 0),
+        ] {
+            let routes: Vec<Value> = routes.into_iter().cloned().collect();
+            assert_eq!(place_for(&routes, host), place, "{routes:?}");
+        }
+        assert_eq!(observe(&[paths]), [], "the host itself is free");
     }
 }

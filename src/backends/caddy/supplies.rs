@@ -4,28 +4,30 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::Value;
 
-use super::admin::{List, OnBehalf, Outcome, REMOVED, TRIES, WRITTEN, overtaken};
+use super::admin::{OnBehalf, Outcome, Part, REMOVED, TRIES, WRITTEN, overtaken};
 use super::certificates;
-use super::routes::Route;
-use super::{CERTIFICATES, Caddy};
+use super::routes::{Route, route_id};
+use super::{CERTIFICATES, Caddy, SERVERS, servers};
 use crate::backends::origin_ca::certified::needy;
 use crate::backends::origin_ca::kept::Own;
 use crate::backends::origin_ca::supply::{Needed, Supply};
 use crate::backends::{BackendError, ErrorClass};
 use crate::plan::{Change, Mark};
 
-/// What is to become of a host's certificate when its route goes.
-enum End {
-    Remove,
-    Release,
+/// A host's certificate that is to go.
+struct Ending<'a> {
+    mark: &'a Mark,
+    host: &'a str,
+    /// It stays without our tags.
+    released: bool,
+    /// Its route goes, too; otherwise it is left over.
+    with_route: bool,
 }
 
-fn ends(change: &Change<Route>) -> Option<(&Mark, &str, End)> {
-    match change {
-        Change::Delete { mark, item, .. } => Some((mark, item.name(), End::Remove)),
-        Change::Release { mark, item, .. } => Some((mark, item.name(), End::Release)),
-        _ => None,
-    }
+fn ending(change: &Change<Route>) -> Option<Ending<'_>> {
+    let (Change::Delete { mark, item, .. } | Change::Release { mark, item, .. }) = change else { return None };
+    let released = matches!(change, Change::Release { .. });
+    Some(Ending { mark, host: item.name(), released, with_route: !item.is_leftover() })
 }
 
 impl Caddy {
@@ -82,22 +84,28 @@ impl Caddy {
 
     /// Takes away the certificates whose routes are gone.
     pub(super) async fn discard(&self, changes: &[Change<Route>], needed: &Needed) -> Result<(), BackendError> {
-        let kept = |mark: &Mark, host: &str| needed.contains(&(mark.clone(), host.to_owned()));
-        let gone: Vec<_> = changes.iter().filter_map(ends).filter(|(mark, host, _)| !kept(mark, host)).collect();
+        let kept = |one: &Ending| needed.contains(&(one.mark.clone(), one.host.to_owned()));
+        let mut gone: Vec<_> = changes.iter().filter_map(ending).filter(|one| !kept(one)).collect();
         if gone.is_empty() || (!self.supply.is_wanted() && self.no_leftovers.load(Relaxed)) {
             return Ok(());
         }
+        if gone.iter().any(|one| one.with_route) {
+            // Of a route that was there twice one stays, and needs its certificate.
+            let servers = self.admin.read(SERVERS).await?.value;
+            let stays = |one: &Ending| servers::has_route(&servers, |id| id == route_id(one.mark, one.host));
+            gone.retain(|one| !one.with_route || !stays(one));
+        }
         let list = self.admin.list(CERTIFICATES).await?;
         let had = certificates::ours(list.items(), self.supply.now());
-        let on_behalf: Vec<_> = gone.iter().map(|(mark, ..)| (*mark, REMOVED)).collect();
+        let on_behalf: Vec<_> = gone.iter().map(|one| (one.mark, REMOVED)).collect();
         let change = |entries: &[Value]| {
-            gone.iter().fold(entries.to_vec(), |entries, (mark, host, end)| match end {
-                End::Remove => certificates::without(&entries, mark, host),
-                End::Release => certificates::released(&entries, mark, host),
+            gone.iter().fold(entries.to_vec(), |entries, one| match one.released {
+                false => certificates::without(&entries, one.mark, one.host),
+                true => certificates::released(&entries, one.mark, one.host),
             })
         };
         self.change_certificates(list, change, &on_behalf).await?;
-        for (mark, host, _) in gone.iter().filter(|(.., end)| matches!(end, End::Remove)) {
+        for Ending { mark, host, .. } in gone.iter().filter(|one| !one.released) {
             let own = had.iter().find(|own| own.mark == **mark && own.host == *host);
             self.supply.removed(mark, host, own.and_then(|own| own.signed.id.clone())).await;
         }
@@ -107,7 +115,7 @@ impl Caddy {
     /// One guarded write, made again on a newer list while others write, too.
     async fn change_certificates(
         &self,
-        mut list: List,
+        mut list: Part,
         change: impl Fn(&[Value]) -> Vec<Value>,
         on_behalf: &[OnBehalf<'_>],
     ) -> Result<(), BackendError> {
@@ -120,7 +128,7 @@ impl Caddy {
             if wanted == list.items() {
                 return Ok(());
             }
-            match self.admin.replace(&list, &wanted, on_behalf).await? {
+            match self.admin.replace(&list, Value::Array(wanted), on_behalf).await? {
                 (Outcome::Written, _) => return Ok(()),
                 (Outcome::ReadAgain(error), _) => last = Some(error),
             }

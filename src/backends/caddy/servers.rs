@@ -1,0 +1,219 @@
+//! The http servers of Caddy's configuration as data: which one gets the routes, and ours in the others. Pure.
+//!
+//! Which one that is changes with the class's listen address or scheme, and when somebody adds a server. What is of ours
+//! in another one is moved by a change of all servers at once, so that no request falls between, and no `@id` is there
+//! twice, which Caddy refuses since 2.8.
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::admin::overtaken;
+use super::routes::{self, Route};
+use crate::backends::{BackendError, ErrorClass};
+use crate::plan::{Change, Mark, Observed, Ownership, Plan};
+
+/// Which server of the configuration gets the routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    Found(String),
+    /// The configuration has no http server at all: one of ours may be made.
+    None,
+}
+
+impl Server {
+    pub fn name(self) -> Option<String> {
+        match self {
+            Self::Found(name) => Some(name),
+            Self::None => None,
+        }
+    }
+}
+
+/// The server with the wanted listen address; without a wish, the one on the scheme's own port, or else
+/// the only one.
+pub fn find_server(servers: &Value, listen: Option<&str>, https: bool) -> Result<Server, BackendError> {
+    let empty = Map::new();
+    let servers = servers.as_object().unwrap_or(&empty);
+    if servers.is_empty() {
+        return Ok(Server::None);
+    }
+    let listens = |server: &Value, address: &str| {
+        server["listen"].as_array().is_some_and(|all| {
+            all.iter().filter_map(Value::as_str).any(|one| one == address || one.strip_prefix("tcp/") == Some(address))
+        })
+    };
+    let own_port = if https { ":443" } else { ":80" };
+    let address = listen.unwrap_or(own_port);
+    let mut fitting = servers.iter().filter(|(_, server)| listens(server, address)).map(|(name, _)| name);
+    if let Some(name) = fitting.next() {
+        return Ok(Server::Found(name.clone()));
+    }
+    let known = servers
+        .iter()
+        .map(|(name, server)| {
+            let on = server["listen"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            format!("{name} on {}", on.collect::<Vec<_>>().join(", "))
+        })
+        .collect::<Vec<_>>()
+        .join("; ");
+    match (listen, servers.len()) {
+        (None, 1) => Ok(Server::Found(servers.keys().next().cloned().unwrap_or_default())),
+        _ => Err(BackendError::new(
+            ErrorClass::Permanent,
+            "ServerNotFound",
+            format!(
+                "no server of Caddy listens on {address} (there is {known}); name its address as proxy.caddy.listen (CADDY_LISTEN)"
+            ),
+        )),
+    }
+}
+
+fn routes_of(server: &Value) -> &[Value] {
+    server["routes"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn lists(servers: &Value) -> impl Iterator<Item = (&String, &[Value])> {
+    servers.as_object().into_iter().flatten().map(|(name, server)| (name, routes_of(server)))
+}
+
+/// What is in the server that gets the routes, and these portals' routes in all others.
+pub fn observe(servers: &Value, chosen: Option<&str>, marks: &[Mark]) -> Vec<Observed<Route>> {
+    let (here, others): (Vec<_>, Vec<_>) = lists(servers).partition(|(name, _)| chosen == Some(name.as_str()));
+    let mut found: Vec<Observed<Route>> = here.into_iter().flat_map(|(_, routes)| routes::observe(routes)).collect();
+    let of_them = |one: &Observed<Route>| matches!(&one.ownership, Ownership::Marked(mark) if marks.contains(mark));
+    for (name, routes) in others {
+        found.extend(routes::observe(routes).into_iter().filter(of_them).map(|mut one| {
+            one.item.elsewhere = Some(name.clone());
+            one
+        }));
+    }
+    found
+}
+
+/// Whether any server has a route with such an `@id`.
+pub fn has_route(servers: &Value, fits: impl Fn(&str) -> bool) -> bool {
+    let found = |route: &Value| route["@id"].as_str().is_some_and(&fits);
+    lists(servers).any(|(_, routes)| routes.iter().any(found))
+}
+
+/// The server in which a change finds its route, where that is not the one that gets the routes, and the route's id.
+pub fn elsewhere(change: &Change<Route>) -> Option<(&str, &str)> {
+    match change {
+        Change::Update { id, from: item, .. } | Change::Delete { id, item, .. } | Change::Release { id, item, .. } => {
+            Some((item.elsewhere.as_deref()?, id))
+        }
+        Change::Create { .. } | Change::Adopt { .. } => None,
+    }
+}
+
+/// Outcomes of a plan's changes, in its order: the route's id, or why not.
+pub type Outcomes = Vec<Result<Option<String>, BackendError>>;
+
+/// Outcomes where no server gets the routes: what is to be made cannot be.
+pub fn without_server(plan: &Plan<Route>, error: &BackendError) -> Outcomes {
+    let outcome = |change: &Change<Route>| match change {
+        Change::Delete { .. } | Change::Release { .. } => Ok(None),
+        _ => Err(error.clone()),
+    };
+    plan.changes.iter().map(outcome).collect()
+}
+
+/// All servers after the plan, some of whose routes are in others than the chosen one.
+pub fn rearrange(servers: &Value, chosen: &Result<Server, BackendError>, plan: &Plan<Route>) -> (Value, Outcomes) {
+    let mut all: BTreeMap<String, Vec<Value>> =
+        lists(servers).map(|(name, routes)| (name.clone(), routes.to_vec())).collect();
+    let mut outcomes = Outcomes::new();
+    for change in &plan.changes {
+        let leaves = matches!(change, Change::Delete { .. } | Change::Release { .. });
+        let outcome = match (chosen, elsewhere(change)) {
+            (_, Some((server, _))) if leaves => {
+                all.get_mut(server).map_or(Ok(None), |routes| routes::apply_one(routes, change))
+            }
+            (Ok(Server::Found(name)), from) => {
+                let made =
+                    all.get_mut(name).map_or_else(|| Err(overtaken()), |routes| routes::apply_one(routes, change));
+                if let (Ok(_), Some((server, id))) = (&made, from.filter(|(server, _)| *server != name.as_str()))
+                    && let Some(routes) = all.get_mut(server)
+                {
+                    routes.retain(|route| route["@id"] != *id);
+                }
+                made
+            }
+            (Ok(Server::None), _) if leaves => Ok(None),
+            // The servers were taken away since the look.
+            (Ok(Server::None), _) => Err(overtaken()),
+            (Err(_), _) if leaves => Ok(None),
+            (Err(error), _) => Err(error.clone()),
+        };
+        outcomes.push(outcome);
+    }
+    let mut after = servers.clone();
+    for (name, routes) in all {
+        if let Some(server) = after.get_mut(&name).filter(|server| !routes.is_empty() || !server["routes"].is_null()) {
+            server["routes"] = Value::Array(routes);
+        }
+    }
+    (after, outcomes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{HostName, PortalKey};
+    use crate::backends::origin_ca::kept::Tls;
+    use crate::plan::{CertificateMode, InstallationId, Intent, Want, plan};
+
+    #[test]
+    fn of_a_route_that_is_in_two_servers_the_one_in_the_right_server_stays() {
+        let portal = PortalKey { namespace: "mail".into(), name: "acme".into() };
+        let mark = Mark::new(&InstallationId::parse("0123456789abcdef").unwrap(), &portal);
+        let intent = Intent {
+            mark: mark.clone(),
+            portal: portal.clone(),
+            host: HostName::parse("reset.acme.example").unwrap(),
+            cname_target: None,
+            proxied: true,
+            ttl: 1,
+            certificate: CertificateMode::None,
+            adopt: false,
+            keep: Vec::new(),
+        };
+        let item = routes::desired(&intent, "127.0.0.1:5000", Tls::Elsewhere);
+        let mut ours = item.body.clone();
+        ours["@id"] = json!(routes::route_id(&mark, &item.host));
+        let theirs = json!({"handle": [{"handler": "static_response"}]});
+        let servers = json!({
+            "mine": {"listen": [":443"], "routes": [ours, theirs]}, "old": {"listen": [":80"], "routes": [theirs, ours]},
+            "bare": {"listen": [":81"]},
+        });
+        let wants = [(portal, Want::Present { mark: mark.clone(), items: vec![item], adopt: false, keep: vec![] })];
+        let planned = plan(&wants, &observe(&servers, Some("mine"), std::slice::from_ref(&mark)));
+        assert!(matches!(planned.changes.as_slice(), [Change::Delete { .. }]), "{planned:?}");
+        assert_eq!(elsewhere(&planned.changes[0]).unwrap().0, "old");
+        let (after, outcomes) = rearrange(&servers, &Ok(Server::Found("mine".into())), &planned);
+        let mut wanted = servers.clone();
+        wanted["old"]["routes"] = json!([theirs]);
+        assert_eq!((after, outcomes.len()), (wanted, 1));
+        // what somebody else has in another server is not looked at
+        assert_eq!(observe(&servers, Some("mine"), &[]).len(), 1);
+    }
+
+    #[test]
+    fn the_server_is_found_by_its_listen_address() {
+        let servers = json!({"srv0": {"listen": [":443"]}, "srv1": {"listen": [":8080", "tcp/:9000"]}});
+        let found = |listen, https| find_server(&servers, listen, https);
+        assert_eq!(found(None, true).unwrap(), Server::Found("srv0".into()));
+        assert_eq!(found(Some(":9000"), true).unwrap(), Server::Found("srv1".into()));
+        assert_eq!(
+            found(None, false).unwrap_err().message,
+            "no server of Caddy listens on :80 (there is srv0 on :443; srv1 on :8080, tcp/:9000); name its address as proxy.caddy.listen (CADDY_LISTEN)"
+        );
+        assert_eq!(
+            find_server(&json!({"only": {"listen": [":1"]}}), None, true).unwrap(),
+            Server::Found("only".into())
+        );
+        assert_eq!(find_server(&Value::Null, None, true).unwrap(), Server::None);
+    }
+}
