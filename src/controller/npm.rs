@@ -7,12 +7,12 @@ use url::Url;
 use super::classes::{ResolvedClass, fingerprint};
 use crate::api::proxy::NpmSettings;
 use crate::backends::cloudflare_api::Api;
-use crate::backends::npm::book::{Order, OrderBook};
+use crate::backends::npm::book::{Order, OrderBook, Refusal};
 use crate::backends::npm::certificate::{Choice, LetsEncrypt, Source};
 use crate::backends::npm::{Forward, Gate, NpmOptions, Pace};
 use crate::backends::origin_ca::{CloudflareOriginCa, OriginCa};
 use crate::config::Secret;
-use crate::store::{NpmOrder, Store};
+use crate::store::{NpmOrder, NpmRefusal, Store};
 
 /// What tells this worker from others: settings, scheme and secrets. Another certificate source is another worker;
 /// the gate keeps both from writing at once.
@@ -102,5 +102,17 @@ impl OrderBook for StoreBook {
     }
     async fn remove(&self, instance: &str, order: &Order) -> Result<(), String> {
         self.0.npm_order_remove(instance, &kept(order)).await.map_err(|error| error.to_string())
+    }
+    async fn refusal(&self, instance: &str, host: &str) -> Result<Option<Refusal>, String> {
+        let found = self.0.npm_refusal(instance, host).await.map_err(|error| error.to_string())?;
+        Ok(found.map(|NpmRefusal { host, reason, message, at, pause }| Refusal { host, reason, message, at, pause }))
+    }
+    async fn refuse(&self, instance: &str, refusal: &Refusal) -> Result<(), String> {
+        let Refusal { host, reason, message, at, pause } = refusal.clone();
+        let refusal = NpmRefusal { host, reason, message, at, pause };
+        self.0.npm_refuse(instance, &refusal).await.map_err(|error| error.to_string())
+    }
+    async fn forgive(&self, instance: &str, host: &str) -> Result<(), String> {
+        self.0.npm_forgive(instance, host).await.map_err(|error| error.to_string())
     }
 }

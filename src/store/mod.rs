@@ -14,7 +14,7 @@ use sqlx::{Connection, Row, SqlitePool};
 
 pub use audit::AuditEvent;
 pub use links::{LinkHash, NewLink, Reservation, ReserveRefusal, recovery_hash};
-pub use npm::NpmOrder;
+pub use npm::{NpmOrder, NpmRefusal};
 pub use recovery::Recovery;
 pub use tunnel::TunnelRule;
 
@@ -22,7 +22,7 @@ use crate::config::Secret;
 use crate::plan::InstallationId;
 
 /// Layout of the file; a file of a newer one is refused.
-const LAYOUT: i64 = 3;
+const LAYOUT: i64 = 4;
 
 const LAYOUT_1: [&str; 6] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -46,6 +46,12 @@ const LAYOUT_2: [&str; 1] =
 const LAYOUT_3: [&str; 1] = [
     "CREATE TABLE npm_order (instance TEXT NOT NULL, host TEXT NOT NULL, after INTEGER NOT NULL, mark TEXT NOT NULL, \
      certificate INTEGER, at INTEGER NOT NULL, PRIMARY KEY (instance, host, after)) WITHOUT ROWID",
+];
+
+/// What the fourth has beside the third.
+const LAYOUT_4: [&str; 1] = [
+    "CREATE TABLE npm_refusal (instance TEXT NOT NULL, host TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL, \
+     at INTEGER NOT NULL, pause INTEGER NOT NULL, PRIMARY KEY (instance, host)) WITHOUT ROWID",
 ];
 
 /// Why the store could not do what was asked.
@@ -137,7 +143,12 @@ impl Store {
             for statement in LAYOUT_3 {
                 sqlx::query(statement).execute(&mut *transaction).await.map_err(failed)?;
             }
-            sqlx::query("PRAGMA user_version = 3").execute(&mut *transaction).await.map_err(failed)?;
+        }
+        if found < 4 {
+            for statement in LAYOUT_4 {
+                sqlx::query(statement).execute(&mut *transaction).await.map_err(failed)?;
+            }
+            sqlx::query("PRAGMA user_version = 4").execute(&mut *transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)?;
         let installation = InstallationId::parse(&meta(&pool, "installation").await?)

@@ -94,12 +94,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("portalkeeper.db");
         let store = Store::open(&path).await.unwrap();
-        for statement in ["DROP TABLE tunnel_rule", "DROP TABLE npm_order", "PRAGMA user_version = 1"] {
-            sqlx::query(statement).execute(&store.pool).await.unwrap();
+        let later = ["tunnel_rule", "npm_order", "npm_refusal"].map(|table| format!("DROP TABLE {table}"));
+        for statement in later.into_iter().chain(["PRAGMA user_version = 1".to_owned()]) {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&store.pool).await.unwrap();
         }
         let upgraded = Store::open(&path).await.unwrap();
         assert_eq!(upgraded.installation(), store.installation());
         assert_eq!(upgraded.tunnel_rules("t1").await.unwrap(), []);
         assert_eq!(upgraded.npm_orders("npm").await.unwrap(), []);
+        assert_eq!(upgraded.npm_refusal("npm", "reset.acme.example").await.unwrap(), None);
     }
 }

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use portalkeeper::api::HostName;
 use portalkeeper::api::clock::TestClock;
-use portalkeeper::backends::npm::book::{Order, OrderBook};
+use portalkeeper::backends::npm::book::{Order, OrderBook, Refusal};
 use portalkeeper::backends::npm::certificate::{LetsEncrypt, Source};
 use portalkeeper::backends::npm::double::{IDENTITY, NpmDouble, SECRET, Visit};
 use portalkeeper::backends::npm::{Forward, Gate, Npm, NpmOptions, Pace, Version};
@@ -78,6 +78,7 @@ impl OriginCa for Signer {
 #[derive(Clone, Default)]
 struct MemoryBook {
     orders: Arc<Mutex<Vec<Order>>>,
+    refusals: Arc<Mutex<Vec<Refusal>>>,
     broken: Arc<Mutex<bool>>,
 }
 
@@ -109,6 +110,20 @@ impl OrderBook for MemoryBook {
     async fn remove(&self, _: &str, order: &Order) -> Result<(), String> {
         self.usable()?;
         lock(&self.orders).retain(|other| other != order);
+        Ok(())
+    }
+    async fn refusal(&self, _: &str, host: &str) -> Result<Option<Refusal>, String> {
+        self.usable()?;
+        Ok(lock(&self.refusals).iter().find(|refusal| refusal.host == host).cloned())
+    }
+    async fn refuse(&self, _: &str, refusal: &Refusal) -> Result<(), String> {
+        self.forgive("", &refusal.host).await?;
+        lock(&self.refusals).push(refusal.clone());
+        Ok(())
+    }
+    async fn forgive(&self, _: &str, host: &str) -> Result<(), String> {
+        self.usable()?;
+        lock(&self.refusals).retain(|refusal| refusal.host != host);
         Ok(())
     }
 }

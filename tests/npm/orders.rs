@@ -7,7 +7,7 @@ use portalkeeper::backends::ErrorClass;
 use portalkeeper::backends::npm::Pace;
 use portalkeeper::backends::npm::certificate::Source;
 use portalkeeper::backends::npm::double::{Authority, Visit};
-use portalkeeper::http::double::Fault;
+use portalkeeper::http::double::{Fault, lock};
 use serde_json::json;
 
 use super::{DNS_TOKEN, HOST, IDENTITY, SECRET, Scene, lets_encrypt, page, settled};
@@ -72,6 +72,29 @@ async fn each_kind_of_failure_has_its_word_and_no_token_in_it() {
         assert!(!refused.message.contains(DNS_TOKEN), "{refused}");
         assert!(refused.retry_after.is_some_and(|wait| wait >= Duration::from_secs(60)), "{words}");
     }
+}
+
+#[tokio::test]
+async fn the_next_process_waits_as_long_as_the_one_before_would_have() {
+    // given an order that Let's Encrypt refused for an hour
+    let mut scene = Scene::given(lets_encrypt()).await;
+    scene.double.set_authority(Authority::Refuses(LIMIT.to_owned()));
+    let refused = scene.want(HOST).await.expect_err("refused");
+    scene.double.set_authority(Authority::Issues);
+    // when the process starts anew within that time, then it says the same and orders nothing
+    scene.clock.advance(SignedDuration::from_mins(20));
+    scene.restart();
+    let waits = scene.want(HOST).await.expect_err("waits");
+    assert_eq!((waits.reason, &waits.message), ("CertificateRateLimited", &refused.message));
+    assert_eq!(waits.retry_after, Some(Duration::from_secs(40 * 60)));
+    assert_eq!(scene.double.orders(), 1);
+    // and while the notes cannot be read, nothing is ordered either
+    scene.clock.advance(SignedDuration::from_mins(41));
+    scene.book.break_it(true);
+    assert_eq!(scene.want(HOST).await.expect_err("waits").reason, "LedgerFailed");
+    scene.book.break_it(false);
+    scene.want(HOST).await.expect("made");
+    assert_eq!((scene.double.orders(), lock(&scene.book.refusals).len()), (2, 0));
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! Which certificates of Let's Encrypt are ours. NPM keeps no mark on one, so the orders are kept beside it.
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Certificate;
+use crate::backends::{BackendError, ErrorClass};
 use crate::plan::Mark;
 
 /// NPM lists a certificate from the moment at which it takes an order up. One that was sent this long ago and is not
@@ -23,6 +26,48 @@ pub struct Order {
     pub at: Timestamp,
 }
 
+/// Reason of an order whose end was not seen.
+pub const OUTCOME_UNKNOWN: &str = "CertificateOutcomeUnknown";
+/// Every reason of an order that came to nothing; the last one is for those without a better one.
+const REASONS: [&str; 6] = [
+    "CertificateRateLimited",
+    "CertificateBusy",
+    "CertificateAuthorityUnreachable",
+    "CertificateChallengeFailed",
+    OUTCOME_UNKNOWN,
+    "CertificateFailed",
+];
+
+/// An order that came to nothing, and how long none is made for the host again: Let's Encrypt counts failures, and does
+/// not care whether this program was started anew in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub host: String,
+    pub reason: String,
+    pub message: String,
+    /// When, to the second.
+    pub at: Timestamp,
+    pub pause: SignedDuration,
+}
+
+impl Refusal {
+    /// What is left of the pause. A clock that went back does not extend it.
+    pub fn left(&self, now: Timestamp) -> Option<SignedDuration> {
+        let passed = now.duration_since(self.at);
+        (!passed.is_negative() && passed < self.pause).then(|| self.pause - passed)
+    }
+
+    /// What a portal is told meanwhile.
+    pub fn error(&self, left: SignedDuration) -> BackendError {
+        let known = REASONS.iter().find(|reason| **reason == self.reason);
+        let reason = known.copied().unwrap_or("CertificateFailed");
+        let class = if reason == OUTCOME_UNKNOWN { ErrorClass::OutcomeUnknown } else { ErrorClass::Unavailable };
+        let mut error = BackendError::new(class, reason, self.message.clone());
+        error.retry_after = Duration::try_from(left).ok();
+        error
+    }
+}
+
 /// Keeps the orders over restarts, by instance. An order is put before it is made and removed after its certificate is
 /// gone or was let go, so that a kill at any point leaves no certificate of ours unknown. The error is a text for people.
 #[async_trait]
@@ -32,6 +77,11 @@ pub trait OrderBook: Send + Sync + 'static {
     async fn put(&self, instance: &str, order: &Order) -> Result<(), String>;
     /// Removes it if it still says the same.
     async fn remove(&self, instance: &str, order: &Order) -> Result<(), String>;
+    /// The last order for the host that came to nothing.
+    async fn refusal(&self, instance: &str, host: &str) -> Result<Option<Refusal>, String>;
+    /// One of the same host is replaced.
+    async fn refuse(&self, instance: &str, refusal: &Refusal) -> Result<(), String>;
+    async fn forgive(&self, instance: &str, host: &str) -> Result<(), String>;
 }
 
 impl Order {
@@ -94,6 +144,20 @@ mod tests {
         assert_eq!(found(&order(10, None), Some(1)), None);
         assert_eq!(found(&order(3, Some(10)), Some(1)), Some(10), "once it is known, no other one is");
         assert_eq!(found(&order(3, Some(11)), Some(1)), None);
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_reason_until_its_pause_is_over() {
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        let (reason, pause) = ("CertificateRateLimited".to_owned(), SignedDuration::from_secs(3600));
+        let refusal = Refusal { host: "a".into(), reason, message: "too many".into(), at: at(0), pause };
+        let error = refusal.error(refusal.left(at(600)).unwrap());
+        assert_eq!((error.reason, error.message.as_str()), ("CertificateRateLimited", "too many"));
+        assert_eq!(error.retry_after, Some(Duration::from_secs(3000)));
+        assert_eq!((refusal.left(at(3600)), refusal.left(at(-1))), (None, None));
+        let unknown = Refusal { reason: OUTCOME_UNKNOWN.into(), ..refusal.clone() };
+        assert_eq!(unknown.error(pause).class, ErrorClass::OutcomeUnknown);
+        assert_eq!(Refusal { reason: "Other".into(), ..refusal }.error(pause).reason, "CertificateFailed");
     }
 
     #[test]

@@ -8,8 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::book::{OUTCOME_UNKNOWN, OrderBook, Refusal};
 use super::certificate::{self, Certificate, LetsEncrypt};
 use super::client::{Api, Call, FAILED, GONE, odd};
+use super::ours::failed;
 use crate::api::HostName;
 use crate::api::clock::Clock;
 use crate::backends::origin_ca::Signed;
@@ -26,19 +28,18 @@ const UNSEEN_PAUSE: i64 = 900;
 /// Reason of whatever waits for an order.
 pub const PENDING: &str = "CertificatePending";
 
-/// An order that came to nothing. Time is measured from then, and a clock that went back does not extend it.
-struct Failure {
-    error: BackendError,
-    at: Timestamp,
-    pause: SignedDuration,
-}
-
 type Running = JoinHandle<Result<u64, (BackendError, i64)>>;
+
+/// Where one instance's orders are noted.
+pub struct Book<'a> {
+    pub book: &'a dyn OrderBook,
+    pub instance: String,
+    pub clock: &'a dyn Clock,
+}
 
 /// The orders of one instance.
 #[derive(Default)]
 pub struct Orders {
-    failures: Mutex<HashMap<HostName, Failure>>,
     /// Signed by the Origin CA and not uploaded yet, by the name they are to be kept under.
     signed: Mutex<HashMap<String, Signed>>,
     running: tokio::sync::Mutex<Option<(HostName, Running)>>,
@@ -70,7 +71,8 @@ impl Orders {
     }
 
     /// Whether an order for this host may be made now; if not, what its portal is told.
-    pub async fn ready(&self, host: &HostName, clock: &dyn Clock) -> Result<(), BackendError> {
+    pub async fn ready(&self, host: &HostName, book: &Book<'_>) -> Result<(), BackendError> {
+        let now = book.clock.now();
         let mut running = self.running.lock().await;
         if let Some((other, task)) = running.as_ref() {
             if !task.is_finished() {
@@ -79,30 +81,28 @@ impl Orders {
                 )));
             }
             if let Some((host, task)) = running.take() {
-                let _ = self.settle(&host, task.await, clock.now());
+                let _ = self.settle(&host, task.await, book).await;
             }
         }
-        let mut failures = lock(&self.failures);
-        let Some(failure) = failures.get(host) else { return Ok(()) };
-        let passed = clock.now().duration_since(failure.at);
-        if passed.is_negative() || passed >= failure.pause {
-            failures.remove(host);
+        let Some(refusal) = book.book.refusal(&book.instance, host.as_str()).await.map_err(failed)? else {
             return Ok(());
+        };
+        match refusal.left(now) {
+            Some(left) => Err(refusal.error(left)),
+            None => book.book.forgive(&book.instance, host.as_str()).await.map_err(failed),
         }
-        let mut error = failure.error.clone();
-        error.retry_after = Duration::try_from(failure.pause - passed).ok();
-        Err(error)
     }
 
-    fn settle(
+    /// Notes what came of an order. What cannot be noted stops the next one, because then the notes cannot be read.
+    async fn settle(
         &self,
         host: &HostName,
         ended: Result<Result<u64, (BackendError, i64)>, tokio::task::JoinError>,
-        at: Timestamp,
+        book: &Book<'_>,
     ) -> Result<u64, BackendError> {
         let (mut error, pause) = match ended {
             Ok(Ok(id)) => {
-                lock(&self.failures).remove(host);
+                let _ = book.book.forgive(&book.instance, host.as_str()).await;
                 return Ok(id);
             }
             Ok(Err(failed)) => failed,
@@ -110,10 +110,14 @@ impl Orders {
                 (odd(&format!("was asked for a certificate and the call ended badly: {error}")), UNSEEN_PAUSE)
             }
         };
-        let pause = SignedDuration::from_secs(pause);
-        lock(&self.failures).insert(host.clone(), Failure { error: error.clone(), at, pause });
-        if pause.is_positive() {
-            error.retry_after = Duration::try_from(pause).ok();
+        if pause > 0 {
+            let (host, reason, message) = (host.to_string(), error.reason.to_owned(), error.message.clone());
+            let at = book.clock.now();
+            let refusal = Refusal { host, reason, message, at, pause: SignedDuration::from_secs(pause) };
+            if let Err(why) = book.book.refuse(&book.instance, &refusal).await {
+                tracing::warn!("a refused order of a certificate for {} cannot be noted: {why}", refusal.host);
+            }
+            error.retry_after = Duration::try_from(refusal.pause).ok();
         }
         Err(error)
     }
@@ -126,7 +130,7 @@ impl Orders {
         settings: &LetsEncrypt,
         host: &HostName,
         patience: Duration,
-        clock: &dyn Clock,
+        book: &Book<'_>,
     ) -> Result<u64, BackendError> {
         let body = certificate::order(settings, host, api.version().await?);
         let (caller, name) = (Arc::clone(api), host.clone());
@@ -136,7 +140,7 @@ impl Orders {
             answer["id"].as_u64().ok_or_else(|| (odd("gave a certificate without an id"), UNSEEN_PAUSE))
         });
         match tokio::time::timeout(patience, &mut task).await {
-            Ok(ended) => self.settle(host, ended, clock.now()),
+            Ok(ended) => self.settle(host, ended, book).await,
             Err(_) => {
                 *self.running.lock().await = Some((host.clone(), task));
                 Err(pending(format!("NPM has been ordering a certificate for {host} for {} s", patience.as_secs())))
@@ -156,7 +160,7 @@ fn of_order(host: &HostName, error: BackendError) -> (BackendError, i64) {
     if error.class == ErrorClass::OutcomeUnknown {
         let message =
             format!("it is not known what became of the certificate for {host}: {}; NPM's log tells", error.message);
-        return (BackendError::new(ErrorClass::OutcomeUnknown, "CertificateOutcomeUnknown", message), UNSEEN_PAUSE);
+        return (BackendError::new(ErrorClass::OutcomeUnknown, OUTCOME_UNKNOWN, message), UNSEEN_PAUSE);
     }
     (error, 0)
 }

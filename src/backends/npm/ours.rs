@@ -2,19 +2,24 @@
 use super::book::Order;
 use super::certificate::{Certificate, State, Wish};
 use super::host::{Entry, Host, Row, Tls};
-use super::orders::pending;
+use super::orders::{Book, pending};
 use super::{Backend, Npm};
 use crate::backends::origin_ca::Which;
 use crate::backends::{BackendError, ErrorClass, origin_ca};
 use crate::http::double::lock;
 use crate::plan::{Mark, Observed, Ownership};
 
-fn failed(why: String) -> BackendError {
+/// The book of orders cannot be used.
+pub fn failed(why: String) -> BackendError {
     let message = format!("the store that knows which certificates were ordered cannot be used: {why}");
     BackendError::new(ErrorClass::Unavailable, "LedgerFailed", message)
 }
 
 impl Npm {
+    pub(super) fn book(&self) -> Book<'_> {
+        Book { book: self.options.book.as_ref(), instance: self.instance(), clock: self.clock.as_ref() }
+    }
+
     /// Every order that is noted. Read before the list of certificates: one that ends in between is not missed then.
     pub(super) async fn noted(&self) -> Result<Vec<Order>, BackendError> {
         self.options.book.orders(&self.instance()).await.map_err(failed)

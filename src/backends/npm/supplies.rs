@@ -54,7 +54,7 @@ impl Npm {
     /// nginx is put back.
     pub(super) async fn may_order(&self, change: &Change<Entry>) -> Result<(), BackendError> {
         let Some((host, _)) = Self::needs(change) else { return Ok(()) };
-        match self.orders.ready(&host_name(host)?, self.clock.as_ref()).await {
+        match self.orders.ready(&host_name(host)?, &self.book()).await {
             Ok(()) => self.sent_before(&host.name).await,
             Err(error) => {
                 if let Change::Update { id, mark, .. } = change
@@ -103,7 +103,7 @@ impl Npm {
         self.note(&order).await?;
         let placed = {
             let _turn = self.options.gate.lock().await;
-            self.orders.place(&self.api, settings, &name, self.options.pace.order, self.clock.as_ref()).await
+            self.orders.place(&self.api, settings, &name, self.options.pace.order, &self.book()).await
         };
         match &placed {
             Ok(id) => self.note(&Order { certificate: Some(*id), ..order }).await?,
