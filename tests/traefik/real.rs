@@ -91,6 +91,60 @@ async fn a_broken_file_of_somebody_else_is_told_and_does_not_hold_the_writing() 
 }
 
 #[tokio::test]
+async fn what_is_called_broken_is_what_real_traefik_does_not_read() {
+    for peer in traefiks() {
+        let real = Real::start(&peer, Duration::from_millis(100)).await;
+        let scene = given(real.options(Layout::PerHost));
+        let mut hosts = (0..).map(|number| format!("reset.c{number}.example"));
+        // given files of somebody's, of every kind, that are in order
+        let fine = [
+            ("a.toml", "[bogus]\nx = 1\n[http.routers.x]\nrule = \"Host(`x.example`)\"\nservice = \"noop@internal\"\n"),
+            ("b.yml", "{{ if eq 1 2 }}\nbogus: 1\n{{ else }}\nhttp:\n{{- end }}\n"),
+            ("d.yml", "bogus: 1\ntls: {certificates: []}\n"),
+            ("c.yml", "# {{ env \"}}\" }}\nhttp:\n"),
+        ];
+        fine.iter().for_each(|(name, text)| real.watched.write(name, text));
+        scene.confirmed(&hosts.next().expect("a host")).await;
+        for (name, text, why) in [
+            ("zz.toml", "[http.routers.y]\nrule = \"Host(`y.example`)\n", "invalid basic string"),
+            ("zz.toml", "[http.bogus]\nx = 1\n", "unknown field http.bogus"),
+            ("zz.yml", "udp: {middlewares: {a: {b: 1}}}\n", "unknown field udp.middlewares"),
+            ("zz.yml", "http: {routers: {x: }}\n", "http.routers.x is empty"),
+            ("zz.yml", "tls: {}\n", "tls is empty"),
+            ("zz.yml", "{{ if true }}\nhttp:\n", "what begins in line 1 has no {{ end }}"),
+            ("zz.yml", "http:\n{{ end }}\n", "the end in line 2 ends nothing"),
+            ("zz.yml", "http:\n# {{ env \"HOME\" }\n", "the action that begins in line 2 is not ended by }}"),
+        ] {
+            // when one comes that is not, then what is made after it is not loaded, and the file is named with the reason
+            real.watched.write(name, text);
+            let host = hosts.next().expect("a host");
+            let end = Instant::now() + Duration::from_millis(500);
+            while Instant::now() < end {
+                let doubt = scene.want(&host).await.expect("written").doubts.remove(0);
+                assert_eq!(
+                    (doubt.truth, doubt.reason),
+                    (Truth::False, "ForeignFileBroken"),
+                    "{text}: {}",
+                    doubt.message
+                );
+                assert!(doubt.message.contains(name) && doubt.message.contains(why), "{text}: {}", doubt.message);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            real.watched.remove(name);
+            scene.confirmed(&host).await;
+        }
+        // a template that only Traefik can judge is suspected when something is not loaded
+        real.watched.write("zz.yml", "http:\n# {{ nothingOfThisName }}\n");
+        let host = hosts.next().expect("a host");
+        let doubt = scene.want(&host).await.expect("written").doubts.remove(0);
+        assert_eq!((doubt.truth, doubt.reason), (Truth::False, "NotLoaded"), "{}", doubt.message);
+        assert!(doubt.message.contains("of templates (b.yml, c.yml, zz.yml in "), "{}", doubt.message);
+        real.watched.remove("zz.yml");
+        scene.confirmed(&host).await;
+    }
+}
+
+#[tokio::test]
 async fn somebody_elses_routers_are_seen_wherever_they_come_from() {
     for peer in traefiks() {
         let real = Real::start(&peer, Duration::from_millis(100)).await;

@@ -23,6 +23,9 @@ pub struct Trouble {
     pub message: String,
 }
 
+/// Reason of a file that Traefik has not taken in.
+pub const NOT_LOADED: &str = "NotLoaded";
+
 fn trouble(reason: &'static str, message: String) -> Option<Trouble> {
     Some(Trouble { truth: Truth::False, reason, message })
 }
@@ -76,8 +79,11 @@ impl Live {
 
     async fn compare(&self, name: &str, entry: &Entry, entry_points: &[Word]) -> Result<Option<Trouble>, BackendError> {
         let Some(router) = self.one("routers", name).await? else {
-            let message = format!("the file is written; Traefik has not loaded the router {name} yet");
-            return Ok(trouble("NotLoaded", message));
+            let message = format!(
+                "the file is written; Traefik has not loaded the router {name} yet; if that lasts, its log names what it cannot \
+                 read in the folder"
+            );
+            return Ok(trouble(NOT_LOADED, message));
         };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let errors: Vec<String> = router["error"].as_array().into_iter().flatten().map(text).collect();
@@ -100,7 +106,7 @@ impl Live {
         let tls = |router: &Value| (!router["tls"].is_null()).then(|| text(&router["tls"]["certResolver"]));
         if tls(&router) != tls(&entry.router) {
             let message = format!("the file is written; Traefik still has the router {name} with other TLS settings");
-            return Ok(trouble("NotLoaded", message));
+            return Ok(trouble(NOT_LOADED, message));
         }
         let used: Vec<String> = router["using"].as_array().into_iter().flatten().map(text).collect();
         if let Some(missing) = entry_points.iter().find(|point| !used.iter().any(|one| one == point.as_str())) {

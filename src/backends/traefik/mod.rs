@@ -298,17 +298,25 @@ impl Backend for Traefik {
                 return items.iter().map(unseen).collect();
             }
         };
-        let broken = files.iter().find_map(|file| match file.kind.as_ref() {
-            Kind::Foreign(foreign) => {
-                let why = foreign.broken.as_ref()?;
-                Some(format!(
-                    "the file {} in {} is broken ({why}): Traefik takes no change of any file until it is repaired, and \
-                     after a restart has no route of any file",
-                    file.name,
-                    self.folder.path().display()
-                ))
-            }
+        let foreign = files.iter().filter_map(|file| match file.kind.as_ref() {
+            Kind::Foreign(foreign) => Some((&file.name, foreign)),
             Kind::Ours(_) => None,
+        });
+        let path = self.folder.path().display();
+        let broken = foreign.clone().find_map(|(name, foreign)| {
+            let why = foreign.broken.as_ref()?;
+            Some(format!(
+                "the file {name} in {path} is broken ({why}): Traefik takes no change of any file until it is repaired, and \
+                 after a restart has no route of any file"
+            ))
+        });
+        let templates: Vec<&str> = foreign.filter(|(_, one)| one.template).map(|(name, _)| name.as_str()).collect();
+        let suspects = (!templates.is_empty()).then(|| {
+            let names = templates.join(", ");
+            format!(
+                "; of templates ({names} in {path}) only Traefik's log tells whether they are in order: a broken one stops every \
+                 change of any file"
+            )
         });
         let mut doubts = Vec::new();
         for item in items {
@@ -331,7 +339,9 @@ impl Backend for Traefik {
                     Some(Doubt { key, truth: found.truth, reason: "ForeignFileBroken", message })
                 }
                 (Some(found), None) => {
-                    Some(Doubt { key, truth: found.truth, reason: found.reason, message: found.message })
+                    let suspects = suspects.as_deref().filter(|_| found.reason == live::NOT_LOADED).unwrap_or_default();
+                    let message = format!("{}{suspects}", found.message);
+                    Some(Doubt { key, truth: found.truth, reason: found.reason, message })
                 }
                 (None, Some(broken)) => {
                     let message = format!("in place; {broken}");

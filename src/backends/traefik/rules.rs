@@ -9,9 +9,14 @@ use serde_json::{Map, Value};
 
 use super::fragment::parse;
 
-/// Parts of a file that Traefik knows; any other stops it from reading the whole folder.
-const PARTS: [&str; 4] = ["http", "tcp", "udp", "tls"];
-const HTTP_PARTS: [&str; 5] = ["routers", "services", "middlewares", "models", "serversTransports"];
+/// Parts of a file that Traefik reads, and what it knows in each: anything else there stops it from reading the whole
+/// folder. Other parts it passes over (tried with 3.0 and 3.7, YAML and TOML).
+const PARTS: [(&str, &[&str]); 4] = [
+    ("http", &["routers", "services", "middlewares", "models", "serversTransports"]),
+    ("tcp", &["routers", "services", "middlewares", "models", "serversTransports"]),
+    ("udp", &["routers", "services"]),
+    ("tls", &["certificates", "options", "stores"]),
+];
 
 /// A file that is not ours.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +27,8 @@ pub struct Foreign {
     pub broken: Option<String>,
     /// It holds this one router with at most one service and nothing else, so that it can be taken over whole.
     pub simple: bool,
+    /// It is made by a template, which Traefik alone can judge.
+    pub template: bool,
 }
 
 /// Hosts that a rule names exactly, in lower case and without a dot at the end.
@@ -47,21 +54,59 @@ pub fn hosts_of_rule(rule: &str) -> Vec<String> {
     hosts
 }
 
-/// Reads a file by its name's ending. TOML and templates are searched for rules line by line; whether Traefik can
-/// read those is not judged.
+/// Reads a file by its name's ending. A template is searched for rules line by line; of it only what no template may have
+/// is found to be broken.
 pub fn foreign(name: &str, text: &str) -> Foreign {
-    let yaml = !name.ends_with(".toml");
-    match parse(text) {
-        Ok(value) if yaml => from_yaml(&value),
-        Err(error) if yaml && !text.contains("{{") => Foreign { broken: Some(error), ..Foreign::default() },
-        _ => {
-            let line = |line: &str| {
-                let hosts = hosts_of_rule(line);
-                (!line.trim_start().starts_with('#') && !hosts.is_empty()).then(|| ("?".to_owned(), hosts))
-            };
-            Foreign { routers: text.lines().filter_map(line).collect(), ..Foreign::default() }
-        }
+    if text.contains("{{") {
+        return from_template(text);
     }
+    match if name.ends_with(".toml") { parse_toml(text) } else { parse(text) } {
+        Ok(value) => from_fields(&value),
+        Err(error) => Foreign { broken: Some(error), ..Foreign::default() },
+    }
+}
+
+fn parse_toml(text: &str) -> Result<Value, String> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        format!("{} in line {line}", error.message())
+    })
+}
+
+fn from_template(text: &str) -> Foreign {
+    let line = |line: &str| {
+        let hosts = hosts_of_rule(line);
+        (!line.trim_start().starts_with('#') && !hosts.is_empty()).then(|| ("?".to_owned(), hosts))
+    };
+    let routers = text.lines().filter_map(line).collect();
+    Foreign { routers, broken: unfinished(text), template: true, ..Foreign::default() }
+}
+
+/// What is begun in a template and not ended, or ended and not begun.
+fn unfinished(text: &str) -> Option<String> {
+    static ACTION: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(
+            r#"^\{\{-?\s*((?:/\*(?s:.*?)\*/|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`[^`]*`|[^"'`{}])*?)\s*-?\}\}"#,
+        )
+        .ok()
+    });
+    let action = ACTION.as_ref()?;
+    let mut open = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text[at..].find("{{") {
+        at += found;
+        let line = text[..at].matches('\n').count() + 1;
+        let Some(whole) = action.captures(&text[at..]) else {
+            return Some(format!("the action that begins in line {line} is not ended by }}}}"));
+        };
+        match whole[1].split_whitespace().next() {
+            Some("if" | "range" | "with" | "define" | "block") => open.push(line),
+            Some("end") if open.pop().is_none() => return Some(format!("the end in line {line} ends nothing")),
+            _ => {}
+        }
+        at += whole[0].len();
+    }
+    open.last().map(|line| format!("what begins in line {line} has no {{{{ end }}}}"))
 }
 
 /// A field whatever the case of its letters, as Traefik reads them.
@@ -70,25 +115,40 @@ fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
     found.map_or(&Value::Null, |(_, inner)| inner)
 }
 
-/// The first field that Traefik does not know, or that is there and empty, which it does not take either.
-fn misfit(value: &Value, known: &[&str], before: &str) -> Option<String> {
-    value.as_object()?.iter().find_map(|(name, inner)| {
-        if !known.iter().any(|one| one.eq_ignore_ascii_case(name)) {
-            return Some(format!("unknown field {before}{name}"));
-        }
-        let empty = inner.as_object().is_some_and(Map::is_empty);
-        empty.then(|| format!("{before}{name} is empty; leave it out"))
+/// The first thing in a part at which Traefik stops reading: a field that it does not know, or a group of things that is
+/// empty or none.
+fn misfit(part: &str, value: &Value, known: &[&str]) -> Option<String> {
+    let group = |path: &str, value: &Value| match value {
+        Value::Object(fields) if !fields.is_empty() => None,
+        Value::Object(_) | Value::Null => Some(format!("{path} is empty; leave it out")),
+        _ => Some(format!("{path} holds no fields")),
+    };
+    if value.is_null() {
+        return None;
+    }
+    group(part, value).or_else(|| {
+        value.as_object()?.iter().find_map(|(name, inner)| {
+            let path = format!("{part}.{name}");
+            if !known.iter().any(|one| one.eq_ignore_ascii_case(name)) {
+                return Some(format!("unknown field {path}"));
+            }
+            if part == "tls" && name.eq_ignore_ascii_case("certificates") {
+                return None;
+            }
+            let nothing = || inner.as_object()?.iter().find(|(_, thing)| thing.is_null());
+            group(&path, inner).or_else(|| nothing().map(|(thing, _)| format!("{path}.{thing} is empty; leave it out")))
+        })
     })
 }
 
-fn from_yaml(value: &Value) -> Foreign {
+fn from_fields(value: &Value) -> Foreign {
     if !matches!(value, Value::Null | Value::Object(_)) {
         return Foreign { broken: Some("it holds no fields".to_owned()), ..Foreign::default() };
     }
     let empty = Map::new();
     let parts = value.as_object().unwrap_or(&empty);
     let http = field(value, "http");
-    let broken = misfit(value, &PARTS, "").or_else(|| misfit(http, &HTTP_PARTS, "http."));
+    let broken = PARTS.iter().find_map(|(part, known)| misfit(part, field(value, part), known));
     let things = |kind: &str| field(http, kind).as_object().unwrap_or(&empty);
     let rule = |router: &Value| hosts_of_rule(field(router, "rule").as_str().unwrap_or_default());
     let routers: Vec<_> = things("routers").iter().map(|(name, router)| (name.clone(), rule(router))).collect();
@@ -99,7 +159,7 @@ fn from_yaml(value: &Value) -> Foreign {
         && routers.len() == 1
         && routers[0].1.len() == 1
         && things("services").len() <= 1;
-    Foreign { routers, broken, simple }
+    Foreign { routers, broken, simple, template: false }
 }
 
 #[cfg(test)]
@@ -125,25 +185,56 @@ mod tests {
         let theirs = foreign("a.yml", "http: {routers: {x: {rule: 'Host(`a.example`)', service: s}}}");
         assert_eq!((theirs.routers[0].0.as_str(), theirs.simple, &theirs.broken), ("x", true, &None));
         assert!(foreign("a.yml", "http: [").broken.is_some());
-        assert_eq!(foreign("a.yml", "bogus: 1").broken.as_deref(), Some("unknown field bogus"));
-        assert_eq!(foreign("a.yml", "http: {bogus: {}}").broken.as_deref(), Some("unknown field http.bogus"));
-        assert_eq!(foreign("a.yml", "http: {}").broken.as_deref(), Some("http is empty; leave it out"));
-        assert_eq!(
-            foreign("a.yml", "http: {services: {}}").broken.as_deref(),
-            Some("http.services is empty; leave it out")
-        );
-        assert_eq!(foreign("a.yml", "[]").broken.as_deref(), Some("it holds no fields"));
-        for fine in ["", "http:", "---\nhttp: {Routers: {x: {Rule: 'Host(`a.example`)'}}}\n---\ntcp: {}\n"] {
+        for (text, why) in [
+            ("http: {bogus: {}}", "unknown field http.bogus"),
+            ("udp: {middlewares: {a: {b: 1}}}", "unknown field udp.middlewares"),
+            ("http: {}", "http is empty; leave it out"),
+            ("http: {services: {}}", "http.services is empty; leave it out"),
+            ("http: {routers: }", "http.routers is empty; leave it out"),
+            ("http: {routers: {x: }}", "http.routers.x is empty; leave it out"),
+            ("tls: {options: []}", "tls.options holds no fields"),
+            ("http: 1", "http holds no fields"),
+            ("[]", "it holds no fields"),
+        ] {
+            assert_eq!(foreign("a.yml", text).broken.as_deref(), Some(why), "{text}");
+        }
+        for fine in [
+            "",
+            "http:",
+            "bogus: 1",
+            "tls: {certificates: []}",
+            "http: {routers: {x: {}}}",
+            "---\nhttp: {Routers: {x: {Rule: 'Host(`a.example`)'}}}\n---\ntcp: {}\n",
+        ] {
             assert_eq!(foreign("a.yml", fine).broken, None, "{fine}");
         }
         assert_eq!(foreign("a.yml", "HTTP: {Routers: {x: {Rule: 'Host(`a.example`)'}}}").routers[0].1, ["a.example"]);
         assert_eq!(foreign("a.yml", "# nothing yet\n").broken, None);
         let toml = "[http.routers.x]\n  rule = \"Host(`a.example`)\"\n  # rule = \"Host(`b.example`)\"\n";
         assert_eq!(foreign("a.toml", toml).routers[0].1, ["a.example"]);
+        assert_eq!(
+            foreign("a.toml", "[http.routers.x]\nrule = \"x").broken.as_deref(),
+            Some("invalid basic string, expected `\"` in line 2")
+        );
+        assert_eq!(foreign("a.toml", "[bogus]\n").broken, None);
         let template = "http:\n  routers:\n{{ range .x }}\n    r: {rule: \"Host(\\\"a.example\\\")\"}\n{{ end }}\n";
         let theirs = foreign("a.yml", template);
         assert_eq!((theirs.routers.len(), theirs.broken, theirs.simple), (1, None, false));
+        assert!(theirs.template);
         let two = "http: {routers: {x: {rule: 'Host(`a.example`)'}}, middlewares: {m: {}}}";
         assert!(!foreign("a.yml", two).simple);
+    }
+
+    #[test]
+    fn of_a_template_only_what_is_unfinished_is_broken() {
+        for (text, why) in [
+            ("{{ if .a }}\nx: 1\n{{ else }}\n{{- end -}}", None),
+            ("x: {{ env \"}}\" }}\n{{/* a note }} */}}\n{{ `}}` }}", None),
+            ("a: 1\nx: {{ env \"HOME\" }\n", Some("the action that begins in line 2 is not ended by }}")),
+            ("{{ range .x }}\nx: 1\n", Some("what begins in line 1 has no {{ end }}")),
+            ("x: 1\n{{ end }}\n", Some("the end in line 2 ends nothing")),
+        ] {
+            assert_eq!(foreign("a.yml", text).broken.as_deref(), why, "{text}");
+        }
     }
 }
