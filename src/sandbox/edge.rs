@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
+use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::backends::caddy::double::CaddyDouble;
@@ -67,9 +68,11 @@ impl Edge {
     /// The origin (`address:port`) that a request for a path of `host` reaches. `host` is lower case, without port.
     pub fn origin_of(&self, host: &str, path: &str) -> Result<String, EdgeRefusal> {
         let records = self.cloudflare.records();
+        // A text or a mail record at the name leads nowhere.
+        let leads = |record: &Value| ["A", "AAAA", "CNAME"].iter().any(|kind| record["type"] == *kind);
         let record = records
             .iter()
-            .find(|record| record["name"] == host)
+            .find(|record| record["name"] == host && leads(record))
             .ok_or_else(|| EdgeRefusal::NoRecord(host.to_owned()))?;
         let content = record["content"].as_str().unwrap_or_default();
         if let Some(tunnelled) = self.cloudflare.tunnelled(content, host, path) {
