@@ -10,6 +10,7 @@ mod backends;
 mod backup;
 mod browser;
 mod caddy;
+mod classrules;
 mod cloudflare;
 mod commands;
 mod controller;

@@ -151,6 +151,25 @@ fn names_that_are_none_are_refused_at_start_too() {
 }
 
 #[test]
+fn what_the_api_does_not_take_of_the_variables_is_told_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "a".repeat(500);
+    let env = format!(
+        "REVERSE_PROXY_BACKEND=caddy\nCADDY_ADMIN_URL=http://127.0.0.1:2019/{long}\nCADDY_ORIGIN=127.0.0.1:5000\n\
+         CF_API_TOKEN=token\nRESET_PORTAL_CNAME_TARGET=proxy.example.com\n"
+    );
+    std::fs::write(folder.path().join(".env"), env).unwrap();
+    let free = "127.0.0.1:0";
+    let arguments = ["standalone", "--data", "data", "--listen", free, "--api-listen", free, "--health-listen", free];
+    let ended = output(folder.path(), &arguments);
+    assert!(!ended.status.success());
+    let words = text(&ended.stderr);
+    let start = "portalkeeper: the API does not take the PortalClass \"environment\" that the variables make: \
+                 proxy.caddy.adminUrl (CADDY_ADMIN_URL): Too long: may not be more than 500 bytes; correct the variable";
+    assert!(words.lines().any(|line| line.starts_with(start)), "{words}");
+}
+
+#[test]
 fn commands_without_a_running_program_say_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let missing = output(folder.path(), &["recovery", "--data", "nowhere", "list"]);

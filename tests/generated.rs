@@ -22,6 +22,31 @@ fn the_reference_pages_are_those_of_the_program() {
     }
 }
 
+/// `proxy.caddy.listen (CADDY_LISTEN)` in messages names the field of a class and the variable that it is made from.
+#[test]
+fn fields_in_messages_stand_beside_their_own_variables() {
+    let pair = regex::Regex::new(r"\b((?:proxy|cloudflare|smtp|mailbox)\.[A-Za-z.]+|cnameTarget) \(([A-Z][A-Z_]+)\)")
+        .expect("a pattern");
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut found = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a source folder is readable").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("a source is readable");
+            for both in pair.captures_iter(&text) {
+                found += 1;
+                let expected = portalkeeper::config::environment::named(&both[1]);
+                assert_eq!(both[0], expected, "{}", path.display());
+            }
+        }
+    }
+    assert!(found > 10, "messages name their fields");
+}
+
 #[test]
 fn the_manuals_variables_are_all_known() {
     // Those of the manual that concern what is built so far, and the addresses that can be pointed elsewhere.

@@ -11,7 +11,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::core::{ApiResource, GroupVersionKind};
 use portalkeeper::api::HostName;
 use portalkeeper::api::condition::Truth;
-use portalkeeper::api::proxy::IssuerKind;
+use portalkeeper::api::ingress::IssuerKind;
 use portalkeeper::backends::ErrorClass;
 use portalkeeper::backends::conformance::{self, Harness};
 use portalkeeper::backends::ingress::{Flavour, Ingress, LABEL_MARK, Target, Tls};

@@ -73,7 +73,7 @@ fn the_command_refuses_what_it_cannot_use_and_says_why() {
         ),
         (
             ["snippets", HOST, "--origin", "127.0.0.1"],
-            "portalkeeper: the origin `127.0.0.1` has no port; write it as in `127.0.0.1:5000`\n",
+            "portalkeeper: the origin `127.0.0.1` has no port from 1 to 65535; write it as in `127.0.0.1:5000`\n",
         ),
         (
             ["snippets", HOST, "--proxy", "iis"],

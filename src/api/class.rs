@@ -6,7 +6,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fits;
 use super::proxy::ProxySettings;
+use crate::config::rules;
 
 /// Settings shared by the portals that name this class. Secrets live in the controller's namespace.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -86,7 +88,8 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct CloudflareSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = rules::ACCOUNT.longest))]
+    #[x_kube(validation = fits(&rules::ACCOUNT))]
     pub account_id: Option<String>,
     /// Every zone is looked at once in so many hours, whether all is as it was left.
     #[serde(default = "twenty_four")]
@@ -119,10 +122,12 @@ pub struct MailboxSettings {
 #[serde(rename_all = "camelCase")]
 pub struct MxrouteSettings {
     /// Mail server host name, sent as `X-Server`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = rules::SERVER.longest))]
+    #[x_kube(validation = fits(&rules::SERVER))]
     pub server: String,
     /// DirectAdmin user name, sent as `X-Username`.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = rules::USERNAME.longest))]
+    #[x_kube(validation = fits(&rules::USERNAME))]
     pub username: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
@@ -135,7 +140,8 @@ pub struct MxrouteSettings {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SmtpSettings {
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = rules::SERVER.longest))]
+    #[x_kube(validation = fits(&rules::SERVER))]
     pub host: String,
     #[serde(default = "submission_port")]
     pub port: u16,

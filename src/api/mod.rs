@@ -2,10 +2,15 @@
 // Several printer columns of one type are no duplicates, whatever the lint thinks of `type_`.
 #![allow(clippy::duplicated_attributes)]
 
+use kube::core::Rule;
+
+use crate::config::rules::TextRule;
+
 pub mod claim;
 pub mod class;
 pub mod clock;
 pub mod condition;
+pub mod ingress;
 pub mod names;
 pub mod origin;
 pub mod portal;
@@ -18,6 +23,12 @@ pub use names::{HostName, MailAddress, MailDomain, NameError, PortalKey};
 pub use origin::{Origin, OriginError};
 pub use portal::{ResetPortal, ResetPortalSpec, ResetPortalStatus};
 pub use tunnel::{TunnelError, TunnelId, TunnelOrigin};
+
+/// The rule as a class's definition has it, with the same words.
+fn fits(rule: &TextRule) -> Rule {
+    // Backslashes are doubled inside a text of CEL.
+    Rule::new(format!("self.matches('{}')", rule.pattern.replace('\\', r"\\"))).message(rule.words)
+}
 
 /// API group of every custom resource.
 pub const GROUP: &str = "portalkeeper.dev";

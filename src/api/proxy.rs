@@ -1,11 +1,12 @@
 //! The proxies of a `PortalClass`: exactly one of them gets the routes.
-use std::collections::BTreeMap;
-
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::class::{SecretKeyRef, thirty, yes};
+use super::fits;
+use super::ingress::IngressSettings;
+use crate::config::rules;
 
 /// Exactly one proxy.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -41,6 +42,10 @@ pub struct ProxySettings {
     "clientCertificateSecretRef and caSecretRef need an https adminUrl"
 ))]
 #[x_kube(validation = (
+    "!has(self.verifyTls) || self.verifyTls || !has(self.caSecretRef)",
+    "with verifyTls: false nobody looks at caSecretRef; leave one of them out"
+))]
+#[x_kube(validation = (
     "!(has(self.dnsChallenge) && has(self.certificate) && has(self.certificate.originCa))",
     "dnsChallenge and certificate.originCa exclude each other"
 ))]
@@ -69,7 +74,8 @@ pub struct CaddySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_challenge: Option<CaddyDnsChallenge>,
     /// Where Caddy finds the pages, `127.0.0.1:5000`.
-    #[schemars(length(min = 1, max = 260))]
+    #[schemars(length(min = 1, max = rules::ORIGIN.longest))]
+    #[x_kube(validation = fits(&rules::ORIGIN))]
     pub origin: String,
     /// Bearer token for an admin endpoint that wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +83,8 @@ pub struct CaddySettings {
     /// Listen address of the server that gets the routes; without it, the one that listens on `:443`,
     /// or else the only one there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = rules::LISTEN.longest))]
+    #[x_kube(validation = fits(&rules::LISTEN))]
     pub listen: Option<String>,
 }
 
@@ -112,7 +119,8 @@ pub struct CloudflareTunnelSettings {
     pub tunnel_id: String,
     /// The tunnel's account; without it, `cloudflare.accountId`. The zones must be in the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = rules::ACCOUNT.longest))]
+    #[x_kube(validation = fits(&rules::ACCOUNT))]
     pub account_id: Option<String>,
     /// Where the tunnel's connectors find the pages, `http://127.0.0.1:5000`: scheme, host and port, and no path.
     #[schemars(length(min = 1, max = 300), regex(pattern = r"^[hH][tT][tT][pP][sS]?://[^\s/?#@]+/?$"))]
@@ -151,7 +159,8 @@ pub struct NpmSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
     /// Name or address under which NPM finds the pages.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])$"))]
+    #[schemars(length(min = 1, max = rules::FORWARD_HOST.longest))]
+    #[x_kube(validation = fits(&rules::FORWARD_HOST))]
     pub forward_host: String,
     #[serde(default = "pages_port")]
     #[schemars(range(min = 1, max = 65535))]
@@ -259,7 +268,8 @@ pub struct ExistingCertificate {
     #[schemars(range(min = 1))]
     pub id: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = rules::CERTIFICATE_NAME.longest))]
+    #[x_kube(validation = fits(&rules::CERTIFICATE_NAME))]
     pub name: Option<String>,
 }
 
@@ -271,7 +281,8 @@ pub struct TraefikSettings {
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"^/"))]
     pub dynamic_dir: String,
     /// Where Traefik finds the pages, `http://127.0.0.1:5000`.
-    #[schemars(length(min = 1, max = 300))]
+    #[schemars(length(min = 1, max = rules::ORIGIN.longest))]
+    #[x_kube(validation = fits(&rules::ORIGIN))]
     pub origin_url: String,
     /// Certificate resolver of Traefik's static configuration; empty where certificates come from elsewhere.
     #[serde(default = "cloudflare_resolver")]
@@ -306,91 +317,14 @@ pub enum TraefikLayout {
     Merged,
 }
 
-/// An Ingress per portal, in the namespace of the Service that leads to the pages.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!(has(self.tlsSecret) && has(self.issuer))", "tlsSecret and issuer exclude each other"))]
-#[x_kube(validation = (
-    "!has(self.gateway) || !(has(self.className) || has(self.tlsSecret) || has(self.issuer) || has(self.annotations))",
-    "with gateway, the gateway sees to class, TLS and annotations"
-))]
-pub struct IngressSettings {
-    /// Namespace of the Service and of what is made; without it, the controller's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: Option<String>,
-    #[serde(default = "own_service")]
-    #[schemars(length(min = 1, max = 63))]
-    pub service: String,
-    #[serde(default = "own_port")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
-    /// `ingressClassName`; without it, the cluster's default class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub class_name: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// Secret with the certificate, in the same namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub tls_secret: Option<String>,
-    /// Issuer of cert-manager that makes a Secret for each portal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<IssuerRef>,
-    /// Makes `HTTPRoute`s for this Gateway instead, where the cluster has the Gateway API.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<GatewayRef>,
-}
-
-fn own_service() -> String {
-    "portalkeeper".to_owned()
-}
-fn own_port() -> u16 {
-    5000
-}
-
-/// An issuer of cert-manager.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct IssuerRef {
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    #[serde(default)]
-    pub kind: IssuerKind,
-}
-
-/// Kinds of cert-manager's issuers.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IssuerKind {
-    #[default]
-    ClusterIssuer,
-    Issuer,
-}
-
-/// A Gateway.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayRef {
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Without it, the namespace of the routes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: Option<String>,
-    /// One listener of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub section_name: Option<String>,
-}
-
 /// Routes made by hand.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ManualSettings {
     /// Origin that the snippets name, `127.0.0.1:5000`.
     #[serde(default = "default_origin")]
-    #[schemars(length(min = 1, max = 260))]
+    #[schemars(length(min = 1, max = rules::ORIGIN.longest))]
+    #[x_kube(validation = fits(&rules::ORIGIN))]
     pub origin: String,
 }
 

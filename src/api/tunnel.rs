@@ -3,6 +3,7 @@ use std::fmt;
 
 use url::Url;
 
+use super::origin::shown;
 use super::{HostName, Origin};
 
 /// A tunnel's id: a UUID, canonical in lower case with hyphens.
@@ -42,16 +43,6 @@ impl TunnelError {
             Self::Syntax(_) => "InvalidOrigin",
         }
     }
-}
-
-/// The text without whatever stands before an `@`, which may be a password, and not too long.
-fn shown(text: &str) -> String {
-    let open = match (text.split_once("://"), text.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        (None, Some((_, host))) => format!("…@{host}"),
-        (_, None) => text.to_owned(),
-    };
-    open.chars().take(80).collect::<String>().escape_debug().to_string()
 }
 
 impl TunnelId {

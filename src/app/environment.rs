@@ -3,12 +3,12 @@ use crate::api::class::{
     CloudflareSettings, MailboxSettings, MxrouteSettings, PortalClassSpec, ProbeSettings, ResetSettings,
     SmtpEncryption, SmtpSettings,
 };
+use crate::api::ingress::{IngressSettings, IssuerKind, IssuerRef};
 use crate::api::proxy::{
-    CaddyDnsChallenge, CaddySettings, CloudflareTunnelSettings, ExistingCertificate, IngressSettings, IssuerKind,
-    IssuerRef, LetsEncryptSettings, ManualSettings, NpmCertificate, NpmSettings, ProxyCertificate, ProxySettings,
-    TraefikLayout, TraefikSettings,
+    CaddyDnsChallenge, CaddySettings, CloudflareTunnelSettings, ExistingCertificate, LetsEncryptSettings,
+    ManualSettings, NpmCertificate, NpmSettings, ProxyCertificate, ProxySettings, TraefikLayout, TraefikSettings,
 };
-use crate::api::{HostName, MailAddress, TunnelError, TunnelId, TunnelOrigin};
+use crate::api::{HostName, MailAddress, Origin, TunnelError, TunnelId, TunnelOrigin};
 use crate::config::environment::{
     CaddyVariables, ClassVariables, NpmCertificateVariable, NpmVariables, ProxyVariables,
 };
@@ -41,7 +41,7 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
         ProxyVariables::Traefik { dynamic_dir, origin_url, cert_resolver, entry_points, api_url, origin_ca } => {
             let traefik = TraefikSettings {
                 dynamic_dir: dynamic_dir.clone(),
-                origin_url: trimmed(origin_url),
+                origin_url: Origin::parse(origin_url).map_or_else(|_| origin_url.clone(), |o| format!("http://{o}")),
                 cert_resolver: cert_resolver.clone(),
                 entry_points: entry_points.clone(),
                 certificate: origin_ca.then(|| ProxyCertificate { origin_ca: Some(Default::default()) }),
@@ -64,7 +64,7 @@ pub fn class(variables: &ClassVariables) -> EnvironmentClass {
             ProxySettings { ingress: Some(ingress), ..Default::default() }
         }
         ProxyVariables::Manual { origin } => {
-            ProxySettings { manual: Some(ManualSettings { origin: origin.clone() }), ..Default::default() }
+            ProxySettings { manual: Some(ManualSettings { origin: canonical(origin) }), ..Default::default() }
         }
     };
     let cloudflare = variables.cloudflare.as_ref().map(|cloudflare| {
@@ -136,9 +136,9 @@ fn caddy_settings(caddy: &CaddyVariables) -> CaddySettings {
         ca_secret_ref: None,
         certificate: caddy.origin_ca.then(|| ProxyCertificate { origin_ca: Some(Default::default()) }),
         dns_challenge: caddy.dns_challenge.map(challenge),
-        origin: caddy.origin.clone(),
+        origin: canonical(&caddy.origin),
         admin_token_secret_ref: None,
-        listen: None,
+        listen: caddy.listen.clone(),
     }
 }
 
@@ -187,7 +187,25 @@ pub fn wrong_names(environment: &Environment) -> Vec<ConfigError> {
         }),
     ];
     let told = |(name, shown, allowed)| ConfigError::Invalid { name, shown, allowed };
-    wrong.into_iter().flatten().map(told).chain(wrong_tunnel(environment)).chain(wrong_pem(environment)).collect()
+    let wrong = wrong.into_iter().flatten().map(told).chain(wrong_tunnel(environment));
+    wrong.chain(wrong_origin(environment)).chain(wrong_pem(environment)).collect()
+}
+
+/// Where a proxy is to find the pages, if that is no such place.
+fn wrong_origin(environment: &Environment) -> Option<ConfigError> {
+    let (name, origin) = match &environment.class.as_ref()?.proxy {
+        ProxyVariables::Caddy(caddy) => ("CADDY_ORIGIN", &caddy.origin),
+        ProxyVariables::Traefik { origin_url, .. } => ("TRAEFIK_ORIGIN_URL", origin_url),
+        ProxyVariables::Manual { origin } => ("MANUAL_PROXY_ORIGIN", origin),
+        ProxyVariables::Npm(_) | ProxyVariables::Tunnel { .. } | ProxyVariables::Ingress { .. } => return None,
+    };
+    let why = Origin::parse(origin).err()?.to_string();
+    Some(ConfigError::Unusable { name, why })
+}
+
+/// What cannot be parsed was refused by `wrong_names`.
+fn canonical(origin: &str) -> String {
+    Origin::parse(origin).map_or_else(|_| origin.to_owned(), |origin| origin.to_string())
 }
 
 /// What is wrong with the tunnel's variables. The error's own words show the text, without a password in it.
@@ -251,6 +269,40 @@ mod tests {
         assert_eq!((spec.backend_name(), spec.origin()), ("cloudflare_tunnel", "http://pages:5000"));
         let tunnel = spec.proxy.cloudflare_tunnel.unwrap();
         assert_eq!(tunnel.tunnel_id, "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d");
+    }
+
+    #[test]
+    fn a_wrong_origin_is_refused_with_the_variables_name_and_a_right_one_is_made_canonical() {
+        let proxies = [
+            ("caddy", "CADDY_ORIGIN", vec![("CADDY_ADMIN_URL", "http://127.0.0.1:2019")]),
+            ("traefik", "TRAEFIK_ORIGIN_URL", vec![("TRAEFIK_DYNAMIC_DIR", "/etc/traefik/dynamic")]),
+            ("manual", "MANUAL_PROXY_ORIGIN", vec![]),
+        ];
+        for (backend, name, more) in proxies {
+            let read = |origin: &str| {
+                let mut pairs =
+                    vec![("REVERSE_PROXY_BACKEND", backend), (name, origin), ("CF_API_TOKEN", "token-1234")];
+                pairs.push(("RESET_PORTAL_CNAME_TARGET", "proxy.example.com"));
+                pairs.extend_from_slice(&more);
+                let lookup = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+                Environment::read(&lookup).unwrap()
+            };
+            for (origin, words) in [
+                ("{env.HOME}:5000", "`{env.HOME}:5000` is not an address or host name with a port"),
+                ("::1:5000", "`::1:5000` has an IPv6 address without brackets; write it as in `[::1]:5000`"),
+                ("127.0.0.1", "`127.0.0.1` has no port"),
+                ("127.0.0.1:5000/pages", "`127.0.0.1:5000/pages` has a path, query, user or fragment"),
+                ("me:hunter2@pages:5000", "`…@pages:5000` has a path, query, user or fragment"),
+            ] {
+                let wrong: Vec<String> = wrong_names(&read(origin)).iter().map(ToString::to_string).collect();
+                assert_eq!(wrong.len(), 1, "{wrong:?}");
+                assert!(wrong[0].starts_with(&format!("{name} is set, but {words}")), "{wrong:?}");
+            }
+            let right = read("http://[::1]:80/");
+            assert_eq!(wrong_names(&right), []);
+            let spec = class(right.class.as_ref().unwrap()).spec;
+            assert_eq!(spec.origin(), if backend == "traefik" { "http://[::1]:80" } else { "[::1]:80" });
+        }
     }
 
     #[test]

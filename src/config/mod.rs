@@ -3,6 +3,7 @@ pub mod environment;
 pub mod files;
 pub mod networks;
 pub mod room;
+pub mod rules;
 pub mod secret;
 
 pub use environment::{ConfigError, Environment};

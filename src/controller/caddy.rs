@@ -4,12 +4,14 @@ use std::sync::Arc;
 use url::Url;
 
 use super::classes::{ClassSecrets, ResolvedClass, fingerprint};
+use crate::api::Origin;
 use crate::api::class::PublicScheme;
 use crate::api::clock::Clock;
 use crate::api::proxy::{CaddySettings, ProxyCertificate};
 use crate::backends::caddy::{CaddyOptions, DnsChallenge};
 use crate::backends::cloudflare_api::Api;
 use crate::config::Secret;
+use crate::config::environment::named;
 use crate::http::{Authorities, ClientTls, Identity, TlsError};
 
 /// What tells this worker from others: settings, scheme and secrets.
@@ -38,17 +40,19 @@ pub fn options(
     let signs = ProxyCertificate::signs(settings.certificate.as_ref());
     let wanted = signs.then_some("proxy.caddy.certificate.originCa");
     let origin_ca = super::origin::certificates(wanted, cloudflare, clock)?;
+    let origin =
+        Origin::parse(&settings.origin).map_err(|error| format!("{}: {error}", named("proxy.caddy.origin")))?;
     let https = class.spec.public_scheme == PublicScheme::Https;
     let challenge = settings.dns_challenge.as_ref().zip(class.secrets.caddy_dns_token.clone());
     Ok(CaddyOptions {
         verify_tls: settings.verify_tls,
-        tls: tls(&class.secrets).map_err(|error| format!("proxy.caddy: {}", told(&error)))?,
+        tls: tls(&class.secrets).map_err(|error| told(&error))?,
         dns_challenge: challenge
             .map(|(challenge, token)| DnsChallenge { token, required: challenge.required })
             .filter(|_| https),
         origin_ca: origin_ca.filter(|_| https),
         admin_url,
-        origin: settings.origin.clone(),
+        origin: origin.to_string(),
         admin_token: class.secrets.caddy_admin_token.clone(),
         listen: settings.listen.clone(),
         https,
@@ -67,9 +71,9 @@ pub fn tls(secrets: &ClassSecrets) -> Result<ClientTls, TlsError> {
 
 fn told(error: &TlsError) -> String {
     let field = match error {
-        TlsError::Certificate(_) => "clientCertificateSecretRef",
-        TlsError::Key(_) | TlsError::OtherKey => "clientKeySecretRef",
-        TlsError::Authority(_) => "caSecretRef",
+        TlsError::Certificate(_) => "proxy.caddy.clientCertificateSecretRef",
+        TlsError::Key(_) | TlsError::OtherKey => "proxy.caddy.clientKeySecretRef",
+        TlsError::Authority(_) => "proxy.caddy.caSecretRef",
     };
-    format!("what {field} names cannot be used: {error}")
+    format!("what {} names cannot be used: {error}", named(field))
 }

@@ -7,6 +7,7 @@ use crate::api::class::SecretKeyRef;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
 use crate::api::{ENVIRONMENT_CLASS, PortalClass, PortalClassSpec};
 use crate::config::Secret;
+use crate::config::secret::{NO_PASSWORD, NO_TOKEN};
 
 /// The class that is made from the process environment where no class object exists.
 #[derive(Debug, Clone)]
@@ -96,6 +97,10 @@ pub fn resolve(
         Some(reference) => read_secret(reference, namespace, lookup).map(Some),
         None => Ok(given.cloned().flatten()),
     };
+    // What is sent in a header; those of the environment were checked at the start.
+    let find_token = |reference: Option<&SecretKeyRef>, given: Option<&Option<Secret>>| {
+        find(reference, given).and_then(|found| checked(found, Secret::is_token, NO_TOKEN, reference, namespace))
+    };
     let needed = |secret: Option<Secret>, field: &str, variable: &str| {
         secret.ok_or_else(|| {
             let message = if name == ENVIRONMENT_CLASS {
@@ -108,12 +113,12 @@ pub fn resolve(
     };
     let mut secrets = ClassSecrets::default();
     if let Some(cloudflare) = &spec.cloudflare {
-        let token = find(cloudflare.api_token_secret_ref.as_ref(), environment.map(|e| &e.cf_api_token))?;
+        let token = find_token(cloudflare.api_token_secret_ref.as_ref(), environment.map(|e| &e.cf_api_token))?;
         secrets.cf_api_token = Some(needed(token, "cloudflare.apiTokenSecretRef", "CF_API_TOKEN")?);
     }
     if let Some(caddy) = &spec.proxy.caddy {
         secrets.caddy_admin_token =
-            find(caddy.admin_token_secret_ref.as_ref(), environment.map(|e| &e.caddy_admin_token))?;
+            find_token(caddy.admin_token_secret_ref.as_ref(), environment.map(|e| &e.caddy_admin_token))?;
         secrets.caddy_client_certificate =
             find(caddy.client_certificate_secret_ref.as_ref(), environment.map(|e| &e.caddy_client_certificate))?;
         secrets.caddy_client_key =
@@ -121,7 +126,7 @@ pub fn resolve(
         secrets.caddy_ca = find(caddy.ca_secret_ref.as_ref(), environment.map(|e| &e.caddy_ca))?;
         if let Some(challenge) = &caddy.dns_challenge {
             let placeholder = challenge.placeholder.as_ref().map(Secret::new);
-            let token = find(challenge.token_secret_ref.as_ref(), None)?;
+            let token = find_token(challenge.token_secret_ref.as_ref(), None)?;
             let token = placeholder.or(token).or_else(|| secrets.cf_api_token.clone());
             let field = "proxy.caddy.dnsChallenge.tokenSecretRef, or a Cloudflare account";
             secrets.caddy_dns_token = Some(needed(token, field, "CF_API_TOKEN")?);
@@ -130,17 +135,19 @@ pub fn resolve(
     if let Some(npm) = &spec.proxy.npm {
         let identity = find(npm.identity_secret_ref.as_ref(), environment.map(|e| &e.npm_identity))?;
         secrets.npm_identity = Some(needed(identity, "proxy.npm.identitySecretRef", "NPM_IDENTITY")?);
-        let password = find(npm.password_secret_ref.as_ref(), environment.map(|e| &e.npm_password))?;
+        let reference = npm.password_secret_ref.as_ref();
+        let password = find(reference, environment.map(|e| &e.npm_password))?;
+        let password = checked(password, |secret| !secret.has_control(), NO_PASSWORD, reference, namespace)?;
         secrets.npm_password = Some(needed(password, "proxy.npm.passwordSecretRef", "NPM_SECRET")?);
         if npm.certificate.orders() {
             let reference = npm.certificate.lets_encrypt.as_ref().and_then(|l| l.dns_token_secret_ref.as_ref());
-            let token = find(reference, None)?.or_else(|| secrets.cf_api_token.clone());
+            let token = find_token(reference, None)?.or_else(|| secrets.cf_api_token.clone());
             let field = "proxy.npm.certificate.letsEncrypt.dnsTokenSecretRef, or a Cloudflare account";
             secrets.npm_dns_token = Some(needed(token, field, "CF_API_TOKEN")?);
         }
     }
     if let Some(mxroute) = spec.mailbox.as_ref().and_then(|m| m.mxroute.as_ref()) {
-        let key = find(mxroute.api_key_secret_ref.as_ref(), environment.map(|e| &e.mx_api_key))?;
+        let key = find_token(mxroute.api_key_secret_ref.as_ref(), environment.map(|e| &e.mx_api_key))?;
         secrets.mx_api_key = Some(needed(key, "mailbox.mxroute.apiKeySecretRef", "MX_API_KEY")?);
     }
     if let Some(smtp) = &spec.smtp {
@@ -207,6 +214,23 @@ fn read_secret(
         return Err(rejected("SecretInvalid", message));
     }
     Ok(Secret::new(text))
+}
+
+/// The secret again, or where the one is that does not fit; `words` say why, without showing it.
+fn checked(
+    secret: Option<Secret>,
+    fits: impl Fn(&Secret) -> bool,
+    words: &str,
+    reference: Option<&SecretKeyRef>,
+    namespace: &str,
+) -> Result<Option<Secret>, Finding> {
+    match (&secret, reference) {
+        (Some(found), Some(SecretKeyRef { name, key })) if !fits(found) => {
+            let place = format!("key {key:?} of Secret {name:?} in namespace {namespace:?}");
+            Err(rejected("SecretInvalid", format!("{place} cannot be used: {words}")))
+        }
+        _ => Ok(secret),
+    }
 }
 
 /// First 32 hex digits of SHA-256 over the parts, each with its length, so that no two lists meet.
@@ -278,6 +302,22 @@ pub(super) mod tests {
         assert_eq!(reason, "SecretNotFound");
         assert_eq!(text, "Secret \"cloudflare\" of namespace \"portalkeeper\" has no key \"token\"");
         assert_eq!(message(Some(secret("token", "\n"))).0, "SecretInvalid");
+    }
+
+    #[test]
+    fn a_token_with_a_line_end_or_a_blank_in_it_is_told_by_its_secret_and_not_shown() {
+        let class = class("prod", with_cloudflare());
+        for value in ["hunter\n2", "hunter 2", " hunter2", "hunter\t2", "hünter2"] {
+            let finding = resolve(&class, "ns", None, &|_| Some(secret("token", value))).unwrap_err();
+            assert_eq!(
+                (finding.reason.as_str(), finding.message.as_str()),
+                (
+                    "SecretInvalid",
+                    "key \"token\" of Secret \"cloudflare\" in namespace \"ns\" cannot be used: it holds a blank, a line \
+                     end or another character that no token has"
+                )
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::core::Status;
+use kube::core::response::StatusCause;
 use kube::runtime::reflector::Store as Reflected;
 use serde_json::json;
 
@@ -14,10 +16,24 @@ use super::runtime::ClassRuntime;
 use crate::api::class::PortalClassStatus;
 use crate::api::condition::{Finding, READY, Truth, conditions};
 use crate::api::{ANNOTATION_APPROVE_PLAN, ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, ResetPortal};
+use crate::config::environment::named;
 use crate::telemetry::metrics;
 
 /// Tries of putting the class `environment` right while others write it.
 const TRIES: usize = 5;
+
+/// What the API finds wrong with the class, each field with the variable that it comes from.
+fn refused_fields(status: &Status) -> String {
+    // Without a field, it is told only that more may be wrong.
+    let of_field = |cause: &&StatusCause| !matches!(cause.field.as_str(), "" | "<nil>");
+    let told = |cause: &StatusCause| match cause.field.strip_prefix("spec.") {
+        Some(field) => format!("{}: {}", named(field), cause.message),
+        None => format!("{}: {}", cause.field, cause.message),
+    };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let causes: Vec<String> = causes.filter(of_field).map(told).collect();
+    if causes.is_empty() { status.message.clone() } else { causes.join("; ") }
+}
 
 impl Context {
     /// Makes the class `environment` where there is no class at all, and undoes edits of it.
@@ -27,6 +43,9 @@ impl Context {
             match self.keep_environment_once(environment).await {
                 // Somebody wrote in between: another replica the same, or the class's status, which wakes nobody.
                 Err(error) if is_code(&error, 409) => {}
+                Err(kube::Error::Api(status)) if status.code == 422 => {
+                    return Err(ControllerError::ClassRefused(refused_fields(&status)));
+                }
                 done => return Ok(done?),
             }
         }
@@ -152,5 +171,28 @@ impl Context {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_api_refuses_is_told_by_the_variable() {
+        let status = |details: serde_json::Value| -> Status {
+            let refused = json!({"status": "Failure", "code": 422, "message": "raw", "details": details});
+            serde_json::from_value(refused).unwrap()
+        };
+        let causes = json!({"causes": [
+            {"field": "spec.proxy.npm.forwardHost", "message": "Invalid value: \"a/b\": a name is needed", "reason": "x"},
+            {"field": "metadata.name", "message": "taken", "reason": "x"},
+            {"field": "<nil>", "message": "some rules were not checked", "reason": "x"},
+        ]});
+        assert_eq!(
+            refused_fields(&status(causes)),
+            "proxy.npm.forwardHost (NPM_FORWARD_HOST): Invalid value: \"a/b\": a name is needed; metadata.name: taken"
+        );
+        assert_eq!(refused_fields(&status(json!({}))), "raw");
     }
 }

@@ -8,6 +8,11 @@ pub enum ControllerError {
     Api(#[from] Box<kube::Error>),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "the API does not take the PortalClass \"environment\" that the variables make: {0}; correct the variable, or \
+         apply the definitions of this version (`portalkeeper crds`)"
+    )]
+    ClassRefused(String),
     #[error("the custom resource definitions are not installed: {0}")]
     NotInstalled(String),
 }
@@ -18,6 +23,7 @@ impl ControllerError {
         match self {
             Self::Api(_) => "ApiFailed",
             Self::Store(error) => error.reason(),
+            Self::ClassRefused(_) => "EnvironmentClassRefused",
             Self::NotInstalled(_) => "DefinitionsMissing",
         }
     }

@@ -7,6 +7,7 @@ use crate::backends::cloudflare_api::Api;
 use crate::backends::origin_ca::CloudflareOriginCa;
 use crate::backends::origin_ca::supply::OriginCertificates;
 use crate::config::Secret;
+use crate::config::environment::named;
 
 /// What tells workers with another signer apart; empty where nothing is signed.
 pub fn key(class: &ResolvedClass, signs: bool) -> String {
@@ -26,7 +27,10 @@ pub fn certificates(
 ) -> Result<Option<OriginCertificates>, String> {
     match (setting, cloudflare) {
         (None, _) => Ok(None),
-        (Some(setting), None) => Err(format!("{setting} needs cloudflare, whose token makes the certificates")),
+        (Some(setting), None) => {
+            let (setting, token) = (named(setting), named("cloudflare.apiTokenSecretRef"));
+            Err(format!("{setting} needs cloudflare with {token}, which makes the certificates"))
+        }
         (Some(_), Some(api)) => {
             Ok(Some(OriginCertificates { ca: Arc::new(CloudflareOriginCa::new(api)), clock: Arc::clone(clock) }))
         }
@@ -43,6 +47,9 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         assert!(certificates(None, None, &clock).unwrap().is_none());
         let error = certificates(Some("proxy.traefik.certificate.originCa"), None, &clock).unwrap_err();
-        assert_eq!(error, "proxy.traefik.certificate.originCa needs cloudflare, whose token makes the certificates");
+        assert_eq!(
+            error,
+            "proxy.traefik.certificate.originCa (TRAEFIK_CERTIFICATE) needs cloudflare with cloudflare.apiTokenSecretRef (CF_API_TOKEN), which makes the certificates"
+        );
     }
 }

@@ -13,9 +13,10 @@ use super::{caddy, npm, origin};
 use crate::api::class::{CloudflareSettings, PublicScheme};
 use crate::api::clock::Clock;
 use crate::api::condition::{ACCEPTED, Finding, Truth};
+use crate::api::ingress::IngressSettings;
 use crate::api::proxy::{
-    CaddySettings, CloudflareTunnelSettings, IngressSettings, NpmSettings, ProxyCertificate, ProxySettings,
-    TraefikLayout, TraefikSettings,
+    CaddySettings, CloudflareTunnelSettings, NpmSettings, ProxyCertificate, ProxySettings, TraefikLayout,
+    TraefikSettings,
 };
 use crate::api::{Origin, PortalClassSpec};
 use crate::backends::caddy::Caddy;
@@ -27,7 +28,8 @@ use crate::backends::npm::{Gate, Npm};
 use crate::backends::origin_ca::supply::OriginCertificates;
 use crate::backends::traefik::{Layout, Routing, Traefik, TraefikOptions, Word};
 use crate::backends::{Backend, BackendError, Worker};
-use crate::config::Secret;
+use crate::config::environment::named;
+use crate::config::{Secret, rules};
 use crate::http::double::lock;
 use crate::http::shutdown::Shutdown;
 use crate::mail::{Mailer, SmtpOptions};
@@ -89,7 +91,8 @@ fn traefik_options(
     let https = spec.public_scheme == PublicScheme::Https;
     let word = |text: &str, field: &str| {
         let advice = "letters, digits, hyphens, underscores and dots are allowed";
-        Word::parse(text).ok_or_else(|| format!("proxy.traefik.{field} `{text}` is no plain name: {advice}"))
+        Word::parse(text)
+            .ok_or_else(|| format!("{} `{text}` is no plain name: {advice}", named(&format!("proxy.traefik.{field}"))))
     };
     let points: Vec<&str> = match settings.entry_points.as_slice() {
         [] if https => vec!["websecure"],
@@ -97,7 +100,11 @@ fn traefik_options(
         named => named.iter().map(String::as_str).collect(),
     };
     let resolver = Some(settings.cert_resolver.as_str()).filter(|name| !name.is_empty() && origin_ca.is_none());
-    let address = |text: &String| Url::parse(text).map_err(|error| format!("proxy.traefik.apiUrl `{text}`: {error}"));
+    let address = |text: &String| {
+        Url::parse(text).map_err(|error| format!("{} `{text}`: {error}", named("proxy.traefik.apiUrl")))
+    };
+    let origin = Origin::parse(&settings.origin_url)
+        .map_err(|error| format!("{}: {error}", named("proxy.traefik.originUrl")))?;
     Ok(TraefikOptions {
         dynamic_dir: settings.dynamic_dir.clone().into(),
         layout: match settings.layout {
@@ -105,7 +112,7 @@ fn traefik_options(
             TraefikLayout::Merged => Layout::Merged,
         },
         routing: Routing {
-            origin: Origin::parse(&settings.origin_url).map_err(|error| format!("proxy.traefik.originUrl {error}"))?,
+            origin,
             entry_points: points.into_iter().map(|point| word(point, "entryPoints")).collect::<Result<_, _>>()?,
             resolver: resolver.map(|resolver| word(resolver, "certResolver")).transpose()?,
             https,
@@ -115,7 +122,13 @@ fn traefik_options(
     })
 }
 
-fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Target {
+/// The error says which setting the cluster would refuse.
+fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Result<Target, String> {
+    // The definition checks all names but keys of a map.
+    if let Some(key) = settings.annotations.keys().find(|key| !rules::ANNOTATION_KEY.admits(key)) {
+        let (field, words) = (named("proxy.ingress.annotations"), rules::ANNOTATION_KEY.words);
+        return Err(format!("{field} has the key {key:?}, which is none of an annotation: {words}"));
+    }
     let tls = match (&settings.tls_secret, &settings.issuer) {
         (Some(secret), _) => Tls::Secret(secret.clone()),
         (None, Some(issuer)) => Tls::Issuer { kind: issuer.kind, name: issuer.name.clone() },
@@ -133,7 +146,7 @@ fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Target {
         }
     };
     let namespace = settings.namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
-    Target { namespace, service: settings.service.clone(), port: settings.port, flavour }
+    Ok(Target { namespace, service: settings.service.clone(), port: settings.port, flavour })
 }
 
 impl Registry {
@@ -187,8 +200,8 @@ impl Making<'_> {
         unusable(&self.class.name, error)
     }
 
-    fn url(&self, text: &str, what: &str) -> Result<Url, Finding> {
-        Url::parse(text).map_err(|error| self.unusable(format!("{what} `{text}` is not an address: {error}")))
+    fn url(&self, text: &str, field: &str) -> Result<Url, Finding> {
+        Url::parse(text).map_err(|error| self.unusable(format!("{} `{text}` is not an address: {error}", named(field))))
     }
 
     /// The worker that is known by this key, or a new one over the backend.
@@ -294,7 +307,7 @@ impl Making<'_> {
     }
 
     fn ingress(&self, settings: &IngressSettings) -> Result<Shared, Finding> {
-        let target = ingress_target(settings, &self.registry.namespace);
+        let target = ingress_target(settings, &self.registry.namespace).map_err(|error| self.unusable(error))?;
         self.shared(fingerprint(&[&format!("{target:?}")]), || Ok(Ingress::new(self.registry.client.clone(), target)))
     }
 

@@ -3,9 +3,10 @@ use async_trait::async_trait;
 
 use super::classes::{ResolvedClass, fingerprint};
 use crate::api::proxy::CloudflareTunnelSettings;
-use crate::api::{PortalClassSpec, TunnelId, TunnelOrigin};
+use crate::api::{PortalClassSpec, TunnelError, TunnelId, TunnelOrigin};
 use crate::backends::cloudflare_tunnel::{Entry, Ledger, TunnelOptions, Turn};
 use crate::config::Secret;
+use crate::config::environment::named;
 use crate::store::{Store, TunnelRule};
 
 /// The account that the class's tunnel, if it has one, and its zones are in.
@@ -31,7 +32,9 @@ pub fn options(
     settings: &CloudflareTunnelSettings,
     turn: Turn,
 ) -> Result<TunnelOptions, String> {
-    let account = account(&class.spec).ok_or("a tunnel belongs to an account; set cloudflare.accountId")?.to_owned();
+    let account = account(&class.spec)
+        .ok_or_else(|| format!("a tunnel belongs to an account; set {}", named("cloudflare.accountId")))?
+        .to_owned();
     if let Some(zones) = class.spec.cloudflare.as_ref().and_then(|cloudflare| cloudflare.account_id.as_ref())
         && *zones != account
     {
@@ -39,10 +42,10 @@ pub fn options(
             "the zones are in account {zones} and the tunnel in {account}, but a record reaches only a tunnel of its own account"
         ));
     }
+    let told = |field: &str, error: TunnelError| format!("{}: {error}", named(field));
     let tunnel =
-        TunnelId::parse(&settings.tunnel_id).map_err(|error| format!("proxy.cloudflareTunnel.tunnelId {error}"))?;
-    let origin =
-        TunnelOrigin::parse(&settings.origin).map_err(|error| format!("proxy.cloudflareTunnel.origin {error}"))?;
+        TunnelId::parse(&settings.tunnel_id).map_err(|error| told("proxy.cloudflareTunnel.tunnelId", error))?;
+    let origin = TunnelOrigin::parse(&settings.origin).map_err(|error| told("proxy.cloudflareTunnel.origin", error))?;
     Ok(TunnelOptions { account, tunnel, origin, turn })
 }
 

@@ -10,6 +10,7 @@ use crate::api::{
     ANNOTATION_ADOPT, ANNOTATION_PAUSED, HostName, MailAddress, MailDomain, PortalKey, ResetPortal, TunnelId,
 };
 use crate::backends::Known;
+use crate::config::environment::named;
 use crate::plan::{CertificateMode, InstallationId, Intent, Mark};
 
 /// What holds for every portal of this controller.
@@ -160,7 +161,7 @@ pub fn validate(portal: &ResetPortal, class: &ResolvedClass, policy: &Policy) ->
     };
     let from = match class.spec.smtp.as_ref().and_then(|smtp| smtp.from.as_deref()) {
         Some(text) => MailAddress::parse(text).map_err(|error| {
-            rejected("InvalidSender", format!("smtp.from of PortalClass {:?}: {error}", class.name))
+            rejected("InvalidSender", format!("smtp.from (RESET_SMTP_FROM) of PortalClass {:?}: {error}", class.name))
         })?,
         None => MailAddress::parse(&format!("reset@{domain}"))
             .map_err(|error| rejected("InvalidSender", error.to_string()))?,
@@ -199,14 +200,14 @@ fn cname_target(host: &HostName, class: &ResolvedClass) -> Result<Option<HostNam
     if class.spec.cloudflare.is_none() {
         return Ok(None);
     }
-    let name = &class.name;
+    let (name, field) = (&class.name, named("cnameTarget"));
     let text = class.spec.cname_target.as_deref().ok_or_else(|| {
-        rejected("CnameTargetMissing", format!("PortalClass {name:?} has a Cloudflare account and no cnameTarget"))
+        rejected("CnameTargetMissing", format!("PortalClass {name:?} has a Cloudflare account and no {field}"))
     })?;
     let target = HostName::parse(text)
-        .map_err(|error| rejected("InvalidCnameTarget", format!("cnameTarget of PortalClass {name:?}: {error}")))?;
+        .map_err(|error| rejected("InvalidCnameTarget", format!("{field} of PortalClass {name:?}: {error}")))?;
     if target == *host {
-        return Err(rejected("HostIsTarget", format!("{host} is the cnameTarget of PortalClass {name:?} itself")));
+        return Err(rejected("HostIsTarget", format!("{host} is the {field} of PortalClass {name:?} itself")));
     }
     Ok(Some(target))
 }
@@ -223,7 +224,8 @@ fn tunnel_target(settings: &CloudflareTunnelSettings, proxied: bool, class: &str
     let target = id.as_ref().ok().and_then(TunnelId::cname_target);
     target.ok_or_else(|| {
         let words = id.map_or_else(|error| error.to_string(), |id| format!("`{id}` makes no host name"));
-        rejected("ClassUnusable", format!("proxy.cloudflareTunnel.tunnelId of PortalClass {class:?}: {words}"))
+        let field = named("proxy.cloudflareTunnel.tunnelId");
+        rejected("ClassUnusable", format!("{field} of PortalClass {class:?}: {words}"))
     })
 }
 
@@ -342,7 +344,7 @@ mod tests {
                 domain(json!({})),
                 json!({"smtp": {"host": "h", "from": "x"}}),
                 "InvalidSender",
-                "smtp.from of PortalClass",
+                "smtp.from (RESET_SMTP_FROM) of PortalClass",
             ),
         ];
         for (spec, class, reason, start) in cases {

@@ -114,14 +114,22 @@ async fn who_may_not_use_the_remote_admin_endpoint_is_told_why() {
         for authorities in [None, Some(Authorities::parse(&other_authority()).expect("an authority"))] {
             let error = refused(&scene(&real, &admin, Some(ours.identity.clone()), authorities)).await;
             assert_eq!((error.class, error.reason), (ErrorClass::Permanent, "AdminCertificateRefused"), "{error}");
-            assert!(error.message.ends_with("name the authority that signed it as caSecretRef"), "{error}");
+            assert!(
+                error
+                    .message
+                    .ends_with("name the authority that signed it as proxy.caddy.caSecretRef (CADDY_ADMIN_CA)"),
+                "{error}"
+            );
         }
         // one without a certificate, or with one that Caddy does not know
         for identity in [None, Some(pair().identity)] {
             let error = refused(&scene(&real, &admin, identity, Some(caddys.clone()))).await;
             let told = (error.class, error.reason);
             assert_eq!(told, (ErrorClass::Credential, "ClientCertificateRefused"), "{}: {error}", peer.name);
-            assert!(error.message.contains("the class needs clientCertificateSecretRef"), "{error}");
+            assert!(
+                error.message.contains("proxy.caddy.clientCertificateSecretRef (CADDY_ADMIN_CLIENT_CERT)"),
+                "{error}"
+            );
             assert!(error.message.contains("admin.remote.access_control"), "{error}");
         }
         // one that Caddy knows, and does not allow the path
@@ -169,7 +177,7 @@ async fn a_class_takes_certificate_key_and_authority_from_a_secret_and_a_mended_
     // when a portal is made, then it is told what is wrong, without any part of the key
     world.create("acme", json!({"domain": "acme.localhost"})).await;
     let words = world.until_condition("acme", "Accepted", "False", "ClassUnusable").await;
-    let wrong = "proxy.caddy: what clientKeySecretRef names cannot be used: the key is not that of the certificate";
+    let wrong = "what proxy.caddy.clientKeySecretRef (CADDY_ADMIN_CLIENT_KEY) names cannot be used: the key is not that of the certificate";
     assert!(words.ends_with(wrong), "{words}");
     // when the Secret is mended, then the portal is made through the remote admin endpoint
     secret(&ours.pem.1).await;

@@ -195,5 +195,8 @@ async fn a_class_whose_tunnel_cannot_be_used_is_refused() {
         .unwrap();
     world.create("acme", json!({"domain": "acme.localhost"})).await;
     let message = world.until_condition("acme", "Accepted", "False", "ClassUnusable").await;
-    assert!(message.contains("proxy.cloudflareTunnel.origin `http://127.0.0.1` has no port"), "{message}");
+    assert!(
+        message.contains("proxy.cloudflareTunnel.origin (CF_TUNNEL_ORIGIN): `http://127.0.0.1` has no port"),
+        "{message}"
+    );
 }

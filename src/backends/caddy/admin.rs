@@ -236,8 +236,9 @@ pub fn overtaken() -> BackendError {
 
 /// Reason of a client certificate that is missing or that Caddy does not know.
 const CLIENT_REFUSED: &str = "ClientCertificateRefused";
-const ALLOW_KEY: &str = "; the class needs clientCertificateSecretRef and clientKeySecretRef, and Caddy that certificate \
-                         among the public_keys of admin.remote.access_control";
+const ALLOW_KEY: &str = "; proxy.caddy.clientCertificateSecretRef (CADDY_ADMIN_CLIENT_CERT) and \
+                         proxy.caddy.clientKeySecretRef (CADDY_ADMIN_CLIENT_KEY) are needed, and Caddy needs that \
+                         certificate among the public_keys of admin.remote.access_control";
 const ALLOW_PATHS: &str = "; allow the path /config/apps/ with the methods GET, PUT and PATCH in the permissions of \
                            admin.remote.access_control";
 
@@ -249,7 +250,9 @@ fn unreachable(error: HttpError) -> BackendError {
     }
     if let HttpError::Connect { address, fault: ConnectFault::Certificate(fault), cause, .. } = &error {
         let advice = match fault {
-            CertificateFault::NotTrusted => "; name the authority that signed it as caSecretRef",
+            CertificateFault::NotTrusted => {
+                "; name the authority that signed it as proxy.caddy.caSecretRef (CADDY_ADMIN_CA)"
+            }
             CertificateFault::WrongName => "; add this host to admin.identity.identifiers in Caddy's configuration",
             _ => "",
         };

@@ -311,7 +311,7 @@ impl Backend for Caddy {
                 "DnsModuleMissing",
                 format!(
                     "this Caddy was built without the module {}, so it cannot get certificates by a DNS challenge at Cloudflare; \
-                     use a build that has it (xcaddy build --with github.com/caddy-dns/cloudflare), or switch proxy.caddy.dnsChallenge off",
+                     use a build that has it (xcaddy build --with github.com/caddy-dns/cloudflare), or switch proxy.caddy.dnsChallenge (CADDY_DNS_CHALLENGE) off",
                     policy::MODULE
                 ),
             )),

@@ -129,7 +129,7 @@ impl CloudflareTunnel {
     fn not_found(&self) -> BackendError {
         let TunnelOptions { account, tunnel, .. } = &self.options;
         let message = format!(
-            "tunnel {tunnel} does not exist in account {account} or was deleted; make a tunnel and put its id into the class, or correct the account id"
+            "tunnel {tunnel} does not exist in account {account} or was deleted; make a tunnel and name it as proxy.cloudflareTunnel.tunnelId (CF_TUNNEL_ID), or correct cloudflare.accountId (CF_ACCOUNT_ID)"
         );
         BackendError::new(ErrorClass::Permanent, "TunnelNotFound", message)
     }

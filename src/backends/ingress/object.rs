@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::api::proxy::IssuerKind;
+use crate::api::ingress::IssuerKind;
 use crate::api::{FIELD_MANAGER, HostName, PortalKey};
 use crate::plan::{Intent, Item, Mark, Ownership};
 

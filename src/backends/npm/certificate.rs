@@ -266,7 +266,10 @@ pub fn supply(wish: &Wish, host: &str, certificates: &[Certificate]) -> Result<S
             match fitting.as_slice() {
                 [] => Err(refused(
                     "CertificateNotFound",
-                    format!("NPM has no {wanted} ({}); correct proxy.npm.certificate.existing", known(certificates)),
+                    format!(
+                        "NPM has no {wanted} ({}); correct proxy.npm.certificate.existing (NPM_CERTIFICATE)",
+                        known(certificates)
+                    ),
                 )),
                 [only] if matches!(only.state, State::Expired) => Err(expired(host, only)),
                 [only] if matches!(only.state, State::Empty | State::Pending) => Err(refused(

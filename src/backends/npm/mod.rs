@@ -98,7 +98,9 @@ impl Npm {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let address = host.starts_with('[') && bare.parse::<std::net::Ipv6Addr>().is_ok();
         if host.is_empty() || host.len() > 253 || !(plain || address) {
-            let message = format!("`{host}` is no host that NPM can forward to; a name or an address is needed");
+            let message = format!(
+                "`{host}` of proxy.npm.forwardHost (NPM_FORWARD_HOST) is no host that NPM can forward to; a name or an address is needed"
+            );
             return Err(unusable("ForwardHostInvalid", message));
         }
         if !matches!(scheme.as_str(), "http" | "https") || *port == 0 {
@@ -109,7 +111,7 @@ impl Npm {
         let hidden = match &options.certificates {
             Source::LetsEncrypt(settings) => vec![settings.dns_token.clone()],
             Source::OriginCa if options.origin_ca.is_none() => {
-                let message = "certificates of Cloudflare's Origin CA need a Cloudflare account in the class";
+                let message = "certificates of Cloudflare's Origin CA need cloudflare.apiTokenSecretRef (CF_API_TOKEN)";
                 return Err(unusable("CloudflareMissing", message.to_owned()));
             }
             Source::OriginCa | Source::None | Source::Existing(_) => Vec::new(),

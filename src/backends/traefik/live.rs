@@ -110,7 +110,9 @@ impl Live {
         }
         let used: Vec<String> = router["using"].as_array().into_iter().flatten().map(text).collect();
         if let Some(missing) = entry_points.iter().find(|point| !used.iter().any(|one| one == point.as_str())) {
-            let message = format!("Traefik has no entry point {missing}; name its own in proxy.traefik.entryPoints");
+            let message = format!(
+                "Traefik has no entry point {missing}; name its own in proxy.traefik.entryPoints (TRAEFIK_ENTRYPOINTS)"
+            );
             return Ok(trouble("EntryPointMissing", message));
         }
         let service = self.one("services", name).await?.unwrap_or(Value::Null);
@@ -145,7 +147,7 @@ fn expect_ok(response: &Response) -> Result<Value, BackendError> {
         }
         404 => {
             let message = "there is no Traefik API at this address; switch it on (api.insecure, or a router to api@internal) or \
-                           leave out proxy.traefik.apiUrl";
+                           leave out proxy.traefik.apiUrl (TRAEFIK_API_URL)";
             Err(BackendError::new(ErrorClass::Permanent, "NoApi", message))
         }
         _ => Err(odd(response)),

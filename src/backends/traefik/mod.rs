@@ -327,7 +327,7 @@ impl Backend for Traefik {
                 None => Some(live::Trouble {
                     truth: Truth::Unknown,
                     reason: "NotConfirmed",
-                    message: "the file is written; without Traefik's API (proxy.traefik.apiUrl) only the proof of life tells \
+                    message: "the file is written; without Traefik's API, proxy.traefik.apiUrl (TRAEFIK_API_URL), only the proof of life tells \
                               whether Traefik uses it"
                         .to_owned(),
                 }),

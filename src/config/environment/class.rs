@@ -4,6 +4,7 @@ use url::Url;
 use super::proxy::ProxyVariables;
 use super::reader::Reader;
 use super::variables::{ALLOWED, VARIABLES};
+use crate::config::rules;
 use crate::config::secret::Secret;
 
 /// Cloudflare by the environment.
@@ -79,7 +80,7 @@ impl Reader<'_> {
         );
         // A record that leads to a tunnel names the tunnel.
         let tunnel = matches!(proxy, Some(ProxyVariables::Tunnel { .. }));
-        let account_id = self.text("CF_ACCOUNT_ID");
+        let account_id = self.fitting("CF_ACCOUNT_ID", &rules::ACCOUNT);
         let api_url = self.url("CF_API_URL");
         // In manual mode nothing is automatic, whatever else is set.
         // Clusters often have other means to make records.
@@ -87,7 +88,7 @@ impl Reader<'_> {
             && (self.text("CF_API_TOKEN").is_some() || self.text("CF_API_TOKEN_FILE").is_some());
         let automatic = automatic || record_too;
         let cloudflare = if automatic {
-            match self.secret("CF_API_TOKEN") {
+            match self.token("CF_API_TOKEN") {
                 Some(api_token) => Some(CloudflareVariables { api_token, account_id, api_url }),
                 None => self.missing(
                     "CF_API_TOKEN",
@@ -117,7 +118,7 @@ impl Reader<'_> {
         let user = self.text("RESET_SMTP_USER");
         let password = self.secret("RESET_SMTP_PASSWORD");
         let from = self.text("RESET_SMTP_FROM");
-        let Some(host) = self.text("RESET_SMTP_HOST") else {
+        let Some(host) = self.fitting("RESET_SMTP_HOST", &rules::SERVER) else {
             if user.is_some() || password.is_some() || from.is_some() {
                 return self.missing(
                     "RESET_SMTP_HOST",
@@ -133,7 +134,8 @@ impl Reader<'_> {
     }
 
     fn mailbox(&mut self) -> Option<MxVariables> {
-        let (server, user, api_key) = (self.text("MX_SERVER"), self.text("MX_USER"), self.secret("MX_API_KEY"));
+        let server = self.fitting("MX_SERVER", &rules::SERVER);
+        let (user, api_key) = (self.fitting("MX_USER", &rules::USERNAME), self.token("MX_API_KEY"));
         let api_url = self.url("MX_API_URL");
         if server.is_none() && user.is_none() && api_key.is_none() {
             return None;

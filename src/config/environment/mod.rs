@@ -1,7 +1,10 @@
 //! The environment variables, read and checked once. Names are those of the manual this program grew from.
 mod class;
+mod fields;
 mod proxy;
 mod reader;
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod tests;
 mod variables;
@@ -14,6 +17,7 @@ use self::reader::Reader;
 use super::networks;
 
 pub use class::{ClassVariables, CloudflareVariables, MxVariables, SmtpVariables};
+pub use fields::{FIELDS, named};
 pub use proxy::{CaddyVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
 pub use variables::{VARIABLES, Variable};
 

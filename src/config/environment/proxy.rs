@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::ConfigError;
 use super::reader::Reader;
-use crate::config::secret::Secret;
+use crate::config::rules;
+use crate::config::secret::{NO_PASSWORD, Secret};
 
 /// A proxy by the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub enum ProxyVariables {
     Caddy(CaddyVariables),
     Traefik {
         dynamic_dir: String,
-        origin_url: Url,
+        /// As it was written; whether it is an address is for who knows these.
+        origin_url: String,
         /// Empty where certificates come from elsewhere.
         cert_resolver: String,
         entry_points: Vec<String>,
@@ -37,6 +38,7 @@ pub enum ProxyVariables {
         annotations: BTreeMap<String, String>,
     },
     Manual {
+        /// Like Caddy's.
         origin: String,
     },
 }
@@ -45,7 +47,10 @@ pub enum ProxyVariables {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaddyVariables {
     pub admin_url: Url,
+    /// Without a scheme, and otherwise as it was written; whether it is an address is for who knows these.
     pub origin: String,
+    /// Listen address of the server that gets the routes.
+    pub listen: Option<String>,
     pub admin_token: Option<Secret>,
     pub verify_tls: bool,
     /// PEM texts; whether they can be used is for who knows these.
@@ -111,13 +116,14 @@ impl Reader<'_> {
             "CADDY_ORIGIN",
             "REVERSE_PROXY_BACKEND=caddy needs the address under which Caddy finds this program, like 127.0.0.1:5000",
         );
-        let admin_token = self.secret("CADDY_ADMIN_TOKEN");
+        let listen = self.fitting("CADDY_LISTEN", &rules::LISTEN);
+        let admin_token = self.token("CADDY_ADMIN_TOKEN");
         let verify_tls = self.flag("CADDY_TLS_VERIFY").unwrap_or(true);
         let origin_ca = self.origin_ca("CADDY_CERTIFICATE");
         let dns_challenge = match self.text("CADDY_DNS_CHALLENGE").as_deref() {
             Some("true") if origin_ca => {
-                let why = "CADDY_CERTIFICATE is origin_ca, so Caddy orders no certificates".to_owned();
-                self.errors.push(ConfigError::Unusable { name: "CADDY_DNS_CHALLENGE", why });
+                let why = "CADDY_CERTIFICATE is origin_ca, so Caddy orders no certificates";
+                self.unusable("CADDY_DNS_CHALLENGE", why);
                 None
             }
             None | Some("auto") => (!origin_ca).then_some(false),
@@ -145,14 +151,17 @@ impl Reader<'_> {
             [(client_certificate.is_some(), "CADDY_ADMIN_CLIENT_CERT"), (ca.is_some(), "CADDY_ADMIN_CA")]
         {
             if there && plain {
-                let why = "CADDY_ADMIN_URL is no https:// address, so no certificate is shown there".to_owned();
-                self.errors.push(ConfigError::Unusable { name, why });
+                self.unusable(name, "CADDY_ADMIN_URL is no https:// address, so no certificate is shown there");
             }
+        }
+        if ca.is_some() && !verify_tls {
+            self.unusable("CADDY_ADMIN_CA", "with CADDY_TLS_VERIFY=false nobody looks at it");
         }
         let (admin_url, origin) = admin_url.zip(origin)?;
         Some(CaddyVariables {
             admin_url,
             origin,
+            listen,
             admin_token,
             verify_tls,
             client_certificate,
@@ -181,7 +190,10 @@ impl Reader<'_> {
         let api_url = self.url("NPM_API_URL");
         let identity = self.text("NPM_IDENTITY").map(Secret::new);
         let secret = self.secret("NPM_SECRET");
-        let forward_host = self.text("NPM_FORWARD_HOST");
+        if secret.as_ref().is_some_and(Secret::has_control) {
+            self.unusable("NPM_SECRET", NO_PASSWORD);
+        }
+        let forward_host = self.fitting("NPM_FORWARD_HOST", &rules::FORWARD_HOST);
         for (there, name, what) in [
             (self.text("NPM_API_URL").is_some(), "NPM_API_URL", "NPM's admin address, like http://127.0.0.1:81"),
             (identity.is_some(), "NPM_IDENTITY", "the login of an NPM user"),
@@ -204,7 +216,16 @@ impl Reader<'_> {
                 ("origin_ca", _) => NpmCertificateVariable::OriginCa,
                 ("none", _) => NpmCertificateVariable::None,
                 (_, Ok(id)) if id > 0 => NpmCertificateVariable::Id(id),
-                _ => NpmCertificateVariable::Name(text),
+                _ => {
+                    // A name of digits alone would be a number that was mistyped.
+                    let digits = text.trim_start_matches(['-', '+']);
+                    let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+                    if number || !rules::CERTIFICATE_NAME.admits(&text) {
+                        let allowed = "allowed are letsencrypt, origin_ca, none, the number of a certificate of NPM, from 1 on, or its name of up to 255 characters";
+                        self.invalid("NPM_CERTIFICATE", &text, allowed);
+                    }
+                    NpmCertificateVariable::Name(text)
+                }
             },
         };
         let forward_port = port.unwrap_or(5000);
@@ -237,7 +258,7 @@ impl Reader<'_> {
         if let Some(text) = dynamic_dir.as_ref().filter(|text| !text.starts_with('/')) {
             self.invalid("TRAEFIK_DYNAMIC_DIR", text, "allowed is a whole path, one that begins with /");
         }
-        let origin_url = self.url("TRAEFIK_ORIGIN_URL");
+        let origin_url = self.text("TRAEFIK_ORIGIN_URL");
         self.needed("TRAEFIK_ORIGIN_URL", "REVERSE_PROXY_BACKEND=traefik needs the address under which Traefik finds this program, like http://127.0.0.1:5000");
         let cert_resolver = match self.text("TRAEFIK_CERT_RESOLVER") {
             None => "cloudflare".to_owned(),
@@ -265,22 +286,29 @@ impl Reader<'_> {
             self.text("INGRESS_ANNOTATIONS").unwrap_or_default().split(',').filter(|pair| !pair.trim().is_empty())
         {
             match pair.split_once('=') {
-                Some((name, value)) if !name.trim().is_empty() => {
+                Some((name, _)) if !rules::ANNOTATION_KEY.admits(name.trim()) => {
+                    self.invalid("INGRESS_ANNOTATIONS", name, rules::ANNOTATION_KEY.words);
+                }
+                Some((name, value)) => {
                     annotations.insert(name.trim().to_owned(), value.trim().to_owned());
                 }
-                _ => self.invalid("INGRESS_ANNOTATIONS", pair, "allowed is name=value, joined by commas"),
+                None => self.invalid("INGRESS_ANNOTATIONS", pair, "allowed is name=value, joined by commas"),
             }
         }
-        let (tls_secret, cluster_issuer) = (self.text("INGRESS_TLS_SECRET"), self.text("INGRESS_CLUSTER_ISSUER"));
+        let class_name = self.fitting("INGRESS_CLASS_NAME", &rules::SUBDOMAIN);
+        let namespace = self.fitting("INGRESS_NAMESPACE", &rules::LABEL);
+        let service = self.fitting("INGRESS_SERVICE_NAME", &rules::LABEL);
+        let tls_secret = self.fitting("INGRESS_TLS_SECRET", &rules::SUBDOMAIN);
+        let cluster_issuer = self.fitting("INGRESS_CLUSTER_ISSUER", &rules::SUBDOMAIN);
         if tls_secret.is_some() && cluster_issuer.is_some() {
-            let why = "INGRESS_TLS_SECRET is set, too: the certificate comes from one of them".to_owned();
-            self.errors.push(ConfigError::Unusable { name: "INGRESS_CLUSTER_ISSUER", why });
+            let why = "INGRESS_TLS_SECRET is set, too: the certificate comes from one of them";
+            self.unusable("INGRESS_CLUSTER_ISSUER", why);
         }
         let allowed = "allowed is a port, 1 to 65535";
         ProxyVariables::Ingress {
-            class_name: self.text("INGRESS_CLASS_NAME"),
-            namespace: self.text("INGRESS_NAMESPACE"),
-            service: self.text("INGRESS_SERVICE_NAME").unwrap_or_else(|| "portalkeeper".to_owned()),
+            class_name,
+            namespace,
+            service: service.unwrap_or_else(|| "portalkeeper".to_owned()),
             port: self.number("INGRESS_SERVICE_PORT", allowed, |port: &u16| *port > 0).unwrap_or(5000),
             tls_secret,
             cluster_issuer,

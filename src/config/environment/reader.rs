@@ -2,7 +2,8 @@
 use url::Url;
 
 use super::ConfigError;
-use crate::config::secret::Secret;
+use crate::config::rules::TextRule;
+use crate::config::secret::{NO_TOKEN, Secret};
 
 pub(super) struct Reader<'a> {
     pub lookup: &'a dyn Fn(&str) -> Option<String>,
@@ -15,8 +16,22 @@ impl Reader<'_> {
         (self.lookup)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
     pub fn invalid(&mut self, name: &'static str, shown: &str, allowed: impl Into<String>) {
-        let shown = shown.chars().filter(|c| !c.is_control()).take(80).collect();
+        // What stands before an @ may be a password.
+        let open = shown.rsplit_once('@').map_or(shown.to_owned(), |(_, host)| format!("…@{host}"));
+        let visible = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+        let shown = open.chars().take(80).map(visible).collect();
         self.errors.push(ConfigError::Invalid { name, shown, allowed: allowed.into() });
+    }
+    /// A text that the rule is for. One that breaks it is noted, and comes back so that it does not count as missing.
+    pub fn fitting(&mut self, name: &'static str, rule: &TextRule) -> Option<String> {
+        let text = self.text(name)?;
+        if !rule.admits(&text) {
+            self.invalid(name, &text, rule.words);
+        }
+        Some(text)
+    }
+    pub fn unusable(&mut self, name: &'static str, why: impl Into<String>) {
+        self.errors.push(ConfigError::Unusable { name, why: why.into() });
     }
     pub fn missing<T: Default>(&mut self, name: &'static str, why: impl Into<String>) -> T {
         self.errors.push(ConfigError::Missing { name, why: why.into() });
@@ -63,18 +78,11 @@ impl Reader<'_> {
         }
         url
     }
-    /// `host:port`; a scheme before it is cut off, as the manual's program does.
-    pub fn origin(&mut self, name: &'static str) -> Option<String> {
+    /// What is to be `host:port`; a scheme before it is cut off, as the manual's program does.
+    pub fn origin(&self, name: &str) -> Option<String> {
         let text = self.text(name)?;
-        let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest).trim_end_matches('/');
-        let port = bare.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-        match port {
-            Some((host, 1..)) if !host.is_empty() && !host.contains(['/', '@', ' ']) => Some(bare.to_owned()),
-            _ => {
-                self.invalid(name, &text, "allowed is a host with a port, like 127.0.0.1:5000");
-                None
-            }
-        }
+        let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+        Some(bare.trim_end_matches('/').to_owned())
     }
     /// The variable itself, or the content of the file that `NAME_FILE` names.
     pub fn secret(&mut self, name: &'static str) -> Option<Secret> {
@@ -85,15 +93,22 @@ impl Reader<'_> {
         match std::fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim())),
             Ok(_) => {
-                self.errors.push(ConfigError::Unusable { name, why: format!("the file {path} is empty") });
+                self.unusable(name, format!("the file {path} is empty"));
                 None
             }
             Err(error) => {
-                self.errors
-                    .push(ConfigError::Unusable { name, why: format!("the file {path} cannot be read: {error}") });
+                self.unusable(name, format!("the file {path} cannot be read: {error}"));
                 None
             }
         }
+    }
+    /// A secret that is sent in a header.
+    pub fn token(&mut self, name: &'static str) -> Option<Secret> {
+        let token = self.secret(name)?;
+        if !token.is_token() {
+            self.unusable(name, NO_TOKEN);
+        }
+        Some(token)
     }
 
     /// A variable that a backend cannot do without.

@@ -61,6 +61,11 @@ pub const VARIABLES: &[Variable] = &[
     class("CADDY_ADMIN_URL", "", "Caddy's admin API, like `http://127.0.0.1:2019` or `unix:///run/caddy/admin.sock`."),
     class("CADDY_ORIGIN", "", "Where Caddy finds this program, like `127.0.0.1:5000`."),
     class(
+        "CADDY_LISTEN",
+        ":443, or else the only server",
+        "Listen address of Caddy's server that gets the routes, like `:8443`.",
+    ),
+    class(
         "CADDY_ADMIN_TOKEN",
         "",
         "Bearer token, where something before the admin API wants one. Also as `CADDY_ADMIN_TOKEN_FILE`.",
@@ -75,7 +80,7 @@ pub const VARIABLES: &[Variable] = &[
     class(
         "CADDY_ADMIN_CA",
         "what the system trusts",
-        "Authority that signed the certificate of an https admin address, PEM. Mostly as `CADDY_ADMIN_CA_FILE`.",
+        "Authority that signed the certificate of an https admin address, PEM; not with `CADDY_TLS_VERIFY=false`. Mostly as `CADDY_ADMIN_CA_FILE`.",
     ),
     class(
         "CADDY_CERTIFICATE",

@@ -176,7 +176,7 @@ impl MailboxProvider for Mxroute {
             Some("address" | "blackhole") => Ok(SenderState::Ok(format!("{from} is caught by the domain's catch-all"))),
             Some(_) => Ok(SenderState::NeedsAction(format!(
                 "the mail host will refuse mails from {from}, because nothing receives mail there: add a mailbox or a \
-                 forwarder for it at the mail host, or set smtp.from of the class to an address that exists"
+                 forwarder for it at the mail host, or set smtp.from (RESET_SMTP_FROM) to an address that exists"
             ))),
             None => Err(odd("the catch-all")),
         }

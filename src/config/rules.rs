@@ -1,0 +1,139 @@
+//! What texts must look like. Each rule stands here once: it is that of the variable, and that of the class's field.
+
+/// One rule.
+pub struct TextRule {
+    /// Means the same to Rust, to Go and to CEL.
+    pub pattern: &'static str,
+    /// In characters.
+    pub longest: usize,
+    pub words: &'static str,
+}
+
+impl TextRule {
+    pub fn admits(&self, text: &str) -> bool {
+        text.chars().count() <= self.longest && regex::Regex::new(self.pattern).is_ok_and(|rule| rule.is_match(text))
+    }
+}
+
+/// A name that resolves, an IPv4 address, or an IPv6 address without brackets. The port has a setting of its own.
+pub const SERVER: TextRule = TextRule {
+    pattern: r"^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?([.][A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*[.]?|[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$",
+    longest: 253,
+    words: "allowed is a host name or an address alone, like mail.example.com",
+};
+
+/// Host and port, also with an `http://` before and a slash after; `api::Origin` knows more.
+pub const ORIGIN: TextRule = TextRule {
+    pattern: r"^([hH][tT][tT][pP]://)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?([.][A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}/?$",
+    longest: 300,
+    words: "allowed is a host name, an IPv4 address or an IPv6 address in brackets, with a port and without a path, like 127.0.0.1:5000",
+};
+
+/// What goes into nginx' configuration as the host of an upstream.
+pub const FORWARD_HOST: TextRule = TextRule {
+    pattern: r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])$",
+    longest: 253,
+    words: "allowed is a host name, an IPv4 address or an IPv6 address in brackets, without scheme, port and path",
+};
+
+/// A network address of Caddy.
+pub const LISTEN: TextRule = TextRule {
+    pattern: r"^((tcp[46]?/)?([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}(-[0-9]{1,5})?|unix/[^\s{}]+)$",
+    longest: 200,
+    words: "allowed is a listen address of Caddy that ends with a port, like :8443 or 127.0.0.1:8443",
+};
+
+/// A certificate's name in Nginx Proxy Manager, which people choose.
+pub const CERTIFICATE_NAME: TextRule = TextRule {
+    pattern: r"^[^\x00-\x1f\x7f]+$",
+    longest: 255,
+    words: "allowed is a name of up to 255 characters without line ends",
+};
+
+/// Cloudflare's own are 32 hex digits.
+pub const ACCOUNT: TextRule = TextRule {
+    pattern: r"^[A-Za-z0-9_-]+$",
+    longest: 64,
+    words: "allowed is the id of a Cloudflare account, 32 hex digits, which the dashboard shows",
+};
+
+/// What an HTTP header carries.
+pub const USERNAME: TextRule = TextRule {
+    pattern: r"^[!-~]+$",
+    longest: 64,
+    words: "allowed is a user name of up to 64 ASCII characters without blanks",
+};
+
+/// RFC 1123 label, as names of namespaces and services are.
+pub const LABEL: TextRule = TextRule {
+    pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    longest: 63,
+    words: "allowed is a Kubernetes name of up to 63 characters: a-z, digits and hyphens, with a letter or digit at both ends",
+};
+
+/// RFC 1123 subdomain, as most names of Kubernetes are.
+pub const SUBDOMAIN: TextRule = TextRule {
+    pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    longest: 253,
+    words: "allowed is a Kubernetes name of up to 253 characters: a-z, digits, hyphens and dots, with a letter or digit at both ends",
+};
+
+/// Key of an annotation; Kubernetes takes capitals in the part before the slash, too.
+pub const ANNOTATION_KEY: TextRule = TextRule {
+    pattern: r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+    longest: 317,
+    words: "allowed is a key like name or example.com/name: after the slash up to 63 letters, digits, hyphens, underscores and dots",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_takes_what_is_meant_and_nothing_else() {
+        let [long, longer, longest] = [64, 65, 256].map(|length| "a".repeat(length));
+        let cases: [(&TextRule, &[&str], &[&str]); 10] = [
+            (
+                &SERVER,
+                &["mail.example.com", "mail", "mail.example.com.", "127.0.0.1", "::1", "a_b.internal"],
+                &[
+                    "",
+                    "a b",
+                    "mail.example.com:25",
+                    "127.0.0.1:25",
+                    "[::1]",
+                    "http://mail",
+                    "a..b",
+                    "-a",
+                    "a\nb",
+                    "a/b",
+                ],
+            ),
+            (
+                &ORIGIN,
+                &["127.0.0.1:5000", "http://pages:80/", "[::1]:5000", "a_b.internal:1"],
+                &["{env.HOME}:5000", "::1:5000", "127.0.0.1", "a:0", "a:5000/x", "https://a:80", "a b:80", "me@a:80"],
+            ),
+            (&FORWARD_HOST, &["10.0.0.5", "pages", "[::1]"], &["http://10.0.0.5", "a b", "a/b", "a:80", "::1", ""]),
+            (
+                &LISTEN,
+                &[":8443", "127.0.0.1:8443", "[::1]:443", "tcp/:9000", ":8080-8085", "unix//run/caddy.sock"],
+                &["", "8443", ":", ": 8443", "a b:80", "{env.LISTEN}", ":8443/x", "udp/:443"],
+            ),
+            (&CERTIFICATE_NAME, &["my wildcard", "größer"], &["", "a\nb", "a\u{7f}", &longest]),
+            (&ACCOUNT, &["0123456789abcdef0123456789abcdef", "a"], &["", "../x", "a b", "a/b", &longer]),
+            (&USERNAME, &["acme", "a@b"], &["", "a b", "a\nb", "ä"]),
+            (&LABEL, &["mail", "a-1"], &["", "A", "a b", "a.b", "-a", "a-", &long]),
+            (&SUBDOMAIN, &["letsencrypt", "a.b-c.d", &long], &["", "A", "a b", "a..b", ".a", "a_b"]),
+            (
+                &ANNOTATION_KEY,
+                &["a", "cert-manager.io/cluster-issuer", "A.example/x_y.z"],
+                &["", "bad key!", "/a", "a/", "a/b/c", "-a", "a b/c", "a..b/c", &long],
+            ),
+        ];
+        for (rule, right, wrong) in cases {
+            right.iter().for_each(|text| assert!(rule.admits(text), "{text:?}: {}", rule.words));
+            wrong.iter().for_each(|text| assert!(!rule.admits(text), "{text:?}: {}", rule.words));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A class's definition refuses what the same variable is refused for, in the same words.
+use kube::api::{Api, Patch, PatchParams};
+use portalkeeper::api::PortalClass;
+use portalkeeper::config::rules;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_definition_refuses_wrong_texts_with_the_rule() {
+    let world = World::start().await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    let npm = |more: Value| {
+        let mut npm = json!({"apiUrl": "http://127.0.0.1:81", "forwardHost": "10.0.0.5"});
+        npm.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"proxy": {"caddy": null, "npm": npm}})
+    };
+    let ingress = |more: Value| json!({"proxy": {"caddy": null, "ingress": more}});
+    let traefik = |origin: &str| {
+        let traefik = json!({"dynamicDir": "/etc/traefik/dynamic", "originUrl": origin});
+        json!({"proxy": {"caddy": null, "traefik": traefik}})
+    };
+    let reference = json!({"name": "caddy-admin", "key": "ca.crt"});
+    let authority = json!({"adminUrl": "https://127.0.0.1:2021", "verifyTls": false, "caSecretRef": reference});
+    let (label, subdomain) = (rules::LABEL.words, rules::SUBDOMAIN.words);
+    for (spec, field, words) in [
+        (json!({"proxy": {"caddy": {"origin": "{env.HOME}:5000"}}}), "proxy.caddy.origin", rules::ORIGIN.words),
+        (json!({"proxy": {"caddy": {"origin": "::1:5000"}}}), "proxy.caddy.origin", rules::ORIGIN.words),
+        (json!({"proxy": {"caddy": {"listen": "80"}}}), "proxy.caddy.listen", rules::LISTEN.words),
+        (json!({"proxy": {"caddy": authority}}), "proxy.caddy", "with verifyTls: false nobody looks at caSecretRef"),
+        (json!({"proxy": {"caddy": null, "manual": {"origin": "a"}}}), "proxy.manual.origin", rules::ORIGIN.words),
+        (traefik("http://127.0.0.1:5000/pages"), "proxy.traefik.originUrl", rules::ORIGIN.words),
+        (npm(json!({"forwardHost": "a/b"})), "proxy.npm.forwardHost", rules::FORWARD_HOST.words),
+        (
+            npm(json!({"certificate": {"existing": {"name": "a\nb"}}})),
+            "proxy.npm.certificate.existing.name",
+            rules::CERTIFICATE_NAME.words,
+        ),
+        (ingress(json!({"className": "a b"})), "proxy.ingress.className", subdomain),
+        (ingress(json!({"namespace": "a.b"})), "proxy.ingress.namespace", label),
+        (ingress(json!({"service": "A"})), "proxy.ingress.service", label),
+        (ingress(json!({"tlsSecret": "a/b"})), "proxy.ingress.tlsSecret", subdomain),
+        (ingress(json!({"issuer": {"name": "a b"}})), "proxy.ingress.issuer.name", subdomain),
+        (ingress(json!({"gateway": {"name": "A"}})), "proxy.ingress.gateway.name", subdomain),
+        (json!({"cloudflare": {"accountId": "../x"}}), "cloudflare.accountId", rules::ACCOUNT.words),
+        (json!({"smtp": {"host": "a b"}}), "smtp.host", rules::SERVER.words),
+        (json!({"mailbox": {"mxroute": {"server": "a b"}}}), "mailbox.mxroute.server", rules::SERVER.words),
+        (json!({"mailbox": {"mxroute": {"username": "a b"}}}), "mailbox.mxroute.username", rules::USERNAME.words),
+    ] {
+        let outcome = classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&json!({"spec": spec}))).await;
+        let refused = outcome.expect_err(field).to_string();
+        assert!(
+            refused.contains(&format!("spec.{field}: Invalid value")) && refused.contains(words),
+            "{field}: {refused}"
+        );
+    }
+    // what is meant is taken
+    let right = json!({"spec": {
+        "cloudflare": {"accountId": "0123456789abcdef0123456789abcdef"}, "smtp": {"host": "::1"},
+        "proxy": {"caddy": {"origin": "[::1]:5000", "listen": "tcp/:8443"}},
+    }});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&right)).await.expect("taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_definition_cannot_check_is_told_by_the_portals() {
+    let world = World::start().await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    // given a key that is none of an annotation
+    let ingress = json!({"service": "pages", "annotations": {"bad key!": "x"}});
+    let patch = json!({"spec": {"proxy": {"caddy": null, "ingress": ingress}}});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("patched");
+    world.create("acme", json!({"domain": "acme.localhost"})).await;
+    let words = world.until_condition("acme", "Accepted", "False", "ClassUnusable").await;
+    let told =
+        "proxy.ingress.annotations (INGRESS_ANNOTATIONS) has the key \"bad key!\", which is none of an annotation";
+    assert!(words.contains(told), "{words}");
+    // given a token that was pasted with a line end in the middle
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pasted", "namespace": "portalkeeper"},
+        "stringData": {"token": "hunter\n2"},
+    });
+    world.put(&secret).await;
+    let patch = json!({"spec": {"cloudflare": {"apiTokenSecretRef": {"name": "pasted", "key": "token"}}}});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("patched");
+    let words = world.until_condition("acme", "Accepted", "False", "SecretInvalid").await;
+    let told = "key \"token\" of Secret \"pasted\" in namespace \"portalkeeper\" cannot be used: it holds a blank";
+    assert!(words.starts_with(told) && !words.contains("hunter"), "{words}");
+}
