@@ -24,7 +24,7 @@ async fn somebody_elses_write_in_between_is_not_lost() {
     let running = RunningDouble::start(Arc::new(CaddyDouble::new())).await.expect("a loopback port");
     let conflict = DoubleResponse::json(412, &json!({"error": "If-Match header did not match"}));
     running.faults.push("PATCH", "", 1, Fault::Answer(conflict));
-    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     // when a portal is wanted, then it is read and written once more
     scene.want("reset.acme.example").await.expect("made");
     assert_eq!(running.log.writes().iter().map(|call| call.status).collect::<Vec<_>>(), [412, 200]);
@@ -82,7 +82,7 @@ async fn a_site_added_between_our_look_and_our_write_survives() {
         // given an owner who adds a site in exactly that moment
         let interloper = Interloper::new(caddy);
         let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
-        let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+        let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
         interloper.arm();
         // when a portal is made
         let done = scene.want("reset.acme.example").await.expect("made");
@@ -101,7 +101,7 @@ async fn what_a_write_without_a_guard_may_have_cost_others_is_told_at_a_removal_
     // given a Caddy that shows no ETag, with a portal
     let interloper = Interloper::new(CaddyDouble::new().without_etag());
     let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
-    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     let made = scene.want("reset.acme.example").await.expect("made");
     let told = |done: &Programmed, reason: &str| {
         assert_eq!(done.remarks.iter().map(|remark| remark.reason).collect::<Vec<_>>(), [reason]);
@@ -130,7 +130,7 @@ async fn a_write_without_a_guard_that_fails_says_so_too() {
     let running = RunningDouble::start(interloper.clone()).await.expect("a loopback port");
     let words = DoubleResponse::json(500, &json!({"error": "no room"}));
     running.faults.push("PATCH", "", 1, Fault::Answer(words));
-    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     let error = scene.want("reset.acme.example").await.expect_err("refused");
     assert!(error.message.starts_with("caddy refused (500): no room; it was written without a guard"), "{error}");
 }
@@ -206,7 +206,7 @@ async fn edit(admin: Client, number: usize, whole: bool) {
 async fn fifty_people_who_edit_the_same_caddy_lose_nothing() {
     for peer in caddies() {
         let real = Real::start(&peer.program).await;
-        let scene = Scene::given(real.backend());
+        let scene = Scene::of(real.backend());
         // given fifty people who each add a site, while portals come and go
         let editors: Vec<_> =
             (0..50).map(|number| tokio::spawn(edit(real.admin.clone(), number, number % 2 == 0))).collect();

@@ -7,21 +7,13 @@ mod servers;
 mod simulator;
 mod tls;
 
-use std::sync::Arc;
-
-use jiff::Timestamp;
-use portalkeeper::api::clock::TestClock;
-use portalkeeper::api::{HostName, PortalKey};
-use portalkeeper::backends::caddy::{Caddy, CaddyOptions};
-use portalkeeper::backends::{BackendError, Programmed, Want, Worker};
-use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
-use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark, Ownership};
+use portalkeeper::api::HostName;
+use portalkeeper::backends::caddy::CaddyOptions;
+use portalkeeper::plan::{Mark, Ownership};
 use serde_json::{Value, json};
 use url::Url;
 
-fn host(name: &str) -> HostName {
-    HostName::parse(name).expect("a host name")
-}
+use crate::scene::{Scene, four_hosts, host};
 
 /// The configuration of somebody who uses Caddy for other things, too.
 fn users_config(admin: u16, listen: u16) -> Value {
@@ -67,12 +59,6 @@ fn foreign_route(host: &HostName) -> Value {
     json!({"match": [{"host": [host]}], "handle": [{"handler": "static_response", "body": "theirs"}], "terminal": true})
 }
 
-fn four_hosts() -> Vec<HostName> {
-    ["reset.acme.example", "reset.globex.example", "password.acme.example", "reset.mail.acme.example"]
-        .map(host)
-        .to_vec()
-}
-
 fn options(admin: &Url, origin: &str, listen: Option<String>) -> CaddyOptions {
     CaddyOptions {
         admin_url: admin.clone(),
@@ -84,44 +70,5 @@ fn options(admin: &Url, origin: &str, listen: Option<String>) -> CaddyOptions {
         tls: Default::default(),
         dns_challenge: None,
         origin_ca: None,
-    }
-}
-
-struct Scene {
-    worker: Worker,
-    clock: Arc<TestClock>,
-    _stop: ShutdownHandle,
-}
-
-impl Scene {
-    fn given(backend: Caddy) -> Self {
-        Self::at(backend, Arc::new(TestClock::new(Timestamp::UNIX_EPOCH)))
-    }
-    fn at(backend: Caddy, clock: Arc<TestClock>) -> Self {
-        let (stop, shutdown) = Shutdown::new();
-        Self { worker: Worker::spawn(backend, clock.clone(), shutdown), clock, _stop: stop }
-    }
-    fn intent(name: &str) -> Intent {
-        let portal = PortalKey { namespace: "mail".to_owned(), name: name.to_owned() };
-        let installation = InstallationId::parse("0123456789abcdef").expect("an id");
-        Intent {
-            mark: Mark::new(&installation, &portal),
-            portal,
-            host: host(name),
-            cname_target: None,
-            proxied: true,
-            ttl: 1,
-            certificate: CertificateMode::None,
-            adopt: false,
-            keep: Vec::new(),
-        }
-    }
-    async fn want(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
-    }
-    async fn unwant(&self, name: &str) -> Result<Programmed, BackendError> {
-        let intent = Self::intent(name);
-        self.worker.submit(intent.portal, Want::Absent { mark: intent.mark, hosts: vec![intent.host] }).await
     }
 }

@@ -7,25 +7,19 @@ use jiff::SignedDuration;
 use portalkeeper::api::clock::TestClock;
 use portalkeeper::backends::caddy::double::CaddyDouble;
 use portalkeeper::backends::caddy::{Caddy, CaddyOptions};
-use portalkeeper::backends::{BackendError, ErrorClass, Programmed, Want};
+use portalkeeper::backends::{ErrorClass, Want};
 use portalkeeper::http::double::{DoubleResponse, Fault, RunningDouble};
-use portalkeeper::plan::{CertificateMode, Intent};
 use serde_json::{Value, json};
 
 use super::real::Real;
 use super::{Scene, is_ours, options, routes_of, users_config};
 use crate::peers::{caddies, free_port};
+use crate::scene::intent;
 use crate::signer::{Account, shown};
 
 const HOST: &str = "reset.acme.example";
 const OTHER: &str = "reset.globex.example";
 const LOADED: &str = "/apps/tls/certificates/load_pem";
-
-/// Of a class with https.
-async fn want(scene: &Scene, name: &str) -> Result<Programmed, BackendError> {
-    let intent = Intent { certificate: CertificateMode::Proxy, ..Scene::intent(name) };
-    scene.worker.submit(intent.portal.clone(), Want::Present { intent, former: Vec::new() }).await
-}
 
 /// A simulated Caddy with a certificate of somebody else, and a worker on it.
 struct Simulated {
@@ -77,7 +71,7 @@ async fn a_certificate_is_signed_once_loaded_before_the_route_and_revoked_when_b
     let caddy = Simulated::given().await;
     let scene = caddy.now();
     // when a portal is made, then its certificate is there before its route
-    let made = want(&scene, HOST).await.expect("made");
+    let made = scene.want(HOST).await.expect("made");
     assert_eq!(made.certificate.as_deref(), Some("with a certificate of Cloudflare's Origin CA"));
     assert_eq!(caddy.writes(), ["load_pem 200", "routes 200"]);
     assert_eq!(caddy.account.calls(), ["POST /certificates 200"]);
@@ -89,11 +83,11 @@ async fn a_certificate_is_signed_once_loaded_before_the_route_and_revoked_when_b
     assert!(!format!("{made:?}").contains("PRIVATE KEY"), "the key is Caddy's alone");
     // when the program starts anew, looks again, or makes another portal, then nothing more is signed for the first
     let again = caddy.now();
-    want(&again, HOST).await.expect("as it was");
+    again.want(HOST).await.expect("as it was");
     again.clock.advance(SignedDuration::from_secs(61));
-    want(&again, HOST).await.expect("as it was");
+    again.want(HOST).await.expect("as it was");
     assert_eq!((caddy.writes(), caddy.account.calls()), (Vec::new(), Vec::new()));
-    want(&again, OTHER).await.expect("made");
+    again.want(OTHER).await.expect("made");
     assert_eq!((caddy.account.calls().len(), caddy.loaded().len()), (1, 3));
     caddy.writes();
     // when it is deleted, then the route goes first, then the certificate, which is revoked
@@ -110,7 +104,7 @@ async fn a_certificate_is_signed_once_loaded_before_the_route_and_revoked_when_b
 #[tokio::test]
 async fn a_certificate_is_renewed_thirty_days_before_its_end_and_replaced_when_it_does_not_fit() {
     let caddy = Simulated::given().await;
-    want(&caddy.now(), HOST).await.expect("made");
+    caddy.now().want(HOST).await.expect("made");
     let first = caddy.loaded()[1].clone();
     caddy.account.calls();
     let later = |days: i64| {
@@ -118,11 +112,11 @@ async fn a_certificate_is_renewed_thirty_days_before_its_end_and_replaced_when_i
         caddy.scene(end.checked_sub(SignedDuration::from_hours(24 * days)).expect("a time"))
     };
     // 31 days before its end it stays
-    want(&later(31), HOST).await.expect("as it was");
+    later(31).want(HOST).await.expect("as it was");
     assert_eq!((caddy.account.calls().len(), caddy.loaded()[1].clone()), (0, first.clone()));
     // 29 days before, another one takes its place; the route is not touched
     caddy.writes();
-    let renewed = want(&later(29), HOST).await.expect("renewed");
+    let renewed = later(29).want(HOST).await.expect("renewed");
     assert!(renewed.changes[0].contains("with a certificate that ends on "), "{renewed:?}");
     assert_eq!(
         (caddy.account.calls(), caddy.writes()),
@@ -137,7 +131,7 @@ async fn a_certificate_is_renewed_thirty_days_before_its_end_and_replaced_when_i
         let mut config = caddy.double.config();
         *config.pointer_mut(LOADED).expect("a list") = damage;
         caddy.double.load(config);
-        want(&caddy.now(), HOST).await.expect("repaired");
+        caddy.now().want(HOST).await.expect("repaired");
         assert_eq!((caddy.account.calls().len(), caddy.loaded().len()), (1, 2));
     }
 }
@@ -147,7 +141,7 @@ async fn a_host_whose_certificate_cannot_be_had_gets_no_route_and_holds_nobody_e
     let caddy = Simulated::given().await;
     let scene = caddy.now();
     // given that Cloudflare refuses one of two hosts: its zone is not in the account
-    let (refused, made) = tokio::join!(want(&scene, "reset.elsewhere.example"), want(&scene, HOST));
+    let (refused, made) = tokio::join!(scene.want("reset.elsewhere.example"), scene.want(HOST));
     made.expect("made");
     let refused = refused.expect_err("no zone");
     assert_eq!(refused.reason, "CertificateFailed");
@@ -155,7 +149,7 @@ async fn a_host_whose_certificate_cannot_be_had_gets_no_route_and_holds_nobody_e
     assert_eq!((caddy.routed(), caddy.loaded().len()), (1, 2));
     // given that the rate limit is used up
     caddy.account.running.faults.push("POST", "/certificates", 1, Fault::Answer(DoubleResponse::text(429, "")));
-    let refused = want(&scene, OTHER).await.expect_err("throttled");
+    let refused = scene.want(OTHER).await.expect_err("throttled");
     assert_eq!((refused.class, refused.reason), (ErrorClass::Throttled, "CertificateRateLimited"));
     assert_eq!(caddy.routed(), 1);
 }
@@ -165,13 +159,13 @@ async fn a_certificate_that_did_not_get_into_caddy_is_used_at_the_next_try() {
     let caddy = Simulated::given().await;
     let scene = caddy.now();
     caddy.running.faults.push("PATCH", "load_pem", 1, Fault::Answer(DoubleResponse::text(500, "no room")));
-    let refused = want(&scene, HOST).await.expect_err("caddy refuses");
+    let refused = scene.want(HOST).await.expect_err("caddy refuses");
     assert_eq!((refused.reason, caddy.routed()), ("CaddyRefused", 0));
     // and somebody is faster at the next one
     let stale = DoubleResponse::json(412, &json!({"error": "If-Match header did not match"}));
     caddy.running.faults.push("PATCH", "load_pem", 1, Fault::Answer(stale));
     caddy.writes();
-    want(&scene, HOST).await.expect("made");
+    scene.want(HOST).await.expect("made");
     assert_eq!(caddy.writes(), ["load_pem 412", "load_pem 200", "routes 200"]);
     assert_eq!(caddy.account.calls(), ["POST /certificates 200"], "one is signed, whatever the number of tries");
 }
@@ -181,13 +175,13 @@ async fn leaving_former_settings_of_the_same_caddy_spares_the_certificate_of_the
     // given a portal that was made without the Origin CA, and then under new settings with it
     let caddy = Simulated::given().await;
     // (each worker as after a restart, so that it looks for certificates)
-    let old = || Scene::given(Caddy::new(options(&caddy.running.url, "127.0.0.1:5000", None)).expect("a backend"));
-    want(&old(), HOST).await.expect("made");
-    let made = want(&caddy.now(), HOST).await.expect("given a certificate");
+    let old = || Scene::of(Caddy::new(options(&caddy.running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    old().want(HOST).await.expect("made");
+    let made = caddy.now().want(HOST).await.expect("given a certificate");
     let before = caddy.loaded();
     assert_eq!((caddy.routed(), before.len()), (1, 2));
     // when the former settings are left, but for what the new ones have put in place
-    let intent = Scene::intent(HOST);
+    let intent = intent(HOST);
     let but = made.resources.into_iter().filter_map(|resource| resource.id).collect();
     let left = Want::Left { mark: intent.mark, hosts: vec![intent.host], but };
     old().worker.submit(intent.portal, left).await.expect("left");
@@ -198,23 +192,23 @@ async fn leaving_former_settings_of_the_same_caddy_spares_the_certificate_of_the
 async fn a_caddy_that_forgets_gets_the_same_certificate_again() {
     // given a portal, and a program that was started anew since
     let caddy = Simulated::given().await;
-    want(&caddy.now(), HOST).await.expect("made");
+    caddy.now().want(HOST).await.expect("made");
     let (scene, before) = (caddy.now(), caddy.loaded());
-    want(&scene, HOST).await.expect("as it was");
+    scene.want(HOST).await.expect("as it was");
     caddy.account.calls();
     // when Caddy is loaded with the user's own configuration, as `caddy reload` does
     let mut config = users_config(2019, 443);
     config["apps"]["tls"] = json!({"certificates": {"load_pem": [theirs()]}});
     caddy.double.load(config);
     scene.clock.advance(SignedDuration::from_secs(61));
-    want(&scene, HOST).await.expect("made again");
+    scene.want(HOST).await.expect("made again");
     // then route and certificate are as they were, and Cloudflare was not asked
     assert_eq!((caddy.routed(), caddy.loaded(), caddy.account.calls()), (1, before.clone(), Vec::new()));
     // when somebody takes out only the route, then the certificate is not signed anew either
     let mut config = caddy.double.config();
     config["apps"]["http"]["servers"]["mine"]["routes"] = json!([]);
     caddy.double.load(config);
-    want(&caddy.now(), HOST).await.expect("made again");
+    caddy.now().want(HOST).await.expect("made again");
     assert_eq!((caddy.routed(), caddy.loaded(), caddy.account.calls()), (1, before, Vec::new()));
 }
 
@@ -222,7 +216,7 @@ async fn a_caddy_that_forgets_gets_the_same_certificate_again() {
 async fn a_refused_revocation_is_told_and_holds_nothing() {
     let caddy = Simulated::given().await;
     let scene = caddy.now();
-    want(&scene, HOST).await.expect("made");
+    scene.want(HOST).await.expect("made");
     let words = json!({"success": false, "errors": [{"code": 1100, "message": "Failed to revoke"}], "result": null});
     caddy.account.running.faults.push("DELETE", "/certificates", 1, Fault::Answer(DoubleResponse::json(400, &words)));
     let gone = scene.unwant(HOST).await.expect("deleted all the same");
@@ -236,9 +230,9 @@ async fn a_refused_revocation_is_told_and_holds_nothing() {
 async fn what_the_origin_ca_made_goes_when_it_is_not_wanted_any_more() {
     // given a portal whose class does without the Origin CA from now on
     let caddy = Simulated::given().await;
-    want(&caddy.now(), HOST).await.expect("made");
-    let scene = Scene::given(Caddy::new(options(&caddy.running.url, "127.0.0.1:5000", None)).expect("a backend"));
-    let done = want(&scene, HOST).await.expect("cleaned");
+    caddy.now().want(HOST).await.expect("made");
+    let scene = Scene::of(Caddy::new(options(&caddy.running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let done = scene.want(HOST).await.expect("cleaned");
     assert_eq!(
         done.changes,
         [format!("delete certificate for {HOST} (an unused certificate of Cloudflare's Origin CA)")]
@@ -248,7 +242,7 @@ async fn what_the_origin_ca_made_goes_when_it_is_not_wanted_any_more() {
     for _ in 0..2 {
         caddy.running.log.clear();
         scene.clock.advance(SignedDuration::from_secs(61));
-        want(&scene, HOST).await.expect("as it was");
+        scene.want(HOST).await.expect("as it was");
     }
     assert!(caddy.running.log.calls().iter().all(|call| !call.path.contains("certificates")));
 }
@@ -283,7 +277,7 @@ async fn a_visitor_of_real_caddy_is_shown_that_certificate_and_caddy_orders_none
         let backend = Caddy::new(CaddyOptions { origin_ca, ..options(&admin, &real.dial(), listen) });
         let scene = Scene::at(backend.expect("a backend"), clock);
         // when a portal is made, then its visitors are shown the certificate that was signed for it
-        want(&scene, HOST).await.unwrap_or_else(|e| panic!("{}: {e}", peer.name));
+        scene.want(HOST).await.unwrap_or_else(|e| panic!("{}: {e}", peer.name));
         let signed = account.only();
         assert_eq!(shown(https, HOST).await.as_ref(), Some(&signed), "{}", peer.name);
         assert_ne!(shown(https, "www.acme.example").await.as_ref(), Some(&signed), "{}", peer.name);

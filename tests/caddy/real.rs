@@ -164,7 +164,7 @@ async fn a_visitor_reaches_the_page_through_real_caddy_until_it_is_deleted() {
         let real = Real::start(&peer.program).await;
         let before = real.config().await;
         assert_eq!(real.visit("reset.acme.example").await, (404, "catch-all".to_owned()), "{what}");
-        let scene = Scene::given(real.backend());
+        let scene = Scene::of(real.backend());
         // when a portal is made, then its page is reached, before the catch-all, without forged headers
         scene.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(real.visit("reset.acme.example").await, (200, "portal reset.acme.example ".to_owned()), "{what}");
@@ -180,7 +180,7 @@ async fn a_visitor_reaches_the_page_through_real_caddy_until_it_is_deleted() {
 async fn routes_lost_by_a_restart_of_real_caddy_come_back() {
     for peer in caddies() {
         let mut real = Real::start(&peer.program).await;
-        let scene = Scene::given(real.backend());
+        let scene = Scene::of(real.backend());
         scene.want("reset.acme.example").await.expect("made");
         // given that Caddy is killed, then its admin API is told unreachable
         real.process.kill();
@@ -238,7 +238,7 @@ async fn a_declared_portal_is_reached_and_proved_through_real_caddy() {
 async fn a_reload_of_the_users_own_configuration_is_survived() {
     for peer in caddies() {
         let real = Real::start(&peer.program).await;
-        let scene = Scene::given(real.backend());
+        let scene = Scene::of(real.backend());
         scene.want("reset.acme.example").await.expect("made");
         // when the user loads a configuration that knows nothing of us, as `caddy reload` does
         let users = users_config(real.admin_port, real.listen);

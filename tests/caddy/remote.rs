@@ -77,7 +77,7 @@ async fn authority_pem(real: &Real) -> String {
 fn scene(real: &Real, admin: &Url, identity: Option<Identity>, authorities: Option<Authorities>) -> Scene {
     let tls = ClientTls { identity, authorities };
     let listen = Some(format!("127.0.0.1:{}", real.listen));
-    Scene::given(Caddy::new(CaddyOptions { tls, ..options(admin, &real.dial(), listen) }).expect("a backend"))
+    Scene::of(Caddy::new(CaddyOptions { tls, ..options(admin, &real.dial(), listen) }).expect("a backend"))
 }
 
 async fn refused(scene: &Scene) -> BackendError {

@@ -32,11 +32,11 @@ async fn a_route_follows_to_another_server_and_leaves_nothing_in_the_first() {
         let another = free_port();
         let real = Real::start_with(&peer.program, with_another(another)).await;
         let before = real.config().await;
-        let first = Scene::given(real.backend());
+        let first = Scene::of(real.backend());
         first.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
         first.want("reset.globex.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
         // when the class names the second one
-        let second = Scene::given(real.backend_at(another));
+        let second = Scene::of(real.backend_at(another));
         let done = second.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
         // then the portal is served there, at no time by both, and the other portal stays where it is
         let dial = real.dial();
@@ -65,9 +65,9 @@ async fn without_a_fitting_server_nothing_is_made_and_everything_can_be_removed(
         // given a portal in a Caddy, and a class that names an address at which no server listens
         let real = Real::start(&peer.program).await;
         let before = real.config().await;
-        Scene::given(real.backend()).want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        Scene::of(real.backend()).want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
         let made = real.config().await;
-        let wrong = Scene::given(real.backend_at(1));
+        let wrong = Scene::of(real.backend_at(1));
         // when it is wanted there, then that is told and it stays where it is
         let refused = wrong.want("reset.acme.example").await.expect_err("no server");
         assert_eq!((refused.class, refused.reason), (ErrorClass::Permanent, "ServerNotFound"), "{what}");
@@ -96,7 +96,7 @@ async fn what_somebody_has_for_some_paths_of_the_host_stays_and_comes_first() {
         routes.insert(0, paths);
         real.set_routes(routes).await;
         let before = real.config().await;
-        let scene = Scene::given(real.backend());
+        let scene = Scene::of(real.backend());
         // when the portal is made, then both answer, each what it is for
         scene.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
         let visit = |path: &'static str| real.visit_at(real.listen, "reset.acme.example", path);

@@ -80,7 +80,7 @@ async fn conformance_of_the_simulated_caddys() {
 async fn a_thousand_portals_at_once_are_one_write_and_then_none() {
     let double = Arc::new(CaddyDouble::new());
     let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
-    let scene = || Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let scene = || Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     let all = async |scene: &Scene| {
         let names: Vec<String> = (0..1000).map(|index| format!("reset.c{index}.example")).collect();
         // All of them are due before the worker looks: nothing lets it run in between.
@@ -116,7 +116,7 @@ async fn what_caddy_refuses_is_told_without_its_secrets() {
     let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
     let words = json!({"error": "loading: API token 'canary-4711' appears invalid"});
     running.faults.push("PATCH", "", 1, Fault::Answer(DoubleResponse::json(500, &words)));
-    let scene = Scene::given(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     let refused = scene.want("reset.acme.example").await.expect_err("refused");
     assert_eq!(refused.message, "caddy refused (500): loading: API token [redacted]");
     running.faults.push(

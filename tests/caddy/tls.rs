@@ -47,7 +47,7 @@ async fn one_policy_for_all_names_stands_last_and_goes_with_the_last_portal() {
     let theirs = json!({"subjects": ["www.acme.example"], "issuers": [{"module": "internal"}]});
     load_policies(&double, json!([theirs]));
     let before = double.config();
-    let scene = Scene::given(challenging(&running.url, TOKEN, true));
+    let scene = Scene::of(challenging(&running.url, TOKEN, true));
     // when portals are made, then the policy is there once, behind the user's own, with the token
     scene.want(FIRST).await.expect("made");
     scene.want(SECOND).await.expect("made");
@@ -62,7 +62,7 @@ async fn one_policy_for_all_names_stands_last_and_goes_with_the_last_portal() {
     let writes = running.log.writes().iter().filter(|call| call.path.ends_with("/policies")).count();
     assert_eq!(writes, 1, "portals need no policy of their own");
     // when another token is to be used, then the policy has that one
-    let rotated = Scene::given(challenging(&running.url, "{env.CF_API_TOKEN}", true));
+    let rotated = Scene::of(challenging(&running.url, "{env.CF_API_TOKEN}", true));
     rotated.want(FIRST).await.expect("as it was");
     assert_eq!(
         policies(&double)[1].pointer("/issuers/0/challenges/dns/provider/api_token"),
@@ -72,7 +72,7 @@ async fn one_policy_for_all_names_stands_last_and_goes_with_the_last_portal() {
     let later = json!({"subjects": ["new.acme.example"]});
     let ours = policies(&double)[1].clone();
     load_policies(&double, json!([theirs, ours, later]));
-    Scene::given(challenging(&running.url, "{env.CF_API_TOKEN}", true)).want(FIRST).await.expect("as it was");
+    Scene::of(challenging(&running.url, "{env.CF_API_TOKEN}", true)).want(FIRST).await.expect("as it was");
     assert_eq!(policies(&double), [theirs.clone(), later, ours]);
     load_policies(&double, json!([theirs, policies(&double)[2]]));
     // when one of two portals goes, then it stays; with the last it goes, and all is as it was
@@ -87,7 +87,7 @@ async fn a_policy_of_somebody_else_for_all_names_stays_and_is_told() {
     let (double, running) = simulated(CaddyDouble::new()).await;
     load_policies(&double, json!([{"issuers": [{"module": "internal"}]}]));
     let before = policies(&double);
-    let scene = Scene::given(challenging(&running.url, TOKEN, true));
+    let scene = Scene::of(challenging(&running.url, TOKEN, true));
     let done = scene.want(FIRST).await.expect("made");
     assert_eq!((done.doubts.len(), done.doubts[0].truth, done.doubts[0].reason), (1, Truth::True, "ForeignTlsPolicy"));
     assert_eq!(policies(&double), before);
@@ -105,7 +105,7 @@ async fn somebody_who_writes_policies_in_between_loses_nothing() {
         portalkeeper::http::double::DoubleResponse::json(412, &json!({"error": "If-Match header did not match"}));
     running.faults.push("PATCH", "/policies", 1, Fault::Answer(stale));
     load_policies(&double, json!([theirs]));
-    let scene = Scene::given(challenging(&running.url, TOKEN, true));
+    let scene = Scene::of(challenging(&running.url, TOKEN, true));
     scene.want(FIRST).await.expect("made");
     assert_eq!((policies(&double).len(), &policies(&double)[0]), (2, &theirs));
 }
@@ -121,8 +121,7 @@ async fn a_stock_caddy_is_told_what_it_lacks() {
     };
     for required in [true, false] {
         let (double, running) = simulated(CaddyDouble::new().without_dns_module()).await;
-        let done =
-            Scene::given(challenging(&running.url, TOKEN, required)).want(FIRST).await.expect("the route is made");
+        let done = Scene::of(challenging(&running.url, TOKEN, required)).want(FIRST).await.expect("the route is made");
         check(&done, required, "simulated");
         assert_eq!(policies(&double), Vec::<Value>::new());
         for peer in caddies() {
@@ -133,7 +132,7 @@ async fn a_stock_caddy_is_told_what_it_lacks() {
                 dns_challenge: Some(DnsChallenge { token: Secret::new(TOKEN), required }),
                 ..options(&admin, &real.dial(), Some(format!("127.0.0.1:{}", real.listen)))
             };
-            let scene = Scene::given(Caddy::new(options).expect("a backend"));
+            let scene = Scene::of(Caddy::new(options).expect("a backend"));
             let done = scene.want(FIRST).await.unwrap_or_else(|e| panic!("{}: {e}", peer.name));
             check(&done, required, peer.name);
             assert_eq!(real.visit(FIRST).await, (200, format!("portal {FIRST} ")), "{}", peer.name);
@@ -159,7 +158,7 @@ async fn a_current_caddy_is_reached_by_its_socket() {
     }
     let admin = Url::parse(&format!("unix://{}", socket.display())).expect("an address");
     let caddy = Caddy::new(options(&admin, "127.0.0.1:5000", Some(format!("127.0.0.1:{listen}")))).expect("a backend");
-    let scene = Scene::given(caddy);
+    let scene = Scene::of(caddy);
     assert_eq!(scene.worker.instance(), format!("caddy/unix:{}", socket.display()));
     let done = scene.want(FIRST).await.expect("made by the socket");
     assert_eq!(done.changes, [format!("create {FIRST} (route to 127.0.0.1:5000)")]);

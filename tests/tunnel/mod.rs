@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use portalkeeper::api::clock::{SystemClock, TestClock};
-use portalkeeper::api::{HostName, PortalKey, TunnelId, TunnelOrigin};
+use portalkeeper::api::{TunnelId, TunnelOrigin};
 use portalkeeper::backends::cloudflare_api::double::{ACCOUNT, CloudflareDouble};
 use portalkeeper::backends::cloudflare_api::{Api, Budget};
 use portalkeeper::backends::cloudflare_tunnel::{CloudflareTunnel, Entry, Ledger, TunnelOptions, Turn};
@@ -18,8 +18,10 @@ use portalkeeper::backends::{BackendError, Programmed, Want, Worker};
 use portalkeeper::config::Secret;
 use portalkeeper::http::double::{RunningDouble, lock};
 use portalkeeper::http::shutdown::{Shutdown, ShutdownHandle};
-use portalkeeper::plan::{CertificateMode, InstallationId, Intent, Mark};
+use portalkeeper::plan::Intent;
 use serde_json::{Value, json};
+
+pub use crate::scene::{host, intent};
 
 pub const TUNNEL: &str = "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d";
 pub const ORIGIN: &str = "http://127.0.0.1:5000";
@@ -93,30 +95,6 @@ pub struct Stage {
     turn: Turn,
     shutdown: Shutdown,
     _stop: ShutdownHandle,
-}
-
-pub fn installation() -> InstallationId {
-    InstallationId::parse("0123456789abcdef").unwrap()
-}
-
-pub fn host(name: &str) -> HostName {
-    HostName::parse(name).unwrap()
-}
-
-/// What the portal that is named like its host wants.
-pub fn intent(name: &str) -> Intent {
-    let portal = PortalKey { namespace: "mail".to_owned(), name: name.to_owned() };
-    Intent {
-        mark: Mark::new(&installation(), &portal),
-        portal,
-        host: host(name),
-        cname_target: None,
-        proxied: true,
-        ttl: 1,
-        certificate: CertificateMode::Proxy,
-        adopt: false,
-        keep: Vec::new(),
-    }
 }
 
 impl Stage {
