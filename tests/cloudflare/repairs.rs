@@ -27,6 +27,37 @@ async fn a_changed_record_is_put_right_and_told() {
     assert!(!done.repaired && done.changes.is_empty());
 }
 
+/// I1: the list of a sweep may be minutes old. A repair by it is made only where the record is still what was listed.
+#[tokio::test]
+async fn a_repair_by_a_list_of_before_asks_first_whether_the_record_is_still_ours() {
+    let scene = Scene::given().await;
+    let [first, second, third, fourth] = ["a", "b", "c", "d"].map(|label| format!("{label}.acme.example"));
+    for name in [&first, &second, &third, &fourth] {
+        scene.want(name).await.expect("made");
+    }
+    // given two records that somebody changed, and a sweep that lists the zone for another portal
+    for name in [&second, &third] {
+        scene.double.edit(name, "content", json!("theirs.example"));
+    }
+    scene.pass(25 * 3600);
+    scene.running.log.clear();
+    scene.want(&first).await.expect("as it was");
+    assert_eq!(scene.new_calls(), ["GET /zones/*/dns_records"]);
+    scene.want(&fourth).await.expect("as it was, by the same list");
+    assert_eq!(scene.new_calls(), [""; 0]);
+    // when one of the two becomes somebody else's before its portal's turn comes, then it is left alone
+    scene.double.edit(&second, "comment", json!("the owner's own now"));
+    let foreign = scene.foreign();
+    let refused = scene.refused(&second).await;
+    assert_eq!((refused.class, refused.reason), (ErrorClass::Conflict, "ForeignRecord"));
+    assert_eq!(scene.foreign(), foreign);
+    assert_eq!(scene.running.log.writes(), []);
+    assert_eq!(scene.new_calls()[0], "GET /zones/*/dns_records/*");
+    // and the other is put right
+    assert!(scene.want(&third).await.expect("put right").repaired);
+    assert_eq!(scene.foreign(), foreign);
+}
+
 /// F21, I4: another actor reverts the record every five seconds for an hour.
 #[tokio::test]
 async fn f21_a_fight_over_a_record_costs_about_ten_writes_an_hour() {
