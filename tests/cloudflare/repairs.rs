@@ -2,7 +2,7 @@
 use portalkeeper::backends::{ErrorClass, Known};
 use serde_json::json;
 
-use super::{Scene, burst, intent, key};
+use super::{Scene, burst, intent, key, mark};
 
 #[tokio::test]
 async fn a_changed_record_is_put_right_and_told() {
@@ -56,6 +56,19 @@ async fn a_repair_by_a_list_of_before_asks_first_whether_the_record_is_still_our
     // and the other is put right
     assert!(scene.want(&third).await.expect("put right").repaired);
     assert_eq!(scene.foreign(), foreign);
+}
+
+/// I1: a mark makes nothing ours but a CNAME. On a record of another type somebody copied it.
+#[tokio::test]
+async fn our_mark_on_a_record_of_another_type_is_somebody_elses() {
+    let scene = Scene::given().await;
+    let name = "reset.acme.example";
+    scene.double.put_foreign(name, "A", "192.0.2.7");
+    scene.double.edit(name, "comment", json!(mark(name).to_string()));
+    let records = scene.double.records();
+    assert_eq!(scene.refused(name).await.reason, "ForeignRecord");
+    scene.absent(name).await.expect("nothing of ours");
+    assert_eq!((scene.double.records(), scene.running.log.writes()), (records, vec![]));
 }
 
 /// F21, I4: another actor reverts the record every five seconds for an hour.
