@@ -307,3 +307,22 @@ async fn forms_from_elsewhere_are_not_taken() {
         assert!(!answer.body.contains("<script>@"), "escaped");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_leads_to_the_host_at_which_it_was_asked_for_while_a_new_one_is_not_proved() {
+    let world = world().await;
+    // given a changed host, whose route is somebody else's
+    let mut config = world.simulators.caddy.config();
+    let servers = config["apps"]["http"]["servers"].as_object_mut().unwrap();
+    let routes = servers.values_mut().next().unwrap()["routes"].as_array_mut().unwrap();
+    routes.insert(0, json!({"match": [{"host": ["password.acme.localhost"]}], "handle": [], "terminal": true}));
+    world.simulators.caddy.load(config);
+    world.patch("acme", json!({"spec": {"subdomain": "password"}})).await;
+    world.until_condition("acme", "RouteProgrammed", "False", "ForeignRoute").await;
+    // when a link is asked for at the former host, then it leads there and works
+    assert_eq!(ask(&world, ANN).await.status, 303);
+    let mail = &mails(&world, 1).await[0];
+    assert!(mail.text.contains(&format!("http://{}/r#", world.authority(HOST))), "{}", mail.text);
+    assert!(!mail.text.contains("password.acme.localhost"), "{}", mail.text);
+    assert_eq!(set(&world, &code(mail), "Correct-horse-7").await.status, 200);
+}

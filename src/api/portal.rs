@@ -241,6 +241,9 @@ pub struct Move {
     pub since: String,
     /// Generation of the spec that is moved.
     pub generation: i64,
+    /// Since when the record is seen to lead to the new place (RFC 3339), which may be long after the stage began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flipped: Option<String>,
     /// What was not as hoped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -264,6 +267,19 @@ pub struct Leaving {
     pub place: Place,
     /// RFC 3339.
     pub since: String,
+    /// The record led there, and visitors may still be led there by it or by what caches remember of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serves: bool,
+    /// Since when the record is seen to lead elsewhere (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unserved: Option<String>,
+}
+
+impl Leaving {
+    /// A place to which no record leads any more.
+    pub fn unserved(place: Place, since: String) -> Self {
+        Self { place, since, serves: false, unserved: None }
+    }
 }
 
 /// What was found to be as wanted.

@@ -2,8 +2,9 @@
 //! proof, the record, and what is removed in the former place. Looks at nothing outside.
 use super::context::Context;
 use super::error::ControllerError;
-use super::moving::{before_the_flip, flips, shown};
+use super::moving::{flips, shown};
 use super::places::{Standing, place_of};
+use super::proving::before_the_flip;
 use super::runtime::ClassRuntime;
 use super::validate::ValidPortal;
 use crate::api::portal::{MadeResource, MoveStage, Place};

@@ -58,6 +58,14 @@ pub(super) fn is_cleared(portal: &ResetPortal) -> bool {
     status.pending.is_empty() && (status.resources.is_empty() || status.conditions.iter().any(disabled))
 }
 
+/// What a portal has in its present place.
+#[derive(Clone, Copy)]
+pub struct Present<'a> {
+    pub outside: &'a Outside,
+    /// The public host proved it.
+    pub proved: bool,
+}
+
 impl Context {
     /// `enabled: false`: record and route go or are switched off, the claim stays, the host is served no longer.
     pub(super) async fn clear(
@@ -85,7 +93,7 @@ impl Context {
         for place in home.into_iter().chain(moving).filter(|place| *place != here) {
             let since = super::moving::stamp(self.clock.now());
             if !found.standing.leaving.iter().any(|leaving| leaving.place == place) {
-                found.standing.leaving.push(Leaving { place, since });
+                found.standing.leaving.push(Leaving::unserved(place, since));
             }
         }
         found.standing.home = Some(here);
@@ -93,7 +101,7 @@ impl Context {
         let mark = Mark::new(self.store.installation(), &valid.key);
         let way = Way::SwitchOff(&valid.host);
         let mut outside = withdraw(class, &mark, &valid.key, &hosts, &valid.recorded, way).await;
-        self.leave_places(portal, class, valid, &[], found).await?;
+        self.leave_places(portal, class, valid, None, found).await?;
         found.changes.append(&mut outside.changes);
         if !outside.some_uncleared() && !outside.out_of_reach.iter().any(|one| one.host == valid.host) {
             let waiting = self.give_names_up(portal, valid, &outside.out_of_reach, found).await?;
@@ -241,17 +249,40 @@ impl Context {
     }
 
     /// Removes what the portal has in places that it left. A place that cannot be used any more is given up: at once
-    /// where it is gone for good, else after half an hour; what may remain there is told and stays in the status.
+    /// where it is gone for good, else after half an hour; what may remain there is told and stays in the status. Tells
+    /// how long a place is still kept that visitors may be led to; without `present`, nobody is to come any more.
     pub(super) async fn leave_places(
         &self,
         portal: &ResetPortal,
         class: &ClassRuntime,
         valid: &ValidPortal,
-        made: &[MadeResource],
+        present: Option<Present<'_>>,
         found: &mut Found,
-    ) -> Result<(), ControllerError> {
+    ) -> Result<Option<Duration>, ControllerError> {
+        let mut kept = None;
         if valid.mode == Mode::Full && !found.standing.leaving.is_empty() {
+            let mut still = Vec::new();
+            if let Some(Present { outside, proved }) = present {
+                let mut gone = Vec::new();
+                for mut leaving in std::mem::take(&mut found.standing.leaving) {
+                    match self.still_serves(&mut leaving, valid, outside, proved) {
+                        Some(wait) => {
+                            kept = Some(kept.map_or(wait, |before: Duration| before.min(wait)));
+                            still.push(leaving);
+                        }
+                        None => gone.push(leaving),
+                    }
+                }
+                found.standing.leaving = gone;
+            }
+            let made = present.map_or(&[][..], |present| &present.outside.resources);
             self.try_to_leave(portal, class, valid, made, found).await?;
+            found.standing.leaving.append(&mut still);
+        }
+        if kept.is_some() && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
+            let words =
+                "what stands in the place that the record led to stays until that is seen to have settled elsewhere";
+            found.findings.push(Finding::new(MOVED, Truth::True, "FormerKept", words));
         }
         if !found.findings.iter().any(|finding| finding.type_ == MOVED) && !found.standing.left_behind.is_empty() {
             let words = format!(
@@ -260,7 +291,7 @@ impl Context {
             );
             found.findings.push(Finding::new(MOVED, Truth::True, "LeftBehind", words));
         }
-        Ok(())
+        Ok(kept)
     }
 
     async fn try_to_leave(

@@ -18,6 +18,7 @@ mod places;
 mod plan;
 pub mod probe;
 mod provider;
+mod proving;
 mod reconcile;
 mod remove;
 mod run;

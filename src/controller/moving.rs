@@ -12,7 +12,6 @@ use super::error::ControllerError;
 use super::leaving::Made;
 use super::outside::{Outside, program};
 use super::places::{self, Standing};
-use super::probe;
 use super::run::Timing;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
@@ -24,13 +23,11 @@ use crate::api::{HostName, ResetPortal};
 
 /// TTL of records whose TTL is automatic and that are not proxied, in seconds.
 const AUTOMATIC_TTL: u64 = 300;
-/// Names of tunnels: they lead nowhere but within Cloudflare.
-const TUNNELS: &str = ".cfargotunnel.com";
 
 /// Whence a portal moves.
 pub struct Old {
-    class: std::sync::Arc<ClassRuntime>,
-    target: Option<HostName>,
+    pub(super) class: std::sync::Arc<ClassRuntime>,
+    pub(super) target: Option<HostName>,
 }
 
 /// A time as the status holds it.
@@ -42,7 +39,7 @@ pub(super) fn signed(wait: Duration) -> SignedDuration {
     SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)
 }
 
-fn passed(since: &str, now: Timestamp) -> Duration {
+pub(super) fn passed(since: &str, now: Timestamp) -> Duration {
     let since: Timestamp = since.parse().unwrap_or(now);
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
@@ -64,51 +61,12 @@ pub(super) fn shown(target: &Option<HostName>) -> &str {
     target.as_ref().map_or("nowhere", HostName::as_str)
 }
 
-/// How a new route is proved before the record leads to it.
-enum Way<'a> {
-    /// At an address that the class names.
-    Pinned(&'a str),
-    /// At the address of its own target.
-    Through(&'a HostName),
-    /// Not at all, for this reason.
-    Not(&'static str),
-}
-
-fn way<'a>(old: &ClassRuntime, class: &'a ClassRuntime, from: &Option<HostName>, valid: &'a ValidPortal) -> Way<'a> {
-    let spec = &class.class.spec;
-    let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.spec.probe.address);
-    let target = valid.cname_target.as_ref().filter(|target| Some(*target) != from.as_ref());
-    match (pinned, target) {
-        _ if !spec.probe.enabled => Way::Not("probing is switched off in the class"),
-        (Some(address), _) => Way::Pinned(address),
-        (None, Some(tunnel)) if tunnel.as_str().ends_with(TUNNELS) => {
-            Way::Not("a tunnel can be reached through its record only")
-        }
-        (None, Some(target)) => Way::Through(target),
-        (None, None) => Way::Not("both routes have the same address"),
-    }
-}
-
 /// Whether a move between these places changes where the record leads, or which proxy serves it: then the new route is
 /// proved first. `from` is where the record leads now.
 pub(super) fn flips(old: &ClassRuntime, class: &ClassRuntime, from: &Option<HostName>, valid: &ValidPortal) -> bool {
     let manual = old.proxy.is_none() && class.proxy.is_none();
     let there = manual || same(&old.proxy, &class.proxy);
     !(there && *from == valid.cname_target)
-}
-
-/// What the record waits for in a move, as the beginning of a line.
-pub(super) fn before_the_flip(
-    old: &ClassRuntime,
-    class: &ClassRuntime,
-    from: &Option<HostName>,
-    valid: &ValidPortal,
-) -> String {
-    match way(old, class, from, valid) {
-        Way::Pinned(address) => format!("when the new route answers at {address}, "),
-        Way::Through(target) => format!("when the new route answers at {target}, "),
-        Way::Not(why) => format!("when the new route is made ({why}), "),
-    }
 }
 
 /// Record and route of different classes.
@@ -143,16 +101,17 @@ impl Context {
         let (here, now) = (places::place_of(&class.class), self.clock.now());
         let before = found.standing.clone();
         let standing = &mut found.standing;
-        let leave = |standing: &mut Standing, place: Place| {
+        let leave = |standing: &mut Standing, place: Place, serves: bool| {
             let known = standing.leaving.iter().any(|leaving| leaving.place == place);
             if place != here && !known {
-                standing.leaving.push(Leaving { place, since: stamp(now) });
+                standing.leaving.push(Leaving { serves, ..Leaving::unserved(place, stamp(now)) });
             }
         };
         // Coming back to a place that was being left.
         standing.leaving.retain(|leaving| leaving.place != here);
         if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
-            leave(standing, other.to);
+            // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
+            leave(standing, other.to, other.stage != MoveStage::Proving);
         }
         let mut old = None;
         match standing.home.clone() {
@@ -163,7 +122,7 @@ impl Context {
                         if host_changes || !flips(&former, class, &target, valid) {
                             // Nothing is flipped: the former place is left as soon as the portal is proved here.
                             standing.moving = None;
-                            leave(standing, home);
+                            leave(standing, home, false);
                             standing.home = Some(here.clone());
                         } else {
                             let generation = valid.generation;
@@ -174,8 +133,8 @@ impl Context {
                             };
                             if !standing.moving.as_ref().is_some_and(begun) {
                                 let (to, since) = (here.clone(), stamp(now));
-                                let stage = MoveStage::Proving;
-                                standing.moving = Some(Move { to, stage, since, generation, note: None });
+                                let (stage, flipped, note) = (MoveStage::Proving, None, None);
+                                standing.moving = Some(Move { to, stage, since, generation, flipped, note });
                             }
                             old = Some(Old { class: former, target });
                         }
@@ -183,7 +142,7 @@ impl Context {
                     // What is there may be out of reach for good, or its Secret be late: leaving decides.
                     Err(_) => {
                         standing.moving = None;
-                        leave(standing, home);
+                        leave(standing, home, false);
                         standing.home = Some(here.clone());
                     }
                 }
@@ -246,13 +205,39 @@ impl Context {
                     let words = format!("{way}: the record leads to {} until {waiting}", shown(&old.target));
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
-                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key).min(left));
+                    let backoff = self.backoff(&valid.key);
+                    let wait = outside.wait.unwrap_or(if left.is_zero() { backoff } else { backoff.min(left) });
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
                 MoveStage::Flipped => {
                     let mut outside = program(class, valid, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
-                    let settled = after(&moving.since, settling(&self.timing, valid));
+                    // Read again: the write may have taken its time, and only what is asked after it tells anything.
+                    let now = self.clock.now();
+                    if moving.flipped.is_none() && outside.recorded() {
+                        moving.flipped = Some(stamp(now));
+                        found.standing.moving = Some(moving.clone());
+                        found.keep(&outside.resources);
+                        self.forget_probe(&valid.key);
+                        self.reports.note(portal, found).await?;
+                    }
+                    let Some(flipped) = moving.flipped.clone() else {
+                        // A rate limit ends; whatever else keeps the record from being changed may not.
+                        if outside.queue.is_none() && passed(&moving.since, now) >= self.timing.move_patience {
+                            self.roll_back(portal, moving, "the record cannot be changed", &way, &outside, found)
+                                .await?;
+                            continue;
+                        }
+                        let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
+                        let words = format!(
+                            "{way}: the record is to be changed to {} and is not yet; the former route stays until then",
+                            shown(&valid.cname_target)
+                        );
+                        found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
+                        let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
+                        return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                    };
+                    let settled = after(&flipped, settling(&self.timing, valid));
                     let live = self.live(class, valid, &outside, Fresh::After(settled)).await;
                     let probing = class.class.spec.probe.enabled;
                     let proved = if probing {
@@ -262,7 +247,7 @@ impl Context {
                     };
                     if proved && now >= settled {
                         if let Some(home) = found.standing.home.replace(moving.to) {
-                            found.standing.leaving.push(Leaving { place: home, since: stamp(now) });
+                            found.standing.leaving.push(Leaving::unserved(home, stamp(now)));
                         }
                         found.standing.moving = None;
                         self.reports.note(portal, found).await?;
@@ -276,20 +261,12 @@ impl Context {
                     let left = after(&stamp(settled), self.timing.move_patience).duration_since(now);
                     if left <= SignedDuration::ZERO {
                         let seen = if outside.programmed() { &live.message } else { "record or route cannot be made" };
-                        moving.note = Some(seen.chars().take(LONGEST_NOTE).collect());
-                        moving = Move { stage: MoveStage::RolledBack, since: stamp(now), ..moving };
-                        found.standing.moving = Some(moving);
-                        found.keep(&outside.resources);
-                        self.forget_probe(&valid.key);
-                        self.reports.note(portal, found).await?;
-                        let words = format!("the move {way} is rolled back: {seen}");
-                        self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
+                        self.roll_back(portal, moving, seen, &way, &outside, found).await?;
                         continue;
                     }
                     let words = format!(
-                        "{way}: the record leads to {} since {}; the proof of life decides",
+                        "{way}: the record leads to {} since {flipped}; the proof of life decides",
                         shown(&valid.cname_target),
-                        moving.since
                     );
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = Duration::try_from(left).unwrap_or_default();
@@ -318,37 +295,49 @@ impl Context {
         }
     }
 
-    /// Whether the record may be changed now, with what there is to say about that; or what is waited for.
-    async fn prove_before(
+    /// The record is changed back at the next look.
+    async fn roll_back(
         &self,
-        class: &ClassRuntime,
-        valid: &ValidPortal,
-        old: &Old,
+        portal: &ResetPortal,
+        moving: Move,
+        seen: &str,
+        way: &str,
         outside: &Outside,
-        moving: &Move,
-    ) -> Result<Option<String>, String> {
-        if !outside.programmed() {
-            return Err("the new route is made".to_owned());
+        found: &mut Found,
+    ) -> Result<(), ControllerError> {
+        let (note, since) = (Some(seen.chars().take(LONGEST_NOTE).collect()), stamp(self.clock.now()));
+        found.standing.moving = Some(Move { stage: MoveStage::RolledBack, since, note, ..moving });
+        found.keep(&outside.resources);
+        self.forget_probe(&portal.key());
+        self.reports.note(portal, found).await?;
+        let words = format!("the move {way} is rolled back: {seen}");
+        self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
+        Ok(())
+    }
+
+    /// How long a place that the record led to stays, because visitors may still be led there: until the record is seen to
+    /// lead elsewhere, and what caches remember of it has run out, and the portal is proved where it stands now.
+    pub(super) fn still_serves(
+        &self,
+        leaving: &mut Leaving,
+        valid: &ValidPortal,
+        outside: &Outside,
+        proved: bool,
+    ) -> Option<Duration> {
+        if !leaving.serves {
+            return None;
         }
-        let way = match way(&old.class, class, &old.target, valid) {
-            Way::Pinned(address) => probe::Way::Pinned(address),
-            Way::Through(target) => probe::Way::Through(self.names.as_ref(), target),
-            Way::Not(why) => return Ok(Some(why.to_owned())),
-        };
-        let outcome = match self.turns.take().await {
-            Some(_turn) => probe::probe(&self.probe_of(valid), way).await,
-            None => return Err("the new route is proved; many portals wait for that".to_owned()),
-        };
-        let Err(seen) = outcome else { return Ok(None) };
-        // Whoever makes the route by hand has all the time there is.
-        let in_time =
-            class.class.spec.proxy.manual.is_some() || passed(&moving.since, self.clock.now()) < self.timing.move_proof;
-        if seen.reason != "PrivateAddress" && in_time {
-            return Err(format!("the new route is proved; not yet: {}", seen.message));
+        let now = self.clock.now();
+        if !outside.recorded() {
+            leaving.unserved = None;
+            return Some(self.timing.first_retry);
         }
-        Ok(Some(seen.message.chars().take(LONGEST_NOTE).collect()))
+        let since = leaving.unserved.get_or_insert_with(|| stamp(now));
+        let left = after(since, settling(&self.timing, valid)).duration_since(now);
+        let left = Duration::try_from(left).unwrap_or_default();
+        (!left.is_zero() || !proved).then(|| left.max(self.timing.first_retry))
     }
 }
 
 /// Longest note in the status, in characters.
-const LONGEST_NOTE: usize = 500;
+pub(super) const LONGEST_NOTE: usize = 500;

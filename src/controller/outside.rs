@@ -99,6 +99,11 @@ impl Outside {
         self.findings.iter().all(|finding| finding.truth != Truth::False)
     }
 
+    /// The record is as wanted, or none is made here.
+    pub fn recorded(&self) -> bool {
+        self.findings.iter().all(|finding| finding.type_ != DNS_PROGRAMMED || finding.truth == Truth::True)
+    }
+
     /// A portal that answered through record and route proves what they themselves could not confirm.
     pub fn prove(&mut self) {
         for finding in self.findings.iter_mut().filter(|finding| finding.truth == Truth::Unknown) {

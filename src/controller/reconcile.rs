@@ -10,9 +10,9 @@ use super::ahead::Stand;
 use super::context::Context;
 use super::error::ControllerError;
 use super::findings::{DISABLED, Switches, ready, still_there};
-use super::leaving::Made;
+use super::leaving::{Made, Present};
 use super::moving::signed;
-use super::outside::Outside;
+use super::outside::{Outside, program};
 use super::places::{Standing, place_of};
 use super::runtime::ClassRuntime;
 use super::status::Found;
@@ -149,12 +149,19 @@ impl Context {
             }
             None => self.stay(portal, &class, &valid, &former, found).await?,
         };
-        let Made { mut outside, live, wait } = made;
+        let Made { mut outside, live, mut wait } = made;
         let now = self.clock.now();
         // A former place has what serves visitors until the new host is proved.
         let proved = former.is_empty() || live.truth == Truth::True || !class.class.spec.probe.enabled;
         if proved && !frozen {
-            self.leave_places(portal, &class, &valid, &outside.resources, found).await?;
+            let before = found.changes.len();
+            let live = live.truth == Truth::True || !class.class.spec.probe.enabled;
+            let present = Present { outside: &outside, proved: live };
+            let kept = self.leave_places(portal, &class, &valid, Some(present), found).await?;
+            wait = wait.into_iter().chain(kept).min();
+            if found.changes[before..].iter().any(|written| written.condition == ROUTE_PROGRAMMED) {
+                self.look_after_leaving(&class, &valid, live, &mut outside, found).await;
+            }
         }
         let moved = found.standing.settled(&here);
         let missing =
@@ -216,6 +223,29 @@ impl Context {
         };
         found.findings.push(live);
         Ok(wait)
+    }
+
+    /// Two addresses of one system, such as a name and an IP address, look like two systems, and everything of the portal
+    /// has one mark there: what was just removed in the former place may be what serves. So that is looked at anew.
+    async fn look_after_leaving(
+        &self,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        live: bool,
+        outside: &mut Outside,
+        found: &mut Found,
+    ) {
+        let Some(proxy) = &class.proxy else { return };
+        proxy.worker.forget(&valid.key);
+        // A record that is not to be changed yet must not be: the next look sees to the route then.
+        if found.standing.moving.is_some() {
+            return;
+        }
+        *outside = program(class, valid, self.store.installation(), &[], &[]).await;
+        found.changes.append(&mut outside.changes);
+        if live {
+            outside.prove();
+        }
     }
 
     /// A portal that does not answer although all is in place: perhaps it is not. Where looks are counted, what was

@@ -60,7 +60,7 @@ impl Context {
 
     pub(super) fn publish(&self, class: &ClassRuntime, valid: &ValidPortal, former: &[HostName], logo: Option<Logo>) {
         let reset = &class.class.spec.reset;
-        self.directory.publish(ServedPortal {
+        let portal = ServedPortal {
             key: valid.key.clone(),
             uid: valid.uid.clone(),
             hosts: std::iter::once(&valid.host).chain(former).cloned().collect(),
@@ -79,7 +79,8 @@ impl Context {
                 cname_target: class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok()),
                 proxied: valid.proxied,
             },
-        });
+        };
+        self.directory.publish(&portal, |host| class.class.spec.public_url(host));
     }
 
     /// `Live`, by a proof that is at most as old as the probing interval and about this very address.

@@ -199,7 +199,7 @@ impl Context {
         let places = left.places.into_iter().filter(|place| *place != home);
         let new: Vec<Leaving> = places
             .filter(|place| !status.leaving.iter().any(|leaving| leaving.place == *place))
-            .map(|place| Leaving { place, since: since.clone() })
+            .map(|place| Leaving::unserved(place, since.clone()))
             .collect();
         status.leaving.extend(new);
         let patch = json!({

@@ -32,7 +32,8 @@ pub struct ServedPortal {
     /// The public host first; then names it had before, until the new one is proved.
     pub hosts: Vec<HostName>,
     pub domain: MailDomain,
-    /// Public address without a slash at its end.
+    /// Public address, without a slash at its end, of the host that it was looked up by: a new host is not to be named to
+    /// visitors who came by the former one, since that may not be reached yet.
     pub url: String,
     pub branding: Branding,
     pub logo: Option<Logo>,
@@ -67,13 +68,12 @@ impl ServedPortal {
 pub struct Directory(Arc<RwLock<HashMap<String, Arc<ServedPortal>>>>);
 
 impl Directory {
-    /// Serves the portal at its hosts and nowhere else.
-    pub fn publish(&self, portal: ServedPortal) {
-        let portal = Arc::new(portal);
+    /// Serves the portal at its hosts and nowhere else; `url` gives the public address of each.
+    pub fn publish(&self, portal: &ServedPortal, url: impl Fn(&HostName) -> String) {
         let mut hosts = self.0.write().unwrap_or_else(PoisonError::into_inner);
         hosts.retain(|_, other| other.key != portal.key);
         for host in &portal.hosts {
-            hosts.insert(host.to_string(), Arc::clone(&portal));
+            hosts.insert(host.to_string(), Arc::new(ServedPortal { url: url(host), ..portal.clone() }));
         }
     }
     /// Serves the portal no longer.

@@ -83,8 +83,13 @@ impl Lives {
             Arc::new(Proxy { name, caddy: CaddyDouble::new(), cloudflare, story })
         };
         let (a, b) = (proxy("a"), proxy("b"));
-        let front = |proxy: &Arc<Proxy>| Front { proxy: proxy.clone(), pages };
-        let edge = Edge { fronts: vec![front(&a), front(&b)], cloudflare: cloudflare.clone(), cut: Arc::default() };
+        let front = |proxy: &Arc<Proxy>| Front { proxy: proxy.clone(), pages, foreign: Arc::default() };
+        let edge = Edge {
+            fronts: vec![front(&a), front(&b)],
+            cloudflare: cloudflare.clone(),
+            cut: Arc::default(),
+            stale: Arc::default(),
+        };
         let edge = RunningDouble::start(Arc::new(edge)).await.unwrap();
         let closed = Arc::new(AtomicBool::new(true));
         let gate = RunningDouble::start(Arc::new(Gate { front: front(&b), closed: closed.clone() })).await.unwrap();
@@ -192,7 +197,7 @@ async fn a_program_that_is_killed_at_every_stage_of_a_move_ends_with_one_record_
     let (program, client) = lives.live().await;
     let refused = |portal: &ResetPortal| {
         let moved = crate::world::condition_of(portal, "Moved");
-        moved.is_some_and(|moved| moved.message.contains("until the new route is proved; not yet"))
+        moved.is_some_and(|moved| moved.message.contains("it was asked and does not"))
     };
     lives.until(&client, "refused by b", refused).await;
     drop(program);

@@ -1,5 +1,6 @@
 //! Portals that move from one proxy to another.
 mod ahead;
+mod flips;
 mod killed;
 mod real;
 mod stages;
@@ -17,11 +18,11 @@ use portalkeeper::api::PortalClass;
 use portalkeeper::app::sandbox;
 use portalkeeper::backends::caddy::double::CaddyDouble;
 use portalkeeper::backends::cloudflare_api::double::CloudflareDouble;
-use portalkeeper::http::double::{Double, DoubleRequest, DoubleResponse, RunningDouble};
+use portalkeeper::http::double::{Double, DoubleRequest, DoubleResponse, Fault, RunningDouble};
 use portalkeeper::http::{LookupError, Names};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, condition_of};
 
 const HOST: &str = "reset.acme.localhost";
 
@@ -95,6 +96,8 @@ fn pass(request: &DoubleRequest, pages: SocketAddr) -> DoubleResponse {
 struct Front {
     proxy: Arc<Proxy>,
     pages: SocketAddr,
+    /// Another server has the address of the proxy `b`.
+    foreign: Arc<AtomicBool>,
 }
 
 impl Double for Front {
@@ -103,6 +106,9 @@ impl Double for Front {
     }
     fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
         match self.proxy.caddy.route_for(HOST) {
+            _ if self.proxy.name == "b" && self.foreign.load(Ordering::SeqCst) => {
+                DoubleResponse::text(200, "Welcome to nginx!")
+            }
             Some(_) => pass(request, self.pages),
             None => DoubleResponse::empty(200),
         }
@@ -119,6 +125,8 @@ struct Edge {
     cloudflare: Arc<CloudflareDouble>,
     /// It cannot connect to the proxy `b`.
     cut: Arc<AtomicBool>,
+    /// It still goes by the record that leads to the proxy `a`.
+    stale: Arc<AtomicBool>,
 }
 
 impl Double for Edge {
@@ -126,7 +134,7 @@ impl Double for Edge {
         "edge"
     }
     fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
-        let to = leads_to(&self.cloudflare);
+        let to = if self.stale.load(Ordering::SeqCst) { "a".to_owned() } else { leads_to(&self.cloudflare) };
         let page = |status, text: &str| DoubleResponse::text(status, text).with_header("server", "cloudflare");
         match self.fronts.iter().find(|front| front.proxy.name == to) {
             Some(_) if to == "b" && self.cut.load(Ordering::SeqCst) => page(522, "error code: 522"),
@@ -167,6 +175,8 @@ struct Scene {
     story: Arc<Mutex<Vec<String>>>,
     cut: Arc<AtomicBool>,
     hidden: Arc<AtomicBool>,
+    stale: Arc<AtomicBool>,
+    foreign: Arc<AtomicBool>,
     a_url: String,
     b_url: String,
     _running: Vec<RunningDouble>,
@@ -176,15 +186,15 @@ impl Scene {
     async fn given() -> Self {
         let mut world = World::stopped(None).await;
         let (story, cloudflare) = (Arc::<Mutex<Vec<String>>>::default(), world.simulators.cloudflare.clone());
-        let (cut, hidden) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let [cut, hidden, stale, foreign] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
         let proxy = |name| {
             let (cloudflare, story) = (cloudflare.clone(), story.clone());
             Arc::new(Proxy { name, caddy: CaddyDouble::new(), cloudflare, story })
         };
         let (a, b) = (proxy("a"), proxy("b"));
         let pages = world.pages;
-        let front = |proxy: &Arc<Proxy>| Front { proxy: proxy.clone(), pages };
-        let edge = Edge { fronts: vec![front(&a), front(&b)], cloudflare, cut: cut.clone() };
+        let front = |proxy: &Arc<Proxy>| Front { proxy: proxy.clone(), pages, foreign: foreign.clone() };
+        let edge = Edge { fronts: vec![front(&a), front(&b)], cloudflare, cut: cut.clone(), stale: stale.clone() };
         let edge = RunningDouble::start(Arc::new(edge)).await.unwrap();
         let (mut running, mut fronts) = (Vec::new(), Vec::new());
         let [secret, class] = sandbox::class(&world.simulators, pages);
@@ -208,7 +218,7 @@ impl Scene {
         world.start_daemon().await;
         world.create("acme", json!({"domain": "acme.localhost"})).await;
         world.until_ready("acme").await;
-        let scene = Self { world, a, b, story, cut, hidden, a_url, b_url, _running: running };
+        let scene = Self { world, a, b, story, cut, hidden, stale, foreign, a_url, b_url, _running: running };
         scene.told();
         assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
         scene.world.clear_logs();
@@ -257,6 +267,26 @@ impl Scene {
             moving.is_some_and(|moving| json!(moving.stage) == stage)
         };
         self.world.until("acme", stage, there).await;
+    }
+    /// No record can be changed until the faults are cleared.
+    fn refuse_changes_of_records(&self) {
+        let later = Fault::Answer(DoubleResponse::text(503, "later"));
+        self.world.simulators.faults.push("PATCH", "/dns_records", usize::MAX, later);
+    }
+    async fn until_led_to(&self, proxy: &str) {
+        self.world.until("acme", &format!("led to {proxy}"), |_| self.leads_to() == proxy).await;
+    }
+    /// Waits until the condition `Moved` says this.
+    async fn until_told(&self, words: &str) {
+        let says = |portal: Option<&portalkeeper::api::ResetPortal>| {
+            portal.and_then(|portal| condition_of(portal, "Moved")).is_some_and(|moved| moved.message.contains(words))
+        };
+        self.world.until("acme", words, says).await;
+    }
+    /// Lets so much time pass while the program works.
+    async fn work_for(&self, time: Duration) {
+        let begun = std::time::Instant::now();
+        self.world.until("acme", "worked for", |_| begun.elapsed() >= time).await;
     }
     async fn until_story(&self, words: &[&str]) {
         let told = |_: Option<&portalkeeper::api::ResetPortal>| *self.story.lock().unwrap() == words;

@@ -1,0 +1,100 @@
+//! Whether a new route is right before the record leads to it: asked where it can be reached by itself.
+use super::context::Context;
+use super::moving::{LONGEST_NOTE, Old, passed};
+use super::outside::Outside;
+use super::probe;
+use super::runtime::ClassRuntime;
+use super::validate::ValidPortal;
+use crate::api::HostName;
+use crate::api::portal::Move;
+
+/// Names of tunnels: they lead nowhere but within Cloudflare.
+const TUNNELS: &str = ".cfargotunnel.com";
+
+/// What a new route may be seen to show that the record must not lead to. All else that is no proof, such as a private
+/// address or a certificate that only Cloudflare's edge trusts, says nothing about the way that visitors take.
+const SEEN_WRONG: [&str; 8] = [
+    "ForeignServer",
+    "NotRouted",
+    "NotServed",
+    "OtherInstallation",
+    "FormerPortal",
+    "Redirected",
+    "BadGateway",
+    "UnexpectedAnswer",
+];
+
+/// How a new route is proved before the record leads to it.
+enum Way<'a> {
+    /// At an address that the class names.
+    Pinned(&'a str),
+    /// At the address of its own target.
+    Through(&'a HostName),
+    /// Not at all, for this reason.
+    Not(&'static str),
+}
+
+fn way<'a>(old: &ClassRuntime, class: &'a ClassRuntime, from: &Option<HostName>, valid: &'a ValidPortal) -> Way<'a> {
+    let spec = &class.class.spec;
+    let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.spec.probe.address);
+    let target = valid.cname_target.as_ref().filter(|target| Some(*target) != from.as_ref());
+    match (pinned, target) {
+        _ if !spec.probe.enabled => Way::Not("probing is switched off in the class"),
+        (Some(address), _) => Way::Pinned(address),
+        (None, Some(tunnel)) if tunnel.as_str().ends_with(TUNNELS) => {
+            Way::Not("a tunnel can be reached through its record only")
+        }
+        (None, Some(target)) => Way::Through(target),
+        (None, None) => Way::Not("both routes have the same address"),
+    }
+}
+
+/// What the record waits for in a move, as the beginning of a line.
+pub(super) fn before_the_flip(
+    old: &ClassRuntime,
+    class: &ClassRuntime,
+    from: &Option<HostName>,
+    valid: &ValidPortal,
+) -> String {
+    match way(old, class, from, valid) {
+        Way::Pinned(address) => format!("when the new route answers at {address}, "),
+        Way::Through(target) => format!("when the new route answers at {target}, "),
+        Way::Not(why) => format!("when the new route is made ({why}), "),
+    }
+}
+
+impl Context {
+    /// Whether the record may be changed now, with what there is to say about that; or what is waited for.
+    pub(super) async fn prove_before(
+        &self,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        old: &Old,
+        outside: &Outside,
+        moving: &Move,
+    ) -> Result<Option<String>, String> {
+        if !outside.programmed() {
+            return Err("the new route is made".to_owned());
+        }
+        let way = match way(&old.class, class, &old.target, valid) {
+            Way::Pinned(address) => probe::Way::Pinned(address),
+            Way::Through(target) => probe::Way::Through(self.names.as_ref(), target),
+            Way::Not(why) => return Ok(Some(why.to_owned())),
+        };
+        let outcome = match self.turns.take().await {
+            Some(_turn) => probe::probe(&self.probe_of(valid), way).await,
+            None => return Err("the new route is proved; many portals wait for that".to_owned()),
+        };
+        let Err(seen) = outcome else { return Ok(None) };
+        if SEEN_WRONG.contains(&seen.reason) {
+            return Err(format!("the new route leads to this portal; it was asked and does not: {}", seen.message));
+        }
+        // Whoever makes the route by hand has all the time there is.
+        let in_time =
+            class.class.spec.proxy.manual.is_some() || passed(&moving.since, self.clock.now()) < self.timing.move_proof;
+        if seen.reason != "PrivateAddress" && in_time {
+            return Err(format!("the new route is proved; not yet: {}", seen.message));
+        }
+        Ok(Some(seen.message.chars().take(LONGEST_NOTE).collect()))
+    }
+}
