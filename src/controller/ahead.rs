@@ -96,8 +96,12 @@ impl Context {
                 let of_old = old.dns.iter().chain(&old.proxy).any(|shared| shared.worker.instance() == made.system);
                 of_old && !used.contains(&made.system.as_str())
             };
-            let is_left = proved && standing.leaving.iter().any(|leaving| leaving.place == place);
-            let waits = if is_left { "" } else { after_proof.as_str() };
+            let is_left = standing.leaving.iter().find(|leaving| leaving.place == place).filter(|_| proved);
+            let waits = match is_left {
+                Some(leaving) if leaving.serves => "when the record has settled elsewhere, ",
+                Some(_) => "",
+                None => after_proof.as_str(),
+            };
             going.extend(made.iter().filter(left).map(|made| (waits, made)));
             let from = self.target_at(portal, &old);
             if standing.home.as_ref() == Some(&place) && moves && flips(&old, class, &from, valid) {
