@@ -17,6 +17,7 @@ use super::run::Timing;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::status::Found;
+use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{Finding, MOVED, Truth};
 use crate::api::portal::{Leaving, Move, MoveStage, Place};
@@ -58,10 +59,6 @@ pub(super) fn same(a: &Option<Shared>, b: &Option<Shared>) -> bool {
 
 fn instance(class: &ClassRuntime) -> String {
     class.proxy.as_ref().map_or("the proxy made by hand".to_owned(), |shared| shared.worker.instance().to_owned())
-}
-
-pub(super) fn shown(target: &Option<HostName>) -> &str {
-    target.as_ref().map_or("nowhere", HostName::as_str)
 }
 
 /// How a new route is proved before the record leads to it.
@@ -220,6 +217,8 @@ impl Context {
         let dns = class.dns.clone().or_else(|| old.class.dns.clone());
         let (from, to) = (instance(&old.class), instance(class));
         let way = format!("from {from} to {to}");
+        let held_record = underway::record(&mixed(class, &dns, &None), &old.target).cloned();
+        let new_record = underway::record(class, &valid.cname_target).cloned();
         loop {
             let Some(mut moving) = found.standing.moving.clone() else {
                 let words = Finding::new(MOVED, Truth::Unknown, "Moving", way);
@@ -243,7 +242,7 @@ impl Context {
                         Err(words) => words,
                     };
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                    let words = format!("{way}: the record leads to {} until {waiting}", shown(&old.target));
+                    let words = underway::proving(&way, held_record.as_ref(), &waiting);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
                     let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key).min(left));
@@ -266,10 +265,7 @@ impl Context {
                         }
                         found.standing.moving = None;
                         self.reports.note(portal, found).await?;
-                        let words = match moving.note {
-                            Some(note) => format!("moved {way}; before the record was changed: {note}"),
-                            None => format!("moved {way}"),
-                        };
+                        let words = underway::moved(&way, new_record.as_ref(), moving.note.as_deref());
                         self.reports.event(portal, EventType::Normal, "Moved", "Move", &words).await;
                         return Ok(Made { outside, live, wait: None });
                     }
@@ -286,11 +282,7 @@ impl Context {
                         self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
                         continue;
                     }
-                    let words = format!(
-                        "{way}: the record leads to {} since {}; the proof of life decides",
-                        shown(&valid.cname_target),
-                        moving.since
-                    );
+                    let words = underway::flipped(&way, new_record.as_ref(), &moving.since);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = Duration::try_from(left).unwrap_or_default();
                     let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key).min(left));
@@ -301,13 +293,9 @@ impl Context {
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                    let words = format!(
-                        "{way}: {}. The record leads to {} again and the route in {to} stays; the next try is at {}, or \
-                         when the portal or its class is changed",
-                        moving.note.as_deref().unwrap_or("no proof of life in time"),
-                        shown(&old.target),
-                        stamp(after(&moving.since, self.timing.move_again)),
-                    );
+                    let seen = moving.note.as_deref().unwrap_or("no proof of life in time");
+                    let again = stamp(after(&moving.since, self.timing.move_again));
+                    let words = underway::rolled_back(&way, held_record.as_ref(), &to, seen, &again);
                     found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
                     let resync = self.timing.resync;
                     let wait = self.until_probe(&valid.key).filter(|_| live.truth != Truth::True);
