@@ -36,6 +36,7 @@ mod parsers;
 mod peers;
 mod probe;
 mod process;
+mod repairs;
 mod reset;
 mod scene;
 mod serve;

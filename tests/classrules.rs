@@ -27,6 +27,7 @@ async fn the_definition_refuses_wrong_texts_with_the_rule() {
         (json!({"proxy": {"caddy": {"origin": "{env.HOME}:5000"}}}), "proxy.caddy.origin", rules::ORIGIN.words),
         (json!({"proxy": {"caddy": {"origin": "::1:5000"}}}), "proxy.caddy.origin", rules::ORIGIN.words),
         (json!({"proxy": {"caddy": {"listen": "80"}}}), "proxy.caddy.listen", rules::LISTEN.words),
+        (json!({"proxy": {"caddy": {"listen": ":99999"}}}), "proxy.caddy.listen", rules::LISTEN.words),
         (json!({"proxy": {"caddy": authority}}), "proxy.caddy", "with verifyTls: false nobody looks at caSecretRef"),
         (json!({"proxy": {"caddy": null, "manual": {"origin": "a"}}}), "proxy.manual.origin", rules::ORIGIN.words),
         (traefik("http://127.0.0.1:5000/pages"), "proxy.traefik.originUrl", rules::ORIGIN.words),

@@ -60,6 +60,21 @@ fn the_command_prints_record_and_snippets() {
     assert!(out.contains("mxtools.example.com") && out.contains("OIDC_REDIRECT_URI"), "{out}");
 }
 
+/// The daemon cuts a scheme off MANUAL_PROXY_ORIGIN, and so does the command that has it from the same environment.
+#[test]
+fn a_scheme_before_the_origin_is_cut_off_as_the_daemon_does() {
+    for origin in ["https://pages:5000", "http://pages:5000/", "tcp://pages:5000", " pages:5000 "] {
+        let output = Command::new(env!("CARGO_BIN_EXE_portalkeeper"))
+            .args(["snippets", HOST, "--proxy", "nginx"])
+            .env("MANUAL_PROXY_ORIGIN", origin)
+            .env_remove("RESET_PORTAL_CNAME_TARGET")
+            .output()
+            .expect("the program starts");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(printed.contains("proxy_pass http://pages:5000;"), "{origin}: {output:?}");
+    }
+}
+
 #[test]
 fn the_command_refuses_what_it_cannot_use_and_says_why() {
     for (arguments, message) in [

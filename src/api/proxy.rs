@@ -50,7 +50,8 @@ pub struct ProxySettings {
     "dnsChallenge and certificate.originCa exclude each other"
 ))]
 pub struct CaddySettings {
-    /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock` (Caddy 2.7 and newer).
+    /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock`, for which a Caddy before 2.7
+    /// needs `127.0.0.1:2019` in its own `admin.origins`.
     #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s@]+|unix:/[^\s]+)$"))]
     pub admin_url: String,
     /// `false` takes any certificate of an https admin address.

@@ -1,6 +1,7 @@
 //! `portalkeeper snippets HOST`: what to put into a proxy by hand. Needs no server.
 use crate::api::{HostName, NameError, Origin, OriginError};
 use crate::backends::manual::{Dialect, Edge, Place, Purpose, record, snippets};
+use crate::config::environment::bare_origin;
 use crate::reset::ServedPortal;
 
 /// What the command was asked.
@@ -53,7 +54,8 @@ fn dialect(name: Option<&str>) -> Result<Option<Dialect>, SnippetsError> {
 pub fn text(options: &SnippetsOptions) -> Result<String, SnippetsError> {
     let place = Place {
         host: HostName::parse(&options.host).map_err(SnippetsError::Host)?,
-        origin: Origin::parse(&options.origin)?,
+        // Read as the daemon reads the variable that it may come from.
+        origin: Origin::parse(bare_origin(&options.origin))?,
         edge: Edge::parse(&options.edge).ok_or_else(|| SnippetsError::Edge(options.edge.clone()))?,
         purpose: if options.main_app { Purpose::MainApp } else { Purpose::Portal },
     };

@@ -52,6 +52,12 @@ impl Memory {
         let item = Entry { host: host.to_owned(), target: target.to_owned() };
         state.things.push(Observed { id, ownership: Ownership::Foreign, item });
     }
+    /// Somebody changes whatever stands at the name, and leaves the mark.
+    pub fn change(&self, host: &str, target: &str) {
+        for thing in lock(&self.0).things.iter_mut().filter(|thing| thing.item.host == host) {
+            thing.item.target = target.to_owned();
+        }
+    }
     /// Somebody removes whatever stands at the name.
     pub fn remove(&self, host: &str) {
         lock(&self.0).things.retain(|thing| thing.item.host != host);

@@ -36,11 +36,24 @@ pub const FORWARD_HOST: TextRule = TextRule {
     words: "allowed is a host name, an IPv4 address or an IPv6 address in brackets, without scheme, port and path",
 };
 
+/// From 1 to 65535, without zeros before it.
+macro_rules! port {
+    () => {
+        "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+    };
+}
+
 /// A network address of Caddy.
 pub const LISTEN: TextRule = TextRule {
-    pattern: r"^((tcp[46]?/)?([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}(-[0-9]{1,5})?|unix/[^\s{}]+)$",
+    pattern: concat!(
+        r"^((tcp[46]?/)?([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):",
+        port!(),
+        "(-",
+        port!(),
+        r")?|unix/[^\s{}]+)$"
+    ),
     longest: 200,
-    words: "allowed is a listen address of Caddy that ends with a port, like :8443 or 127.0.0.1:8443",
+    words: "allowed is a listen address of Caddy that ends with a port from 1 to 65535, like :8443 or 127.0.0.1:8443",
 };
 
 /// A certificate's name in Nginx Proxy Manager, which people choose.
@@ -117,8 +130,34 @@ mod tests {
             (&FORWARD_HOST, &["10.0.0.5", "pages", "[::1]"], &["http://10.0.0.5", "a b", "a/b", "a:80", "::1", ""]),
             (
                 &LISTEN,
-                &[":8443", "127.0.0.1:8443", "[::1]:443", "tcp/:9000", ":8080-8085", "unix//run/caddy.sock"],
-                &["", "8443", ":", ": 8443", "a b:80", "{env.LISTEN}", ":8443/x", "udp/:443"],
+                &[
+                    ":8443",
+                    "127.0.0.1:8443",
+                    "[::1]:443",
+                    "tcp/:9000",
+                    ":8080-8085",
+                    ":1",
+                    ":9999",
+                    ":10000",
+                    ":64999",
+                    ":65535",
+                    "unix//run/caddy.sock",
+                ],
+                &[
+                    "",
+                    "8443",
+                    ":",
+                    ": 8443",
+                    "a b:80",
+                    "{env.LISTEN}",
+                    ":8443/x",
+                    "udp/:443",
+                    ":0",
+                    ":65536",
+                    ":99999",
+                    ":655350",
+                    ":80-99999",
+                ],
             ),
             (&CERTIFICATE_NAME, &["my wildcard", "größer"], &["", "a\nb", "a\u{7f}", &longest]),
             (&ACCOUNT, &["0123456789abcdef0123456789abcdef", "a"], &["", "../x", "a b", "a/b", &longer]),

@@ -2,10 +2,11 @@
 //! proof, the record, and what is removed in the former place. Looks at nothing outside.
 use super::context::Context;
 use super::error::ControllerError;
-use super::moving::{flips, shown};
+use super::moving::flips;
 use super::places::{Standing, place_of};
 use super::proving::before_the_flip;
 use super::runtime::ClassRuntime;
+use super::underway::record_to_come;
 use super::validate::ValidPortal;
 use crate::api::portal::{MadeResource, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
@@ -129,9 +130,8 @@ impl Context {
         let waits = stand.standing.moving.as_ref().is_some_and(|moving| moving.stage != MoveStage::Flipped);
         let record = match (&ahead.flip, &class.dns) {
             (Some(flip), Some(dns)) if waits => {
-                let (system, from, to) = (dns.worker.instance(), shown(&flip.from), shown(&valid.cname_target));
-                let words = format!("update {} from CNAME record to {from} to CNAME record to {to}", valid.host);
-                Some(format!("{}{system}: {words}", flip.waits))
+                let words = record_to_come(&valid.host, flip.from.as_ref(), valid.cname_target.as_ref());
+                words.map(|words| format!("{}{}: {words}", flip.waits, dns.worker.instance()))
             }
             _ => None,
         };

@@ -29,6 +29,7 @@ pub mod sighting;
 mod status;
 mod tombstones;
 mod tunnel;
+mod underway;
 pub mod validate;
 
 pub use caddy::tls as caddy_tls;

@@ -16,6 +16,7 @@ use super::run::Timing;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::status::Found;
+use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{Finding, MOVED, Truth};
 use crate::api::portal::{Leaving, Move, MoveStage, Place};
@@ -55,10 +56,6 @@ pub(super) fn same(a: &Option<Shared>, b: &Option<Shared>) -> bool {
 
 fn instance(class: &ClassRuntime) -> String {
     class.proxy.as_ref().map_or("the proxy made by hand".to_owned(), |shared| shared.worker.instance().to_owned())
-}
-
-pub(super) fn shown(target: &Option<HostName>) -> &str {
-    target.as_ref().map_or("nowhere", HostName::as_str)
 }
 
 /// Whether a move between these places changes where the record leads, or which proxy serves it: then the new route is
@@ -178,7 +175,9 @@ impl Context {
         let held = ValidPortal { cname_target: old.target.clone(), ..valid.clone() };
         let dns = class.dns.clone().or_else(|| old.class.dns.clone());
         let (from, to) = (instance(&old.class), instance(class));
-        let way = format!("from {from} to {to}");
+        let way = underway::way(&from, &to, &old.target, &valid.cname_target);
+        let held_record = underway::record(&mixed(class, &dns, &None), &old.target).cloned();
+        let new_record = underway::record(class, &valid.cname_target).cloned();
         loop {
             let Some(mut moving) = found.standing.moving.clone() else {
                 let words = Finding::new(MOVED, Truth::Unknown, "Moving", way);
@@ -199,10 +198,13 @@ impl Context {
                             self.reports.note(portal, found).await?;
                             continue;
                         }
+                        Err(words) if class.class.spec.proxy.manual.is_some() => {
+                            format!("{words}; it is made by hand: see `portalkeeper snippets {}`", valid.host)
+                        }
                         Err(words) => words,
                     };
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                    let words = format!("{way}: the record leads to {} until {waiting}", shown(&old.target));
+                    let words = underway::proving(&way, held_record.as_ref(), &waiting);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
                     let backoff = self.backoff(&valid.key);
@@ -229,10 +231,7 @@ impl Context {
                             continue;
                         }
                         let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                        let words = format!(
-                            "{way}: the record is to be changed to {} and is not yet; the former route stays until then",
-                            shown(&valid.cname_target)
-                        );
+                        let words = underway::to_be_flipped(&way, new_record.as_ref());
                         found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                         let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
                         return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
@@ -251,10 +250,7 @@ impl Context {
                         }
                         found.standing.moving = None;
                         self.reports.note(portal, found).await?;
-                        let words = match moving.note {
-                            Some(note) => format!("moved {way}; before the record was changed: {note}"),
-                            None => format!("moved {way}"),
-                        };
+                        let words = underway::moved(&way, new_record.as_ref(), moving.note.as_deref());
                         self.reports.event(portal, EventType::Normal, "Moved", "Move", &words).await;
                         return Ok(Made { outside, live, wait: None });
                     }
@@ -264,10 +260,7 @@ impl Context {
                         self.roll_back(portal, moving, seen, &way, &outside, found).await?;
                         continue;
                     }
-                    let words = format!(
-                        "{way}: the record leads to {} since {flipped}; the proof of life decides",
-                        shown(&valid.cname_target),
-                    );
+                    let words = underway::flipped(&way, new_record.as_ref(), &flipped);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = Duration::try_from(left).unwrap_or_default();
                     let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key).min(left));
@@ -278,13 +271,9 @@ impl Context {
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                    let words = format!(
-                        "{way}: {}. The record leads to {} again and the route in {to} stays; the next try is at {}, or \
-                         when the portal or its class is changed",
-                        moving.note.as_deref().unwrap_or("no proof of life in time"),
-                        shown(&old.target),
-                        stamp(after(&moving.since, self.timing.move_again)),
-                    );
+                    let seen = moving.note.as_deref().unwrap_or("no proof of life in time");
+                    let again = stamp(after(&moving.since, self.timing.move_again));
+                    let words = underway::rolled_back(&way, held_record.as_ref(), &to, seen, &again);
                     found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
                     let resync = self.timing.resync;
                     let wait = self.until_probe(&valid.key).filter(|_| live.truth != Truth::True);

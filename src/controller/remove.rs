@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::{ControllerError, is_code};
-use super::moving::signed;
+use super::moving::{after, stamp};
 use super::outside::{Outside, Way, withdraw};
-use super::places::{Standing, place_of};
+use super::places::{CLASS_GONE, Standing, place_of};
 use super::status::Found;
 use super::tombstones::Epitaph;
 use super::validate::{Mode, Recorded, retains};
@@ -63,12 +63,14 @@ impl Context {
         };
         let words: Vec<String> = problems.iter().map(|finding| finding.message.clone()).collect();
         let since = portal.metadata.deletion_timestamp.as_ref().map_or(self.clock.now(), |time| time.0);
-        if self.clock.now().duration_since(since) >= signed(self.timing.letting_go) {
+        let until = after(&stamp(since), self.timing.letting_go);
+        if self.clock.now() >= until {
             self.give_up(portal, &uid, &outside, words.join("; ")).await?;
             return Ok(None);
         }
         let reason = problems.first().map(|finding| finding.reason.clone()).unwrap_or_default();
-        self.waiting(portal, &reason, format!("the deletion waits: {}", words.join("; "))).await?;
+        let class_gone = problems.iter().any(|finding| finding.reason == CLASS_GONE);
+        self.waiting(portal, &reason, why_it_waits(&words.join("; "), class_gone, &stamp(until))).await?;
         Ok(Some(self.backoff(&key)))
     }
 
@@ -191,5 +193,31 @@ impl Context {
             ..Found::default()
         };
         self.reports.report(portal, found, self.clock.now()).await
+    }
+}
+
+/// What a deletion waits for, until when, and what becomes of it then.
+fn why_it_waits(problems: &str, class_gone: bool, until: &str) -> String {
+    let advice = if class_gone { "; make the class again, and what was made under it is removed" } else { "" };
+    format!(
+        "the deletion waits: {problems}{advice}; it is tried again until {until}, and then the portal goes without that: \
+         its PortalClaims stay, tell what may be left, and go when that can be removed after all, or when you delete them"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_that_waits_tells_until_when_and_what_can_be_done() {
+        assert_eq!(
+            why_it_waits("PortalClass \"prod\" does not exist", true, "2026-01-01T00:30:00Z"),
+            "the deletion waits: PortalClass \"prod\" does not exist; make the class again, and what was made under it is \
+             removed; it is tried again until 2026-01-01T00:30:00Z, and then the portal goes without that: its PortalClaims \
+             stay, tell what may be left, and go when that can be removed after all, or when you delete them"
+        );
+        let told = why_it_waits("NPM cannot be reached", false, "2026-01-01T00:30:00Z");
+        assert!(told.starts_with("the deletion waits: NPM cannot be reached; it is tried again until "), "{told}");
     }
 }

@@ -7,6 +7,7 @@
 //! | ours, different            | update                    | delete             | release         |
 //! | ours, of another portal    | blocked                   | –                  | –               |
 //! | foreign                    | blocked, or adopt         | –                  | –               |
+//! | foreign, not adoptable     | blocked                   | –                  | –               |
 //!
 //! Things of this portal at keys it neither wants nor keeps are deleted with `Present`, too: a change of host. `Dormant` is
 //! like `Absent`, except for what its system can switch off ([`Item::switched_off`]).
@@ -32,6 +33,11 @@ pub trait Item: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// Key of the item that is still to be made with it; it is no leftover before.
     fn awaits(&self) -> Option<&str> {
         None
+    }
+    /// Whether it may be taken over, where it is foreign and its portal says so. Not what serves other names, too, or stands
+    /// together with other things: those are somebody's as well, and would be changed or lost with it.
+    fn adoptable(&self) -> bool {
+        true
     }
     /// What stays of it while its portal, whose host this is, is not wanted for now; `None` where it goes.
     fn switched_off(&self, _: &HostName) -> Option<Self> {
@@ -141,7 +147,12 @@ impl<I: Item> Change<I> {
         match self {
             Self::Create { item, .. } => format!("create {} ({})", item.key(), item.describe()),
             Self::Update { from, to, .. } => {
-                format!("update {} from {} to {}", to.key(), from.describe(), to.describe())
+                let (from, into) = (from.describe(), to.describe());
+                match from == into {
+                    // The words name what matters most of a thing, and not all that is compared.
+                    true => format!("put {} right ({into}; something else in it differs)", to.key()),
+                    false => format!("update {} from {from} to {into}", to.key()),
+                }
             }
             Self::Adopt { from, to, .. } => {
                 format!("take over {}: {} becomes {}", to.key(), from.describe(), to.describe())
@@ -165,6 +176,8 @@ pub struct Blocked {
     pub several: bool,
     /// The thing is another portal's of this or another installation, rather than unmarked.
     pub marked: bool,
+    /// It may be taken over when the portal says so; of several, one of them when it is left alone.
+    pub adoptable: bool,
 }
 
 /// Ordered changes (deletions of stale keys last) and what is blocked.
@@ -240,19 +253,22 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                             mark: mark.clone(),
                             item: item.clone(),
                         }),
-                        [only] if *adopt && only.ownership == Ownership::Foreign => changes.push(Change::Adopt {
-                            portal: portal.clone(),
-                            mark: mark.clone(),
-                            id: only.id.clone(),
-                            from: only.item.clone(),
-                            to: item.clone(),
-                        }),
+                        [only] if *adopt && only.ownership == Ownership::Foreign && only.item.adoptable() => {
+                            changes.push(Change::Adopt {
+                                portal: portal.clone(),
+                                mark: mark.clone(),
+                                id: only.id.clone(),
+                                from: only.item.clone(),
+                                to: item.clone(),
+                            });
+                        }
                         [first, ..] => blocked.push(Blocked {
                             portal: portal.clone(),
                             key: item.key().to_owned(),
                             by: others.iter().map(|o| o.item.describe()).collect::<Vec<_>>().join(", "),
                             several: others.len() > 1,
                             marked: matches!(first.ownership, Ownership::Marked(_)),
+                            adoptable: others.iter().any(|o| o.item.adoptable()),
                         }),
                     }
                 }

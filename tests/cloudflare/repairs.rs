@@ -1,8 +1,10 @@
 //! What others changed is put right, counted, slowed down and, where it is too much, held.
 use portalkeeper::backends::{ErrorClass, Known};
+use portalkeeper::http::double::{DoubleResponse, Fault};
+use portalkeeper::plan::Intent;
 use serde_json::json;
 
-use super::{Scene, burst, intent, key, mark};
+use super::{Scene, burst, intent, key, mark, present};
 
 #[tokio::test]
 async fn a_changed_record_is_put_right_and_told() {
@@ -25,6 +27,46 @@ async fn a_changed_record_is_put_right_and_told() {
     assert!(done.repaired && done.changes.len() == 1);
     let done = scene.want("reset.acme.example").await.expect("as it was");
     assert!(!done.repaired && done.changes.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_of_what_the_words_do_not_show_is_not_told_as_an_update_to_the_same() {
+    let scene = Scene::given().await;
+    let plain = || Intent { proxied: false, ttl: 300, ..intent("reset.acme.example") };
+    present(&scene.worker, plain(), Known::NeverMade).await.expect("made");
+    scene.double.edit("reset.acme.example", "ttl", json!(120));
+    scene.pass(25 * 3600);
+    let done = present(&scene.worker, plain(), Known::Nothing).await.expect("put right");
+    assert_eq!(
+        done.changes,
+        ["put reset.acme.example right (CNAME record to edge.example.net; something else in it differs)"]
+    );
+}
+
+/// A repair that Cloudflare refuses puts nothing right: it is told as what it is, however often it is tried.
+#[tokio::test]
+async fn a_repair_that_is_refused_again_and_again_is_not_told_as_a_fight() {
+    let scene = Scene::given().await;
+    scene.want("reset.acme.example").await.expect("made");
+    scene.double.edit("reset.acme.example", "content", json!("theirs.example"));
+    let refusal = json!({"success": false, "errors": [{"code": 1004, "message": "no"}], "result": null});
+    let before = scene.double.records();
+    for method in ["PUT", "PATCH", "POST"] {
+        let answer = Fault::Answer(DoubleResponse::json(400, &refusal));
+        scene.running.faults.push(method, "/dns_records", usize::MAX, answer);
+    }
+    let mut reasons = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        scene.pass(25 * 3600 / 100);
+        scene.worker.forget(&key("reset.acme.example"));
+        reasons.insert(scene.refused("reset.acme.example").await.reason);
+    }
+    assert!(reasons.len() == 1 && !reasons.contains("Contested"), "{reasons:?}");
+    assert_eq!(scene.double.records(), before);
+    // when it is refused no more, then it is put right
+    scene.running.faults.clear();
+    scene.pass(3600);
+    assert!(scene.want("reset.acme.example").await.expect("put right").repaired);
 }
 
 /// I1: the list of a sweep may be minutes old. A repair by it is made only where the record is still what was listed.

@@ -1,4 +1,5 @@
 //! What is around portals: secrets that come late, systems that are down, classes, and names that others want.
+use jiff::SignedDuration;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use portalkeeper::api::PortalClass;
 use portalkeeper::http::double::{DoubleResponse, Fault};
@@ -172,7 +173,13 @@ async fn a_deletion_without_its_class_waits_and_says_why() {
     assert_eq!(world.get(HOST, "/").await.0, 421);
     world.portals().delete("acme", &DeleteParams::default()).await.unwrap();
     let message = world.until_condition("acme", "Ready", "False", "ClassNotFound").await;
-    assert_eq!(message, "the deletion waits: PortalClass \"sandbox\" does not exist");
+    // until when, and what can be done
+    let words = "the deletion waits: PortalClass \"sandbox\" does not exist; make the class again, and what was made under \
+                 it is removed; it is tried again until ";
+    assert!(message.starts_with(words), "{message}");
+    let deleted = world.portals().get("acme").await.unwrap().metadata.deletion_timestamp.unwrap().0;
+    let until = deleted + SignedDuration::try_from(world.timing.letting_go).unwrap();
+    assert!(message.contains(&format!(" until {}, ", until.strftime("%Y-%m-%dT%H:%M:%SZ"))), "{message}");
     assert_eq!(world.records().len(), 1);
     // when the class is back, then the deletion ends
     let mut again = kept;

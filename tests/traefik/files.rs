@@ -11,7 +11,7 @@ use portalkeeper::backends::{Backend, BackendError, ErrorClass, Scope, Want};
 use portalkeeper::http::double::RunningDouble;
 use portalkeeper::plan::{Intent, Observed, Plan};
 
-use super::{Pages, Watched, given};
+use super::{Pages, Watched, given, theirs};
 use crate::scene::{Scene, host, intent};
 
 #[tokio::test]
@@ -42,6 +42,36 @@ async fn what_is_only_to_go_goes_whether_or_not_traefiks_api_answers() {
     // but nothing is made at a name that somebody else may have
     let error = scene.want("reset.globex.example").await.expect_err("not known");
     assert_eq!((error.class, watched.ours().len()), (ErrorClass::Unavailable, 0), "{error}");
+}
+
+/// What would be lost or changed with a route is somebody's as well.
+#[tokio::test]
+async fn a_route_that_stands_together_with_other_things_is_not_offered_for_adoption() {
+    let watched = Watched::new();
+    let name = "reset.acme.example";
+    let (other, mine) = (theirs("www.globex.example"), theirs(name).replace("taken", "mine"));
+    let routers = |text: &str| text.split_once("  routers:\n").expect("routers").1.to_owned();
+    watched.write("both.yml", &format!("{other}{}", routers(&mine)));
+    let foreign = watched.foreign();
+    let scene = given(watched.options(Layout::PerHost, "127.0.0.1:5000", None));
+    for adopt in [false, true] {
+        let refused = scene.submit(Intent { adopt, ..intent(name) }).await.expect_err("taken");
+        assert_eq!((refused.class, refused.reason), (ErrorClass::Conflict, "ForeignRoute"));
+        assert_eq!(
+            refused.message,
+            format!(
+                "{name} is taken by something that is not ours: the router mine in the file both.yml; take {name} out of it by \
+                 hand; it serves other names, too, or stands together with other things, so it cannot be taken over"
+            )
+        );
+    }
+    assert_eq!((watched.ours(), watched.foreign()), (Vec::<String>::new(), foreign.clone()));
+    // a file that holds nothing but the route may be taken over
+    watched.write("both.yml", &theirs(name));
+    let refused = scene.want(name).await.expect_err("taken");
+    assert!(refused.message.contains("set the annotation portalkeeper.dev/adopt=true to take it over"), "{refused}");
+    scene.submit(Intent { adopt: true, ..intent(name) }).await.expect("taken over");
+    assert_eq!((watched.ours().len(), watched.files().contains_key("both.yml")), (1, false));
 }
 
 /// Counts the batches that are written: each writes every file that it touches once.

@@ -99,6 +99,14 @@ impl Item for Entry {
         }
     }
 
+    /// A row that serves other names, too, is somebody's as well (`writes::alone`).
+    fn adoptable(&self) -> bool {
+        match self {
+            Self::Host(host) => host.names.len() <= 1,
+            Self::Leftover { .. } => true,
+        }
+    }
+
     /// A certificate of Let's Encrypt is not thrown away for a portal that is to come back: there is a limit for new ones.
     fn switched_off(&self, host: &HostName) -> Option<Self> {
         match self {

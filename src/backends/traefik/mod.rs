@@ -105,6 +105,10 @@ impl Item for Route {
             _ => false,
         }
     }
+    /// A file goes whole when its route is taken over, and a router of another provider is out of reach.
+    fn adoptable(&self) -> bool {
+        !matches!(self.body, Body::Theirs { whole: None, .. })
+    }
     fn certificate(&self) -> Option<String> {
         self.tls.describe().filter(|_| self.tls == Tls::Wanted)
     }

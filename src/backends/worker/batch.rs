@@ -1,12 +1,12 @@
 //! One batch of one lane: look, plan, write, and tell everybody what came of it.
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::judging::{Judged, count, judge};
 use super::memo::digest;
-use super::repairs::Verdict;
 use super::sight::{Sight, look};
 use super::{Answer, Job, Known, Programmed, Shared, Want};
 use crate::api::portal::MadeResource;
-use crate::api::{ANNOTATION_ADOPT, HostName, PortalKey};
+use crate::api::{ANNOTATION_ADOPT, PortalKey};
 use crate::backends::{Backend, BackendError, Doubt, ErrorClass};
 use crate::http::double::lock;
 use crate::plan::{self, Blocked, Change, Item, Mark, Plan, Urgency};
@@ -87,8 +87,9 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
     let (pending, changes) = plan.changes.into_iter().partition(|change| looks_only.contains(change.portal()));
     let pending: Vec<Change<B::Item>> = pending;
     plan.changes = changes;
-    let held_back = judge(shared, &jobs, &mut plan);
+    let Judged { held_back, repairing } = judge(shared, &jobs, &mut plan);
     let outcomes = if plan.changes.is_empty() { Vec::new() } else { shared.backend.apply(&plan).await };
+    count(shared, &repairing, &plan, &outcomes);
 
     let bench = Bench::new(&shared.backend, &plan, &outcomes, &pending, &seen);
     let mut answers: Vec<(Job, Answer)> = Vec::new();
@@ -132,63 +133,6 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
     if !again.is_empty() {
         Box::pin(process(shared, again)).await;
     }
-}
-
-/// Takes repairs out of the plan that must wait, and tells why they do.
-fn judge<B: Backend>(shared: &Shared<B>, jobs: &[Job], plan: &mut Plan<B::Item>) -> HashMap<PortalKey, BackendError> {
-    let now = shared.clock.now();
-    let memo = lock(&shared.memo);
-    let mut repairs = lock(&shared.repairs);
-    let mut wanted = Vec::new();
-    let mut by_portal: HashMap<&PortalKey, Vec<&Change<B::Item>>> = HashMap::new();
-    for change in &plan.changes {
-        by_portal.entry(change.portal()).or_default().push(change);
-    }
-    let hosts: HashMap<&PortalKey, &HostName> =
-        jobs.iter().filter_map(|job| Some((&job.portal, &job.want.intent()?.host))).collect();
-    for job in jobs {
-        let changes = by_portal.remove(&job.portal).unwrap_or_default();
-        match memo.urgency(&job.portal, &job.want) {
-            Urgency::Edit => repairs.forget(&job.portal),
-            Urgency::Drift if !changes.is_empty() => {
-                let words: Vec<String> = changes.iter().map(|change| change.describe()).collect();
-                let overwrites = changes.iter().any(|change| !matches!(change, Change::Create { .. }));
-                wanted.push((job.portal.clone(), words.join("; "), overwrites));
-            }
-            _ if changes.is_empty() => repairs.fine(&job.portal),
-            _ => {}
-        }
-    }
-    let instance = shared.backend.instance();
-    let verdicts = repairs.judge(&instance, &wanted, memo.owned(), now);
-    let mut held_back = HashMap::new();
-    for (portal, words, _) in &wanted {
-        let mut error = match verdicts.get(portal) {
-            Some(Verdict::Contested { times, next }) => {
-                let actor = hosts.get(portal).and_then(|host| shared.backend.actor(host.as_str()));
-                let message = format!(
-                    "somebody else keeps changing this in {instance}{}: it was put right {times} times within an hour and needs again: {words}; the next time is {}",
-                    actor.map(|actor| format!(" (the last was {actor})")).unwrap_or_default(),
-                    next.strftime("%H:%M:%S UTC")
-                );
-                let mut error = BackendError::new(ErrorClass::Conflict, "Contested", message);
-                error.retry_after = std::time::Duration::try_from(next.duration_since(now)).ok();
-                error
-            }
-            Some(Verdict::Held(case)) => {
-                let message = format!(
-                    "held, because {} of {} things in {instance} were changed by somebody else: {words}; to put them right, annotate the PortalClass with portalkeeper.dev/approve-plan={}",
-                    case.changing, case.owned, case.id
-                );
-                BackendError::new(ErrorClass::Permanent, "ChangesHeld", message)
-            }
-            _ => continue,
-        };
-        error.message.truncate(error.message.floor_char_boundary(2000));
-        held_back.insert(portal.clone(), error);
-    }
-    plan.changes.retain(|change| !held_back.contains_key(change.portal()));
-    held_back
 }
 
 /// Remembers the answers, sees to the queue, and sends them.
@@ -374,19 +318,27 @@ impl<'a, B: Backend> Bench<'a, B> {
 }
 
 fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {
-    let Blocked { key, by, marked, several, .. } = blocked;
-    let message = if *marked {
-        format!(
+    let Blocked { key, by, marked, several, adoptable, .. } = blocked;
+    let message = match (marked, several, adoptable) {
+        (true, ..) => format!(
             "{key} is held by another portal or another installation of Portalkeeper: {by}; if that one is gone for good, remove this by hand"
-        )
-    } else if *several {
-        format!(
+        ),
+        (false, true, true) => format!(
             "{key} is taken by several things that are not ours: {by}; remove them, or all but one and set the annotation {ANNOTATION_ADOPT}=true to take that over"
-        )
-    } else {
-        format!(
+        ),
+        (false, true, false) => format!(
+            "{key} is taken by several things that are not ours: {by}; take {key} out of them by hand; {NOT_ADOPTABLE}"
+        ),
+        (false, false, true) => format!(
             "{key} is taken by something that is not ours: {by}; remove it, or set the annotation {ANNOTATION_ADOPT}=true to take it over"
-        )
+        ),
+        (false, false, false) => {
+            format!("{key} is taken by something that is not ours: {by}; take {key} out of it by hand; {NOT_ADOPTABLE}")
+        }
     };
     BackendError::new(ErrorClass::Conflict, reason, message)
 }
+
+/// Why something is left to whoever made it, also where its portal may adopt.
+const NOT_ADOPTABLE: &str =
+    "it serves other names, too, or stands together with other things, so it cannot be taken over";

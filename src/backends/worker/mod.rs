@@ -1,5 +1,6 @@
 //! The one writer of an instance: collects what is due, then observes once, plans once and applies once per lane.
 mod batch;
+mod judging;
 mod memo;
 mod repairs;
 mod sight;

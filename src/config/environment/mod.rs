@@ -19,6 +19,7 @@ use super::networks;
 pub use class::{ClassVariables, CloudflareVariables, MxVariables, SmtpVariables};
 pub use fields::{FIELDS, named};
 pub use proxy::{CaddyVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
+pub use reader::bare_origin;
 pub use variables::{VARIABLES, Variable};
 
 /// A variable with a wrong value, with what is allowed.

@@ -23,7 +23,16 @@ fn wrong_texts_are_told_by_their_own_rule() {
     let caddy = |name: &'static str, value: &'static str| read(&[&CADDY[..], &[(name, value)]].concat()).unwrap_err();
     for (name, value, words) in [
         ("CF_ACCOUNT_ID", "../x", "allowed is the id of a Cloudflare account"),
-        ("CADDY_LISTEN", "8443", "allowed is a listen address of Caddy that ends with a port, like :8443"),
+        (
+            "CADDY_LISTEN",
+            "8443",
+            "allowed is a listen address of Caddy that ends with a port from 1 to 65535, like :8443",
+        ),
+        (
+            "CADDY_LISTEN",
+            ":99999",
+            "allowed is a listen address of Caddy that ends with a port from 1 to 65535, like :8443",
+        ),
         ("RESET_SMTP_HOST", "mail example", "allowed is a host name or an address alone"),
         ("RESET_SMTP_HOST", "mail.example.com:25", "allowed is a host name or an address alone"),
     ] {

@@ -1,0 +1,141 @@
+//! What is told of a portal on its way from one proxy to another. Pure. A class without DNS, or without a target, has no
+//! record of ours that leads anywhere; then only the routes are spoken of.
+use super::runtime::ClassRuntime;
+use crate::api::HostName;
+
+/// Where the record leads that is made through this account; `None` where there is no such record.
+pub(super) fn record<'a>(class: &ClassRuntime, target: &'a Option<HostName>) -> Option<&'a HostName> {
+    target.as_ref().filter(|_| class.dns.is_some())
+}
+
+/// Whence and where to, as the begin of a line.
+pub(super) fn way(from: &str, to: &str, old: &Option<HostName>, new: &Option<HostName>) -> String {
+    match (old, new) {
+        (Some(old), Some(new)) if from == to => format!("from {old} to {new} in {to}"),
+        _ => format!("from {from} to {to}"),
+    }
+}
+
+/// The record could not be changed yet.
+pub(super) fn to_be_flipped(way: &str, record: Option<&HostName>) -> String {
+    let change = match record {
+        Some(target) => format!("the record is to be changed to {target} and is not yet"),
+        None => "the new route is to prove itself".to_owned(),
+    };
+    format!("{way}: {change}; the former route stays until then")
+}
+
+/// The new route is not proved yet; `waiting` says what is waited for.
+pub(super) fn proving(way: &str, record: Option<&HostName>, waiting: &str) -> String {
+    match record {
+        Some(target) => format!("{way}: the record leads to {target} until {waiting}"),
+        None => format!("{way}: served by the former route until {waiting}"),
+    }
+}
+
+/// The new route has to prove itself through the public host.
+pub(super) fn flipped(way: &str, record: Option<&HostName>, since: &str) -> String {
+    match record {
+        Some(target) => format!("{way}: the record leads to {target} since {since}; the proof of life decides"),
+        None => format!("{way}: the new route is being proved since {since}; the proof of life decides"),
+    }
+}
+
+/// It is proved. `note` is why it was not before the change that visitors see.
+pub(super) fn moved(way: &str, record: Option<&HostName>, note: Option<&str>) -> String {
+    match (note, record) {
+        (Some(note), Some(_)) => format!("moved {way}; before the record was changed: {note}"),
+        (Some(note), None) => format!("moved {way}; before the new route was to prove itself: {note}"),
+        (None, _) => format!("moved {way}"),
+    }
+}
+
+/// It was not proved in time.
+pub(super) fn rolled_back(way: &str, record: Option<&HostName>, to: &str, seen: &str, again: &str) -> String {
+    let state = match record {
+        Some(target) => format!("The record leads to {target} again and the route in {to} stays"),
+        None => format!("The former route stays, and so does the one in {to}"),
+    };
+    format!("{way}: {seen}. {state}; the next try is at {again}, or when the portal or its class is changed")
+}
+
+/// The change of the record that is still to come.
+pub(super) fn record_to_come(host: &HostName, from: Option<&HostName>, to: Option<&HostName>) -> Option<String> {
+    match (from, to) {
+        (Some(from), Some(to)) => Some(format!("update {host} from CNAME record to {from} to CNAME record to {to}")),
+        (None, Some(to)) => Some(format!("create {host} (CNAME record to {to})")),
+        (_, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAY: &str = "from caddy/a to caddy/b";
+
+    fn all(record: Option<&HostName>) -> [String; 4] {
+        [
+            proving(WAY, record, "the new route is proved"),
+            flipped(WAY, record, "2026-01-01T00:00:00Z"),
+            moved(WAY, record, Some("both routes have the same address")),
+            rolled_back(WAY, record, "caddy/b", "404", "2026-01-01T06:00:00Z"),
+        ]
+    }
+
+    #[test]
+    fn where_there_is_a_record_it_is_told_where_it_leads() {
+        let target = HostName::parse("b.example.com").unwrap();
+        assert_eq!(
+            all(Some(&target)),
+            [
+                "from caddy/a to caddy/b: the record leads to b.example.com until the new route is proved",
+                "from caddy/a to caddy/b: the record leads to b.example.com since 2026-01-01T00:00:00Z; the proof of life \
+                 decides",
+                "moved from caddy/a to caddy/b; before the record was changed: both routes have the same address",
+                "from caddy/a to caddy/b: 404. The record leads to b.example.com again and the route in caddy/b stays; the \
+                 next try is at 2026-01-01T06:00:00Z, or when the portal or its class is changed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_move_within_one_proxy_is_told_by_its_targets() {
+        let target = |text: &str| HostName::parse(text).ok();
+        let (a, b) = (target("a.example.com"), target("b.example.com"));
+        assert_eq!(way("caddy/x", "caddy/x", &a, &b), "from a.example.com to b.example.com in caddy/x");
+        assert_eq!(way("caddy/x", "caddy/y", &a, &b), "from caddy/x to caddy/y");
+        assert_eq!(way("caddy/x", "caddy/x", &a, &None), "from caddy/x to caddy/x");
+    }
+
+    #[test]
+    fn where_there_is_no_record_only_the_routes_are_spoken_of() {
+        let told = all(None);
+        assert_eq!(
+            told,
+            [
+                "from caddy/a to caddy/b: served by the former route until the new route is proved",
+                "from caddy/a to caddy/b: the new route is being proved since 2026-01-01T00:00:00Z; the proof of life \
+                 decides",
+                "moved from caddy/a to caddy/b; before the new route was to prove itself: both routes have the same address",
+                "from caddy/a to caddy/b: 404. The former route stays, and so does the one in caddy/b; the next try is at \
+                 2026-01-01T06:00:00Z, or when the portal or its class is changed",
+            ]
+        );
+        assert!(told.iter().all(|words| !words.contains("record") && !words.contains("nowhere")));
+    }
+
+    #[test]
+    fn a_record_that_is_not_there_yet_is_made_and_not_updated_from_nowhere() {
+        let [host, a, b] = ["reset.example.com", "a.example.com", "b.example.com"].map(|n| HostName::parse(n).unwrap());
+        assert_eq!(
+            record_to_come(&host, Some(&a), Some(&b)).unwrap(),
+            "update reset.example.com from CNAME record to a.example.com to CNAME record to b.example.com"
+        );
+        assert_eq!(
+            record_to_come(&host, None, Some(&b)).unwrap(),
+            "create reset.example.com (CNAME record to b.example.com)"
+        );
+        assert_eq!(record_to_come(&host, Some(&a), None), None);
+    }
+}
