@@ -1,6 +1,7 @@
 //! The Traefik backend over a folder, and with real Traefiks that watch it.
 mod files;
 mod origin_ca;
+mod place;
 mod real;
 mod suite;
 

@@ -8,6 +8,7 @@ mod certificates;
 mod folder;
 mod fragment;
 mod live;
+mod path;
 mod rules;
 mod supplies;
 
@@ -62,6 +63,8 @@ pub struct TraefikOptions {
 
 /// The routes of one folder.
 pub struct Traefik {
+    /// The folder's one name, however it is spelled in the settings.
+    instance: String,
     folder: Arc<Folder>,
     layout: Layout,
     routing: Routing,
@@ -152,8 +155,9 @@ impl Traefik {
     pub fn new(options: TraefikOptions) -> Result<Self, BackendError> {
         let TraefikOptions { dynamic_dir, layout, routing, api_url, origin_ca } = options;
         let live = api_url.map(Live::new).transpose()?;
-        let (folder, supply) = (Arc::new(Folder::new(dynamic_dir)), Supply::new(origin_ca));
-        Ok(Self { folder, layout, routing, live, supply })
+        let instance = format!("traefik:{}", path::canonical(&dynamic_dir).display());
+        let folder = Arc::new(Folder::new(path::tidy(&dynamic_dir)));
+        Ok(Self { instance, folder, layout, routing, live, supply: Supply::new(origin_ca) })
     }
 
     async fn scan(&self) -> Result<Vec<File>, BackendError> {
@@ -226,7 +230,7 @@ impl Backend for Traefik {
     type Item = Route;
 
     fn instance(&self) -> String {
-        format!("traefik:{}", self.folder.path().display())
+        self.instance.clone()
     }
 
     fn desired(&self, intent: &Intent) -> Vec<Route> {
