@@ -1,15 +1,16 @@
-//! The watched folder: reading all of it, and replacing single files whole.
+//! The watched folder, as it is read.
 //!
 //! Everything here blocks; callers run it beside the event loop.
 use std::collections::HashMap;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::fragment::{self, Contents};
 use super::rules::{self, Foreign};
+use super::writing::INNER;
 use crate::backends::{BackendError, ErrorClass};
 use crate::http::double::lock;
 
@@ -17,9 +18,6 @@ use crate::http::double::lock;
 const LARGEST: u64 = 32 << 20;
 /// A file changed so shortly ago may change again without its times telling.
 const RACY: Duration = Duration::from_secs(2);
-/// Where new files are prepared when that cannot be beside the folder. Traefik watches the top of its folder only.
-const INNER: &str = ".portalkeeper";
-
 /// What a file is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
@@ -58,7 +56,7 @@ impl std::fmt::Debug for Stamp {
     }
 }
 
-fn failed(reason: &'static str, path: &Path, what: &str, error: &std::io::Error, advice: &str) -> BackendError {
+pub fn failed(reason: &'static str, path: &Path, what: &str, error: &std::io::Error, advice: &str) -> BackendError {
     let cause = error.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default().to_lowercase();
     let message = format!("cannot {what} {}: {cause}{advice}", path.display());
@@ -130,83 +128,6 @@ impl Folder {
             Err(error) => Err(failed("FileUnreadable", &self.path.join(name), "read", &error, "")),
         }
     }
-
-    /// Puts the whole text in place of the file at once: prepared outside of what is watched, on disk, then renamed.
-    /// Traefik often runs as another user; there is nothing secret in a route.
-    pub fn replace(&self, name: &str, text: &str) -> Result<(), BackendError> {
-        self.replace_as(name, text, 0o644)
-    }
-
-    /// The same with this mode, and with the folder's group where that may be given.
-    pub fn replace_as(&self, name: &str, text: &str, mode: u32) -> Result<(), BackendError> {
-        let at = self.path.join(name);
-        let advice = "; this program must be allowed to write the folder";
-        let write = |staging: PathBuf| -> std::io::Result<()> {
-            let prepared = staging.join(format!(".{name}.portalkeeper"));
-            match std::fs::remove_file(&prepared) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&prepared)?;
-            let group = self.path.metadata().map(|folder| folder.gid());
-            if let (Ok(group), Ok(own)) = (group, file.metadata().map(|file| file.gid()))
-                && group != own
-            {
-                // Whoever is not in that group has made another arrangement.
-                let _ = std::os::unix::fs::fchown(&file, None, Some(group));
-            }
-            let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-            let done = done.and_then(|()| std::fs::rename(&prepared, &at));
-            if done.is_err() {
-                let _ = std::fs::remove_file(&prepared);
-            }
-            done
-        };
-        let mut done = Err(ErrorKind::NotFound.into());
-        if let Some(beside) = beside(&self.path) {
-            done = write(beside);
-        }
-        if done.is_err() {
-            let inner = self.path.join(INNER);
-            let made = match std::fs::create_dir(&inner) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-                _ => Ok(()),
-            };
-            done = made.and_then(|()| write(inner));
-        }
-        done.map_err(|error| failed("FolderNotWritable", &at, "write", &error, advice))?;
-        self.sync();
-        Ok(())
-    }
-
-    /// Removes the file; one that is gone is fine.
-    pub fn remove(&self, name: &str) -> Result<(), BackendError> {
-        match std::fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                let advice = "; this program must be allowed to write the folder";
-                Err(failed("FolderNotWritable", &self.path.join(name), "remove", &error, advice))
-            }
-            _ => {
-                self.sync();
-                Ok(())
-            }
-        }
-    }
-
-    /// Best effort: a lost rename is found at the next look.
-    fn sync(&self) {
-        if let Ok(folder) = std::fs::File::open(&self.path) {
-            let _ = folder.sync_all();
-        }
-    }
-}
-
-/// The folder's parent, where a rename from it stays on one file system.
-fn beside(folder: &Path) -> Option<PathBuf> {
-    let real = folder.canonicalize().ok()?;
-    let parent = real.parent()?;
-    let device = |path: &Path| path.metadata().ok().map(|meta| meta.dev());
-    (device(parent)? == device(&real)?).then(|| parent.to_owned())
 }
 
 fn read_cached(
@@ -256,37 +177,6 @@ fn read_cached(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_are_prepared_beside_the_folder_and_inside_only_where_that_is_another_file_system() {
-        let outer = tempfile::tempdir().unwrap();
-        let inner = outer.path().join("dynamic");
-        std::fs::create_dir(&inner).unwrap();
-        assert_eq!(beside(&inner), Some(outer.path().canonicalize().unwrap()));
-        assert_eq!(beside(Path::new("/proc")), None, "a mount of its own");
-        assert_eq!(beside(Path::new("/nowhere/at/all")), None);
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_nothing_else_is_left() {
-        let outer = tempfile::tempdir().unwrap();
-        let path = outer.path().join("dynamic");
-        std::fs::create_dir(&path).unwrap();
-        let folder = Folder::new(path.clone());
-        folder.replace("a.yml", "one").unwrap();
-        folder.replace("a.yml", "two").unwrap();
-        assert_eq!(folder.read("a.yml").unwrap().as_deref(), Some("two"));
-        let names = |path: &Path| std::fs::read_dir(path).unwrap().count();
-        assert_eq!((names(&path), names(outer.path())), (1, 1));
-        folder.remove("a.yml").unwrap();
-        folder.remove("a.yml").unwrap();
-        assert_eq!(folder.read("a.yml").unwrap(), None);
-        // where the sibling cannot be used, a folder inside is, which Traefik does not watch
-        std::fs::create_dir(outer.path().join(".b.yml.portalkeeper")).unwrap();
-        folder.replace("b.yml", "three").unwrap();
-        assert_eq!(folder.read("b.yml").unwrap().as_deref(), Some("three"));
-        assert_eq!(std::fs::read_dir(path.join(INNER)).unwrap().count(), 0);
-    }
 
     #[test]
     fn an_absent_folder_is_an_error_and_not_empty() {

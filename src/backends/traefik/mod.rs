@@ -11,6 +11,7 @@ mod live;
 mod path;
 mod rules;
 mod supplies;
+mod writing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
