@@ -1,5 +1,6 @@
 //! The Traefik backend over a folder, and with real Traefiks that watch it.
 mod files;
+mod foreign;
 mod origin_ca;
 mod place;
 mod real;
@@ -234,7 +235,7 @@ impl Real {
             if got == status {
                 return body;
             }
-            assert!(Instant::now() < deadline, "{host}: {got} {body}");
+            assert!(Instant::now() < deadline, "{host}: {got} and not {status}: {body}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

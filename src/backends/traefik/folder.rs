@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use super::foreign::{self, Foreign};
 use super::fragment::{self, Contents};
-use super::rules::{self, Foreign};
 use super::writing::INNER;
 use crate::backends::{BackendError, ErrorClass};
 use crate::http::double::lock;
@@ -63,11 +63,21 @@ pub fn failed(reason: &'static str, path: &Path, what: &str, error: &std::io::Er
     BackendError::new(ErrorClass::Unavailable, reason, message)
 }
 
+fn unreadable(path: &Path, error: &std::io::Error) -> BackendError {
+    let advice = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "; this program must be allowed to read every file that Traefik reads there, because any of them may hold the host"
+        }
+        _ => "",
+    };
+    failed("FileUnreadable", path, "read", error, advice)
+}
+
 /// What a file says, by its name and text.
 pub fn judge(name: &str, text: &str) -> Kind {
     match fragment::header_of(name).filter(|header| text.starts_with(header.as_str())) {
         Some(_) => Kind::Ours(fragment::read(text)),
-        None => Kind::Foreign(rules::foreign(name, text)),
+        None => Kind::Foreign(foreign::foreign(name, text)),
     }
 }
 
@@ -125,9 +135,15 @@ impl Folder {
         match std::fs::read_to_string(self.path.join(name)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("FileUnreadable", &self.path.join(name), "read", &error, "")),
+            Err(error) => Err(unreadable(&self.path.join(name), &error)),
         }
     }
+}
+
+/// What Traefik takes for a file and fails to read (tried with 3.0 and 3.7).
+fn link(name: &str, what: &str) -> File {
+    let foreign = Foreign { suspect: Some(what.to_owned()), ..Foreign::default() };
+    File { name: name.to_owned(), kind: Arc::new(Kind::Foreign(foreign)), text: "".into() }
 }
 
 fn read_cached(
@@ -136,12 +152,16 @@ fn read_cached(
     name: &str,
 ) -> Result<Option<File>, BackendError> {
     let path = folder.join(name);
-    let unreadable = |error: &std::io::Error| failed("FileUnreadable", &path, "read", error, "");
     let meta = match std::fs::metadata(&path) {
         Ok(meta) if meta.is_file() => meta,
+        // A folder that is none of a link is looked into by the caller.
+        Ok(meta) if meta.is_dir() => return Ok(Some(link(name, "a link to a folder"))),
         Ok(_) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(unreadable(&path, &error)),
+        // Such as an editor's lock. Where it leads may be known to Traefik alone, in a container of its own.
+        Err(_) if path.is_symlink() => return Ok(Some(link(name, "a link to nothing"))),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&error)),
+        Err(error) => return Err(unreadable(&path, &error)),
     };
     let stamp = Stamp {
         inode: meta.ino(),
@@ -161,7 +181,7 @@ fn read_cached(
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&error)),
+        Err(error) => return Err(unreadable(&path, &error)),
     };
     let text = String::from_utf8_lossy(&bytes);
     let file = File { name: name.to_owned(), kind: Arc::new(judge(name, &text)), text: text.into() };
@@ -177,6 +197,34 @@ fn read_cached(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_to_nothing_is_seen_and_stops_nothing() {
+        let outer = tempfile::tempdir().unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, outer.path().join(name)).unwrap();
+        link("root@host.12345:1", ".#user.yml");
+        link("loop.yml", "loop.yml");
+        link("..", "up.yml");
+        link("nowhere", "notes.txt");
+        let found = Folder::new(outer.path().to_owned()).scan().unwrap();
+        let suspects = found.iter().filter_map(|file| match file.kind.as_ref() {
+            Kind::Foreign(foreign) => Some((file.name.as_str(), foreign.suspect.as_deref()?)),
+            Kind::Ours(_) => None,
+        });
+        let nothing = "a link to nothing";
+        let expected = [(".#user.yml", nothing), ("loop.yml", nothing), ("up.yml", "a link to a folder")];
+        assert_eq!(suspects.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_told_with_what_to_do() {
+        let error = unreadable(Path::new("/dyn/a.yml"), &std::io::Error::from_raw_os_error(13));
+        assert_eq!(
+            error.message,
+            "cannot read /dyn/a.yml: permission denied; this program must be allowed to read every file that Traefik reads \
+             there, because any of them may hold the host"
+        );
+    }
 
     #[test]
     fn an_absent_folder_is_an_error_and_not_empty() {
