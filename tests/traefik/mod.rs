@@ -1,6 +1,8 @@
 //! The Traefik backend over a folder, and with real Traefiks that watch it.
 mod files;
+mod foreign;
 mod origin_ca;
+mod place;
 mod real;
 mod suite;
 
@@ -233,7 +235,7 @@ impl Real {
             if got == status {
                 return body;
             }
-            assert!(Instant::now() < deadline, "{host}: {got} {body}");
+            assert!(Instant::now() < deadline, "{host}: {got} and not {status}: {body}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -102,7 +102,8 @@ impl Work<'_> {
             Change::Adopt { mark, id: old, from, to, .. } => {
                 let Body::Theirs { whole: Some(text), .. } = &from.body else {
                     let message = format!(
-                        "{} cannot be taken over: {} stands together with other things; take it out by hand",
+                        "{} cannot be taken over: {} is for more than this host, or stands together with other things, or is used by \
+                         other files; take it out by hand",
                         to.host,
                         from.describe()
                     );

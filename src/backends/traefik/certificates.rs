@@ -53,6 +53,11 @@ fn owner(name: &str, text: &str) -> Option<(Mark, String)> {
     (name == file_name(&mark, host)).then(|| (mark, host.to_owned()))
 }
 
+/// Whether the file holds a certificate of ours, whatever state it is in.
+pub fn is_ours(file: &File) -> bool {
+    owner(&file.name, &file.text).is_some()
+}
+
 fn read(name: &str, text: &str, now: Timestamp) -> Option<Own> {
     let (mark, host) = owner(name, text)?;
     let id = text.lines().find_map(|line| line.strip_prefix(ID)).map(str::to_owned);

@@ -1,15 +1,16 @@
-//! The watched folder: reading all of it, and replacing single files whole.
+//! The watched folder, as it is read.
 //!
 //! Everything here blocks; callers run it beside the event loop.
 use std::collections::HashMap;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use super::foreign::{self, Foreign};
 use super::fragment::{self, Contents};
-use super::rules::{self, Foreign};
+use super::writing::INNER;
 use crate::backends::{BackendError, ErrorClass};
 use crate::http::double::lock;
 
@@ -17,9 +18,6 @@ use crate::http::double::lock;
 const LARGEST: u64 = 32 << 20;
 /// A file changed so shortly ago may change again without its times telling.
 const RACY: Duration = Duration::from_secs(2);
-/// Where new files are prepared when that cannot be beside the folder. Traefik watches the top of its folder only.
-const INNER: &str = ".portalkeeper";
-
 /// What a file is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
@@ -58,18 +56,28 @@ impl std::fmt::Debug for Stamp {
     }
 }
 
-fn failed(reason: &'static str, path: &Path, what: &str, error: &std::io::Error, advice: &str) -> BackendError {
+pub fn failed(reason: &'static str, path: &Path, what: &str, error: &std::io::Error, advice: &str) -> BackendError {
     let cause = error.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default().to_lowercase();
     let message = format!("cannot {what} {}: {cause}{advice}", path.display());
     BackendError::new(ErrorClass::Unavailable, reason, message)
 }
 
+fn unreadable(path: &Path, error: &std::io::Error) -> BackendError {
+    let advice = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "; this program must be allowed to read every file that Traefik reads there, because any of them may hold the host"
+        }
+        _ => "",
+    };
+    failed("FileUnreadable", path, "read", error, advice)
+}
+
 /// What a file says, by its name and text.
 pub fn judge(name: &str, text: &str) -> Kind {
     match fragment::header_of(name).filter(|header| text.starts_with(header.as_str())) {
         Some(_) => Kind::Ours(fragment::read(text)),
-        None => Kind::Foreign(rules::foreign(name, text)),
+        None => Kind::Foreign(foreign::foreign(name, text)),
     }
 }
 
@@ -127,86 +135,15 @@ impl Folder {
         match std::fs::read_to_string(self.path.join(name)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("FileUnreadable", &self.path.join(name), "read", &error, "")),
-        }
-    }
-
-    /// Puts the whole text in place of the file at once: prepared outside of what is watched, on disk, then renamed.
-    /// Traefik often runs as another user; there is nothing secret in a route.
-    pub fn replace(&self, name: &str, text: &str) -> Result<(), BackendError> {
-        self.replace_as(name, text, 0o644)
-    }
-
-    /// The same with this mode, and with the folder's group where that may be given.
-    pub fn replace_as(&self, name: &str, text: &str, mode: u32) -> Result<(), BackendError> {
-        let at = self.path.join(name);
-        let advice = "; this program must be allowed to write the folder";
-        let write = |staging: PathBuf| -> std::io::Result<()> {
-            let prepared = staging.join(format!(".{name}.portalkeeper"));
-            match std::fs::remove_file(&prepared) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&prepared)?;
-            let group = self.path.metadata().map(|folder| folder.gid());
-            if let (Ok(group), Ok(own)) = (group, file.metadata().map(|file| file.gid()))
-                && group != own
-            {
-                // Whoever is not in that group has made another arrangement.
-                let _ = std::os::unix::fs::fchown(&file, None, Some(group));
-            }
-            let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-            let done = done.and_then(|()| std::fs::rename(&prepared, &at));
-            if done.is_err() {
-                let _ = std::fs::remove_file(&prepared);
-            }
-            done
-        };
-        let mut done = Err(ErrorKind::NotFound.into());
-        if let Some(beside) = beside(&self.path) {
-            done = write(beside);
-        }
-        if done.is_err() {
-            let inner = self.path.join(INNER);
-            let made = match std::fs::create_dir(&inner) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-                _ => Ok(()),
-            };
-            done = made.and_then(|()| write(inner));
-        }
-        done.map_err(|error| failed("FolderNotWritable", &at, "write", &error, advice))?;
-        self.sync();
-        Ok(())
-    }
-
-    /// Removes the file; one that is gone is fine.
-    pub fn remove(&self, name: &str) -> Result<(), BackendError> {
-        match std::fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                let advice = "; this program must be allowed to write the folder";
-                Err(failed("FolderNotWritable", &self.path.join(name), "remove", &error, advice))
-            }
-            _ => {
-                self.sync();
-                Ok(())
-            }
-        }
-    }
-
-    /// Best effort: a lost rename is found at the next look.
-    fn sync(&self) {
-        if let Ok(folder) = std::fs::File::open(&self.path) {
-            let _ = folder.sync_all();
+            Err(error) => Err(unreadable(&self.path.join(name), &error)),
         }
     }
 }
 
-/// The folder's parent, where a rename from it stays on one file system.
-fn beside(folder: &Path) -> Option<PathBuf> {
-    let real = folder.canonicalize().ok()?;
-    let parent = real.parent()?;
-    let device = |path: &Path| path.metadata().ok().map(|meta| meta.dev());
-    (device(parent)? == device(&real)?).then(|| parent.to_owned())
+/// What Traefik takes for a file and fails to read (tried with 3.0 and 3.7).
+fn link(name: &str, what: &str) -> File {
+    let foreign = Foreign { suspect: Some(what.to_owned()), ..Foreign::default() };
+    File { name: name.to_owned(), kind: Arc::new(Kind::Foreign(foreign)), text: "".into() }
 }
 
 fn read_cached(
@@ -215,12 +152,16 @@ fn read_cached(
     name: &str,
 ) -> Result<Option<File>, BackendError> {
     let path = folder.join(name);
-    let unreadable = |error: &std::io::Error| failed("FileUnreadable", &path, "read", error, "");
     let meta = match std::fs::metadata(&path) {
         Ok(meta) if meta.is_file() => meta,
+        // A folder that is none of a link is looked into by the caller.
+        Ok(meta) if meta.is_dir() => return Ok(Some(link(name, "a link to a folder"))),
         Ok(_) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(unreadable(&path, &error)),
+        // Such as an editor's lock. Where it leads may be known to Traefik alone, in a container of its own.
+        Err(_) if path.is_symlink() => return Ok(Some(link(name, "a link to nothing"))),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&error)),
+        Err(error) => return Err(unreadable(&path, &error)),
     };
     let stamp = Stamp {
         inode: meta.ino(),
@@ -240,7 +181,7 @@ fn read_cached(
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&error)),
+        Err(error) => return Err(unreadable(&path, &error)),
     };
     let text = String::from_utf8_lossy(&bytes);
     let file = File { name: name.to_owned(), kind: Arc::new(judge(name, &text)), text: text.into() };
@@ -258,34 +199,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_prepared_beside_the_folder_and_inside_only_where_that_is_another_file_system() {
+    fn a_link_to_nothing_is_seen_and_stops_nothing() {
         let outer = tempfile::tempdir().unwrap();
-        let inner = outer.path().join("dynamic");
-        std::fs::create_dir(&inner).unwrap();
-        assert_eq!(beside(&inner), Some(outer.path().canonicalize().unwrap()));
-        assert_eq!(beside(Path::new("/proc")), None, "a mount of its own");
-        assert_eq!(beside(Path::new("/nowhere/at/all")), None);
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, outer.path().join(name)).unwrap();
+        link("root@host.12345:1", ".#user.yml");
+        link("loop.yml", "loop.yml");
+        link("..", "up.yml");
+        link("nowhere", "notes.txt");
+        let found = Folder::new(outer.path().to_owned()).scan().unwrap();
+        let suspects = found.iter().filter_map(|file| match file.kind.as_ref() {
+            Kind::Foreign(foreign) => Some((file.name.as_str(), foreign.suspect.as_deref()?)),
+            Kind::Ours(_) => None,
+        });
+        let nothing = "a link to nothing";
+        let expected = [(".#user.yml", nothing), ("loop.yml", nothing), ("up.yml", "a link to a folder")];
+        assert_eq!(suspects.collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_nothing_else_is_left() {
-        let outer = tempfile::tempdir().unwrap();
-        let path = outer.path().join("dynamic");
-        std::fs::create_dir(&path).unwrap();
-        let folder = Folder::new(path.clone());
-        folder.replace("a.yml", "one").unwrap();
-        folder.replace("a.yml", "two").unwrap();
-        assert_eq!(folder.read("a.yml").unwrap().as_deref(), Some("two"));
-        let names = |path: &Path| std::fs::read_dir(path).unwrap().count();
-        assert_eq!((names(&path), names(outer.path())), (1, 1));
-        folder.remove("a.yml").unwrap();
-        folder.remove("a.yml").unwrap();
-        assert_eq!(folder.read("a.yml").unwrap(), None);
-        // where the sibling cannot be used, a folder inside is, which Traefik does not watch
-        std::fs::create_dir(outer.path().join(".b.yml.portalkeeper")).unwrap();
-        folder.replace("b.yml", "three").unwrap();
-        assert_eq!(folder.read("b.yml").unwrap().as_deref(), Some("three"));
-        assert_eq!(std::fs::read_dir(path.join(INNER)).unwrap().count(), 0);
+    fn a_file_that_may_not_be_read_is_told_with_what_to_do() {
+        let error = unreadable(Path::new("/dyn/a.yml"), &std::io::Error::from_raw_os_error(13));
+        assert_eq!(
+            error.message,
+            "cannot read /dyn/a.yml: permission denied; this program must be allowed to read every file that Traefik reads \
+             there, because any of them may hold the host"
+        );
     }
 
     #[test]

@@ -168,7 +168,9 @@ pub fn render(header: &str, entries: &BTreeMap<String, Entry>) -> Result<String,
     let http =
         Http { routers: part(|e| &e.router), middlewares: part(|e| &e.middleware), services: part(|e| &e.service) };
     let body = serde_saphyr::to_string(&Document { http }).map_err(|error| error.to_string())?;
-    let text = format!("{header}{NOTE}{body}");
+    // What is left to somebody has no first line of ours, and nobody undoes edits there.
+    let note = if header.is_empty() { "" } else { NOTE };
+    let text = format!("{header}{note}{body}");
     if text.contains("{{") {
         return Err("a template would be written".to_owned());
     }

@@ -5,11 +5,16 @@
 //! names made from the portal's mark.
 mod apply;
 mod certificates;
+mod doubts;
 mod folder;
+mod foreign;
 mod fragment;
 mod live;
+mod path;
+mod route;
 mod rules;
 mod supplies;
+mod writing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,15 +23,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use url::Url;
 
-use self::folder::{File, Folder, Kind};
-use self::fragment::{Entry, entry, entry_name};
+use self::folder::{File, Folder};
 pub use self::fragment::{Routing, Word};
+use self::fragment::{entry, entry_name};
 use self::live::Live;
-use super::origin_ca::certified::{self, Certified};
+pub use self::route::{Body, Route};
+use self::route::{id, observed};
+use super::origin_ca::certified;
 use super::origin_ca::kept::{Own, Tls};
 use super::origin_ca::supply::{OriginCertificates, Supply};
 use super::{Backend, BackendError, Doubt, ErrorClass, Remark, Scope};
-use crate::api::condition::Truth;
 use crate::plan::{CertificateMode, Intent, Item, Mark, Observed, Ownership, Plan};
 
 /// How portals are spread over files.
@@ -62,6 +68,8 @@ pub struct TraefikOptions {
 
 /// The routes of one folder.
 pub struct Traefik {
+    /// The folder's one name, however it is spelled in the settings.
+    instance: String,
     folder: Arc<Folder>,
     layout: Layout,
     routing: Routing,
@@ -69,95 +77,14 @@ pub struct Traefik {
     supply: Supply,
 }
 
-/// A route as the planner sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    pub host: String,
-    pub body: Body,
-    pub tls: Tls,
-}
-
-/// What stands behind a host.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Body {
-    /// With the file that it stands in.
-    Ours(String, Entry),
-    /// Ours by name and first line, and not to be read; the words say why.
-    Damaged(String),
-    /// A certificate of ours for this host that has no route.
-    Leftover(String),
-    Theirs {
-        words: String,
-        /// The file's text, where the file holds nothing but this route.
-        whole: Option<Arc<str>>,
-    },
-}
-
-impl Item for Route {
-    fn key(&self) -> &str {
-        &self.host
-    }
-    fn satisfies(&self, desired: &Self) -> bool {
-        match (&self.body, &desired.body) {
-            (Body::Ours(here, have), Body::Ours(there, want)) => {
-                here == there && have.canonical() == want.canonical() && self.tls.satisfies(&desired.tls)
-            }
-            _ => false,
-        }
-    }
-    /// A file goes whole when its route is taken over, and a router of another provider is out of reach.
-    fn adoptable(&self) -> bool {
-        !matches!(self.body, Body::Theirs { whole: None, .. })
-    }
-    fn certificate(&self) -> Option<String> {
-        self.tls.describe().filter(|_| self.tls == Tls::Wanted)
-    }
-    fn describe(&self) -> String {
-        match &self.body {
-            Body::Ours(file, entry) => {
-                let route = format!("route to {} in {file}", entry.target());
-                self.tls.describe().map_or(route.clone(), |tls| format!("{route} {tls}"))
-            }
-            Body::Leftover(_) => "an unused certificate of Cloudflare's Origin CA".to_owned(),
-            Body::Damaged(why) => format!("a damaged file of ours: {why}"),
-            Body::Theirs { words, .. } => words.clone(),
-        }
-    }
-}
-
-impl Certified for Route {
-    fn host(&self) -> &str {
-        &self.host
-    }
-    fn tls(&self) -> &Tls {
-        &self.tls
-    }
-    fn set_tls(&mut self, tls: Tls) {
-        self.tls = tls;
-    }
-    fn leftover(own: &Own) -> Self {
-        Self::of(format!("certificate for {}", own.host), Body::Leftover(own.host.clone()))
-    }
-}
-
-impl Route {
-    fn of(host: String, body: Body) -> Self {
-        Self { host, body, tls: Tls::Elsewhere }
-    }
-}
-
-/// File and entry as one id, for status and for finding it again.
-fn id(file: &str, entry: &str) -> String {
-    format!("{file} {entry}")
-}
-
 impl Traefik {
     /// Errors: an API address that cannot be used at all.
     pub fn new(options: TraefikOptions) -> Result<Self, BackendError> {
         let TraefikOptions { dynamic_dir, layout, routing, api_url, origin_ca } = options;
         let live = api_url.map(Live::new).transpose()?;
-        let (folder, supply) = (Arc::new(Folder::new(dynamic_dir)), Supply::new(origin_ca));
-        Ok(Self { folder, layout, routing, live, supply })
+        let instance = format!("traefik:{}", path::canonical(&dynamic_dir).display());
+        let folder = Arc::new(Folder::new(path::tidy(&dynamic_dir)));
+        Ok(Self { instance, folder, layout, routing, live, supply: Supply::new(origin_ca) })
     }
 
     async fn scan(&self) -> Result<Vec<File>, BackendError> {
@@ -174,63 +101,12 @@ async fn beside<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(broken)?
 }
 
-/// What the files say, one item per router and host.
-fn observed(files: &[File]) -> Result<Vec<Observed<Route>>, BackendError> {
-    let mut found = Vec::new();
-    for file in files {
-        match file.kind.as_ref() {
-            Kind::Ours(Ok(contents)) => {
-                for (name, entry) in &contents.entries {
-                    let ownership = fragment::owner_of(name);
-                    let host = entry.host(name).unwrap_or_else(|| name.clone());
-                    let body = match ownership {
-                        Ownership::Marked(_) => Body::Ours(file.name.clone(), entry.clone()),
-                        Ownership::Foreign => Body::Theirs { words: their_words(name, &file.name), whole: None },
-                    };
-                    found.push(Observed { id: id(&file.name, name), ownership, item: Route::of(host, body) });
-                }
-            }
-            Kind::Ours(Err(why)) => {
-                let name = file.name.trim_end_matches(".yml");
-                let Ownership::Marked(mark) = fragment::owner_of(name) else {
-                    // What other portals have in it is not known, so it is not written anew.
-                    let message = format!(
-                        "our file {} was damaged ({why}); remove it, and the routes are written anew",
-                        file.name
-                    );
-                    return Err(BackendError::new(ErrorClass::Unavailable, "FileDamaged", message));
-                };
-                let item = Route::of(name.to_owned(), Body::Damaged(why.clone()));
-                found.push(Observed { id: id(&file.name, name), ownership: Ownership::Marked(mark), item });
-            }
-            Kind::Foreign(foreign) => {
-                for (name, hosts) in &foreign.routers {
-                    found.extend(hosts.iter().map(|host| {
-                        let whole = foreign.simple.then(|| Arc::clone(&file.text));
-                        let body = Body::Theirs { words: their_words(name, &file.name), whole };
-                        let item = Route::of(host.clone(), body);
-                        Observed { id: id(&file.name, name), ownership: Ownership::Foreign, item }
-                    }));
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn their_words(router: &str, file: &str) -> String {
-    match router {
-        "?" => format!("a router in the file {file}"),
-        router => format!("the router {router} in the file {file}"),
-    }
-}
-
 #[async_trait]
 impl Backend for Traefik {
     type Item = Route;
 
     fn instance(&self) -> String {
-        format!("traefik:{}", self.folder.path().display())
+        self.instance.clone()
     }
 
     fn desired(&self, intent: &Intent) -> Vec<Route> {
@@ -288,73 +164,8 @@ impl Backend for Traefik {
         self.supply.remarks(mark)
     }
 
-    /// A written file proves nothing: Traefik may not have read it, and reads none while one of them is broken.
     async fn doubts(&self, items: &[Route]) -> Vec<Doubt> {
-        let files = match self.scan().await {
-            Ok(files) => files,
-            Err(error) => {
-                let unseen = |item: &Route| Doubt {
-                    key: item.host.clone(),
-                    truth: Truth::Unknown,
-                    reason: error.reason,
-                    message: error.message.clone(),
-                };
-                return items.iter().map(unseen).collect();
-            }
-        };
-        let foreign = files.iter().filter_map(|file| match file.kind.as_ref() {
-            Kind::Foreign(foreign) => Some((&file.name, foreign)),
-            Kind::Ours(_) => None,
-        });
-        let path = self.folder.path().display();
-        let broken = foreign.clone().find_map(|(name, foreign)| {
-            let why = foreign.broken.as_ref()?;
-            Some(format!(
-                "the file {name} in {path} is broken ({why}): Traefik takes no change of any file until it is repaired, and \
-                 after a restart has no route of any file"
-            ))
-        });
-        let templates: Vec<&str> = foreign.filter(|(_, one)| one.template).map(|(name, _)| name.as_str()).collect();
-        let suspects = (!templates.is_empty()).then(|| {
-            let names = templates.join(", ");
-            format!(
-                "; of templates ({names} in {path}) only Traefik's log tells whether they are in order: a broken one stops every \
-                 change of any file"
-            )
-        });
-        let mut doubts = Vec::new();
-        for item in items {
-            let Body::Ours(_, entry) = &item.body else { continue };
-            let name = entry.router["service"].as_str().unwrap_or_default();
-            let found = match &self.live {
-                Some(live) => live.against(name, entry, &self.routing.entry_points).await,
-                None => Some(live::Trouble {
-                    truth: Truth::Unknown,
-                    reason: "NotConfirmed",
-                    message: "the file is written; without Traefik's API, proxy.traefik.apiUrl (TRAEFIK_API_URL), only the proof of life tells \
-                              whether Traefik uses it"
-                        .to_owned(),
-                }),
-            };
-            let key = item.host.clone();
-            doubts.extend(match (found, &broken) {
-                (Some(found), Some(broken)) => {
-                    let message = format!("{}; {broken}", found.message);
-                    Some(Doubt { key, truth: found.truth, reason: "ForeignFileBroken", message })
-                }
-                (Some(found), None) => {
-                    let suspects = suspects.as_deref().filter(|_| found.reason == live::NOT_LOADED).unwrap_or_default();
-                    let message = format!("{}{suspects}", found.message);
-                    Some(Doubt { key, truth: found.truth, reason: found.reason, message })
-                }
-                (None, Some(broken)) => {
-                    let message = format!("in place; {broken}");
-                    Some(Doubt { key, truth: Truth::True, reason: "ForeignFileBroken", message })
-                }
-                (None, None) => None,
-            });
-        }
-        doubts
+        self.doubted(items).await
     }
 
     /// Looking costs a listing of the folder; Traefik itself is asked for two small answers.
