@@ -1,5 +1,6 @@
 //! The Caddy backend against its simulator and against real Caddys.
 mod editors;
+mod order;
 mod origin_ca;
 mod real;
 mod remote;

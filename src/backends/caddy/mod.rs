@@ -2,6 +2,8 @@
 mod admin;
 mod certificates;
 pub mod double;
+mod identity;
+mod order;
 mod policy;
 mod routes;
 mod servers;
@@ -73,6 +75,8 @@ pub struct Caddy {
     options: CaddyOptions,
     /// Hosts whose last write had no guard, with how long somebody else's change could have been lost by it.
     unguarded: Mutex<HashMap<String, Duration>>,
+    /// What keeps requests from our routes, by host, as of the last look.
+    obstacles: Mutex<HashMap<String, Doubt>>,
     /// What came of the TLS policy.
     policy: Mutex<Option<(Truth, &'static str, String)>>,
     supply: Supply,
@@ -105,8 +109,9 @@ impl Caddy {
         let secrets = options.admin_token.clone().into_iter().chain(challenge).collect();
         let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets);
         let supply = Supply::new(options.origin_ca.clone());
-        let (unguarded, policy, no_leftovers) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Ok(Self { admin, options, unguarded, policy, supply, no_leftovers })
+        let (unguarded, obstacles, policy) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let no_leftovers = AtomicBool::new(false);
+        Ok(Self { admin, options, unguarded, obstacles, policy, supply, no_leftovers })
     }
 
     /// All servers, and the one that gets the routes.
@@ -154,6 +159,12 @@ impl Caddy {
         let (outcome, window) = self.admin.replace(part, value, &on_behalf).await?;
         self.note_guard(plan, window);
         Ok(outcome)
+    }
+
+    fn note_obstacles(&self, scope: &Scope, found: HashMap<String, Doubt>) {
+        let mut obstacles = lock(&self.obstacles);
+        scope.hosts.iter().for_each(|host| drop(obstacles.remove(host.as_str())));
+        obstacles.extend(found);
     }
 
     /// Remembers for which hosts a write may have taken somebody else's change away.
@@ -282,8 +293,10 @@ impl Backend for Caddy {
         let (servers, chosen) = self.servers().await?;
         let chosen = chosen.ok().and_then(Server::name);
         let routes = servers::observe(&servers.value, chosen.as_deref(), &scope.marks);
+        let found = chosen.map(|name| servers::obstacles(&servers.value, &name, scope, self.admin.instance()));
+        self.note_obstacles(scope, found.unwrap_or_default());
         let own = self.own_certificates().await?;
-        let id = |own: &Own| routes::route_id(&own.mark, &own.host);
+        let id = |own: &Own| identity::route_id(&own.mark, &own.host);
         Ok(certified::with_certificates(routes, &own, self.supply.is_wanted(), id))
     }
 
@@ -321,8 +334,12 @@ impl Backend for Caddy {
         *lock(&self.policy) = told;
     }
 
-    /// A route that stands is a route that stands; what its write may have cost others is told beside it.
+    /// A route that stands is a route that stands, unless somebody's gets its requests; what its write may have cost others
+    /// is told beside it.
     async fn doubts(&self, items: &[Route]) -> Vec<Doubt> {
+        let obstacles = lock(&self.obstacles);
+        // Of doubts that are as bad as each other the first one is told, and these keep a portal from being live.
+        let mut doubts: Vec<Doubt> = items.iter().filter_map(|item| obstacles.get(&item.host).cloned()).collect();
         let unguarded = lock(&self.unguarded);
         let told = items.iter().filter_map(|item| {
             let window = unguarded.get(&item.host)?;
@@ -334,7 +351,7 @@ impl Backend for Caddy {
             );
             Some(Doubt { key, truth: Truth::True, reason, message })
         });
-        let mut doubts: Vec<Doubt> = told.collect();
+        doubts.extend(told);
         if let Some((truth, reason, message)) = lock(&self.policy).clone() {
             doubts.extend(items.iter().map(|item| {
                 let message = format!("{} is in place in {}; {message}", item.host, self.instance());
