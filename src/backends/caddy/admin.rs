@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::Challenges;
 use crate::backends::{BackendError, ErrorClass, Remark};
 use crate::config::{Secret, redact};
 use crate::http::double::lock;
@@ -34,6 +35,8 @@ pub struct Admin {
     instance: String,
     /// What its answers might quote.
     secrets: Vec<Secret>,
+    /// Whose tokens are in what is written.
+    challenges: Challenges,
     /// What unguarded writes may have cost others, by portal, reason and list, until it is told.
     losses: Mutex<BTreeMap<(Mark, &'static str, String), Duration>>,
 }
@@ -72,8 +75,8 @@ pub enum Outcome {
 }
 
 impl Admin {
-    pub fn new(client: Client, instance: String, secrets: Vec<Secret>) -> Self {
-        Self { client, instance, secrets, losses: Mutex::default() }
+    pub fn new(client: Client, instance: String, secrets: Vec<Secret>, challenges: Challenges) -> Self {
+        Self { client, instance, secrets, challenges, losses: Mutex::default() }
     }
 
     pub fn instance(&self) -> &str {
@@ -91,7 +94,8 @@ impl Admin {
             Some(at) => format!("{}API token [redacted]", &words[..at]),
             None => words,
         };
-        let words = redact(&words, &self.secrets.iter().collect::<Vec<_>>());
+        let shared = self.challenges.secrets();
+        let words = redact(&words, &self.secrets.iter().chain(&shared).collect::<Vec<_>>());
         let status = response.status;
         let (class, reason, advice) = match status {
             401 if words.contains("client identity") => (ErrorClass::Credential, CLIENT_REFUSED, ALLOW_KEY),
@@ -235,7 +239,7 @@ pub fn overtaken() -> BackendError {
 }
 
 /// Reason of a client certificate that is missing or that Caddy does not know.
-const CLIENT_REFUSED: &str = "ClientCertificateRefused";
+pub const CLIENT_REFUSED: &str = "ClientCertificateRefused";
 const ALLOW_KEY: &str = "; proxy.caddy.clientCertificateSecretRef (CADDY_ADMIN_CLIENT_CERT) and \
                          proxy.caddy.clientKeySecretRef (CADDY_ADMIN_CLIENT_KEY) are needed, and Caddy needs that \
                          certificate among the public_keys of admin.remote.access_control";

@@ -1,9 +1,11 @@
 //! Caddy by its admin API: one route per portal, every change of a batch in one guarded write.
 mod admin;
 mod certificates;
+mod challenges;
 pub mod double;
 mod identity;
 mod order;
+mod policies;
 mod policy;
 mod routes;
 mod servers;
@@ -19,6 +21,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use self::admin::{Admin, OnBehalf, Outcome, Part, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
+pub use self::challenges::Challenges;
+use self::policies::Told;
 pub use self::routes::Route;
 use self::servers::{Outcomes, Server, elsewhere, find_server};
 use super::origin_ca::certified;
@@ -56,6 +60,8 @@ pub struct CaddyOptions {
     pub tls: ClientTls,
     /// Certificates by a DNS challenge at Cloudflare, where Caddy is to see to that.
     pub dns_challenge: Option<DnsChallenge>,
+    /// Those of all classes of this Caddy.
+    pub challenges: Challenges,
     /// Certificates of Cloudflare's Origin CA instead.
     pub origin_ca: Option<OriginCertificates>,
 }
@@ -78,7 +84,7 @@ pub struct Caddy {
     /// What keeps requests from our routes, by host, as of the last look.
     obstacles: Mutex<HashMap<String, Doubt>>,
     /// What came of the TLS policy.
-    policy: Mutex<Option<(Truth, &'static str, String)>>,
+    policy: Mutex<Told>,
     supply: Supply,
     /// Nothing is wanted of the Origin CA, and the last look saw nothing left over of it.
     no_leftovers: AtomicBool,
@@ -107,7 +113,8 @@ impl Caddy {
         }
         let challenge = options.dns_challenge.as_ref().map(|challenge| challenge.token.clone());
         let secrets = options.admin_token.clone().into_iter().chain(challenge).collect();
-        let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets);
+        let challenges = options.challenges.clone();
+        let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets, challenges);
         let supply = Supply::new(options.origin_ca.clone());
         let (unguarded, obstacles, policy) = (Mutex::default(), Mutex::default(), Mutex::default());
         let no_leftovers = AtomicBool::new(false);
@@ -186,40 +193,6 @@ impl Caddy {
         }
     }
 
-    /// Puts the policy where it belongs; guarded like the routes.
-    async fn keep_policy(&self, mark: &Mark, challenge: &DnsChallenge) -> Result<policy::Step, BackendError> {
-        let wanted = policy::desired(&policy::id(&mark.installation), challenge.token.expose());
-        let mut last = None;
-        for _ in 0..TRIES {
-            let list = self.admin.list(POLICIES).await?;
-            let step = policy::ensure(list.items(), &wanted);
-            let policy::Step::Write(new) = &step else { return Ok(step) };
-            match self.admin.replace(&list, Value::Array(new.clone()), &[(mark, WRITTEN)]).await? {
-                (Outcome::Written, _) => return Ok(step),
-                (Outcome::ReadAgain(error), _) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(overtaken))
-    }
-
-    /// Takes our policy away when no route of this installation is left.
-    async fn drop_policy(&self, mark: &Mark) -> Result<(), BackendError> {
-        let prefix = format!("pk1-{}-", mark.installation.as_str());
-        if servers::has_route(&self.admin.read(SERVERS).await?.value, |id| id.starts_with(&prefix)) {
-            return Ok(());
-        }
-        let mut last = None;
-        for _ in 0..TRIES {
-            let list = self.admin.list(POLICIES).await?;
-            let Some(rest) = policy::without(list.items(), &policy::id(&mark.installation)) else { return Ok(()) };
-            match self.admin.replace(&list, Value::Array(rest), &[(mark, REMOVED)]).await? {
-                (Outcome::Written, _) => return Ok(()),
-                (Outcome::ReadAgain(error), _) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(overtaken))
-    }
-
     /// Makes the changes whose certificates are there.
     async fn apply_ready(&self, plan: &Plan<Route>, needed: &Needed) -> Vec<Result<Option<String>, BackendError>> {
         if plan.changes.is_empty() {
@@ -234,9 +207,7 @@ impl Caddy {
             let left = plan.changes.iter().zip(&mut outcomes).filter(|(change, _)| leaves(change));
             left.for_each(|(_, outcome)| *outcome = Err(error.clone()));
         }
-        if self.options.dns_challenge.is_some()
-            && let Err(error) = self.drop_policy(leaving.mark()).await
-        {
+        if let Err(error) = self.drop_policy(leaving.mark()).await {
             tracing::warn!(reason = error.reason, "a TLS policy without portals may stay in Caddy: {error}");
         }
         outcomes
@@ -309,28 +280,7 @@ impl Backend for Caddy {
     }
 
     async fn upkeep(&self, mark: &Mark) {
-        let Some(challenge) = &self.options.dns_challenge else { return };
-        let failed = if challenge.required { Truth::False } else { Truth::True };
-        let told = match self.keep_policy(mark, challenge).await {
-            Ok(policy::Step::Foreign) => Some((
-                Truth::True,
-                "ForeignTlsPolicy",
-                "Caddy has a TLS policy of somebody else for all names, which sees to the certificates; ours was not added"
-                    .to_owned(),
-            )),
-            Ok(_) => None,
-            Err(error) if error.message.contains(policy::MODULE) => Some((
-                failed,
-                "DnsModuleMissing",
-                format!(
-                    "this Caddy was built without the module {}, so it cannot get certificates by a DNS challenge at Cloudflare; \
-                     use a build that has it (xcaddy build --with github.com/caddy-dns/cloudflare), or switch proxy.caddy.dnsChallenge (CADDY_DNS_CHALLENGE) off",
-                    policy::MODULE
-                ),
-            )),
-            // What hinders reads hinders the routes as well and is told there.
-            Err(error) => Some((Truth::Unknown, "TlsPolicyUnknown", format!("Caddy's TLS policy cannot be kept: {error}"))),
-        };
+        let told = self.keep_policy(mark).await;
         *lock(&self.policy) = told;
     }
 
