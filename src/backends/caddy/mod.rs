@@ -24,7 +24,7 @@ use self::admin::{Admin, OnBehalf, Outcome, Part, REMOVED, TRIES, UNGUARDED, WRI
 pub use self::challenges::Challenges;
 use self::policies::Told;
 pub use self::routes::Route;
-use self::servers::{Outcomes, Server, elsewhere, find_server};
+use self::servers::{OWN_SERVER, Outcomes, Server, elsewhere, find_server};
 use super::origin_ca::certified;
 use super::origin_ca::kept::{Own, Tls};
 use super::origin_ca::supply::{Needed, OriginCertificates, Supply};
@@ -38,8 +38,6 @@ use crate::plan::{CertificateMode, Change, Intent, Mark, Observed, Plan};
 const SERVERS: &str = "/config/apps/http/servers";
 const POLICIES: &str = "/config/apps/tls/automation/policies";
 const CERTIFICATES: &str = "/config/apps/tls/certificates/load_pem";
-/// Name of the server that is made where there is none.
-const OWN_SERVER: &str = "portalkeeper";
 
 /// One Caddy.
 #[derive(Debug, Clone)]
@@ -131,7 +129,8 @@ impl Caddy {
     /// Writes what the plan makes of the servers, once.
     async fn write(&self, plan: &Plan<Route>) -> Result<(Outcome, Outcomes), BackendError> {
         let (servers, chosen) = self.servers().await?;
-        if plan.changes.iter().any(|change| elsewhere(change).is_some()) {
+        let of_all = matches!(&chosen, Ok(Server::Found(name)) if servers::needs_all(name, plan));
+        if of_all || plan.changes.iter().any(|change| elsewhere(change).is_some()) {
             let (after, outcomes) = servers::rearrange(&servers.value, &chosen, plan);
             return Ok((self.replace(&servers, after, plan).await?, outcomes));
         }

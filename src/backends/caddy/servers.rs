@@ -16,6 +16,9 @@ use crate::api::condition::Truth;
 use crate::backends::{BackendError, Doubt, ErrorClass, Scope};
 use crate::plan::{Change, Mark, Observed, Ownership, Plan};
 
+/// Name of the server that is made where there is none.
+pub const OWN_SERVER: &str = "portalkeeper";
+
 /// Which server of the configuration gets the routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
@@ -146,6 +149,15 @@ pub fn elsewhere(change: &Change<Route>) -> Option<(&str, &str)> {
     }
 }
 
+/// Whether a change of the server's routes has to be one of all servers: Caddy reads no other names from the path of a
+/// call or from an ETag, and of a server of ours that loses a route nothing may be left.
+pub fn needs_all(server: &str, plan: &Plan<Route>) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let removal = |change: &Change<Route>| matches!(change, Change::Delete { .. } | Change::Release { .. });
+    let named_oddly = server.is_empty() || !server.bytes().all(plain);
+    named_oddly || (server == OWN_SERVER && plan.changes.iter().any(removal))
+}
+
 /// Outcomes of a plan's changes, in its order: the route's id, or why not.
 pub type Outcomes = Vec<Result<Option<String>, BackendError>>;
 
@@ -193,7 +205,21 @@ pub fn rearrange(servers: &Value, chosen: &Result<Server, BackendError>, plan: &
             server["routes"] = Value::Array(routes);
         }
     }
+    if is_spent(&servers[OWN_SERVER], &after[OWN_SERVER])
+        && let Some(all) = after.as_object_mut()
+    {
+        all.remove(OWN_SERVER);
+    }
     (after, outcomes)
+}
+
+/// Whether the server that was made for ours alone has lost the last of them, so that it would keep a port open for
+/// nothing. One that somebody put something into stays.
+fn is_spent(before: &Value, after: &Value) -> bool {
+    let as_made = |server: &Value| {
+        server.as_object().is_some_and(|fields| fields.keys().all(|field| field == "listen" || field == "routes"))
+    };
+    !routes_of(before).is_empty() && routes_of(after).is_empty() && as_made(after)
 }
 
 #[cfg(test)]
