@@ -85,10 +85,10 @@ impl Admin {
 
     fn refusal(&self, response: &Response) -> BackendError {
         let body = String::from_utf8_lossy(&response.body);
-        let words = serde_json::from_slice::<Value>(&response.body)
-            .ok()
-            .and_then(|value| value["error"].as_str().map(str::to_owned))
-            .unwrap_or_else(|| body.chars().take(200).collect());
+        let told = serde_json::from_slice::<Value>(&response.body).ok();
+        let told = told.and_then(|value| value["error"].as_str().map(str::to_owned));
+        let is_caddys = told.is_some();
+        let words = told.unwrap_or_else(|| body.chars().take(200).collect());
         // Caddy's own words may quote a token of its configuration.
         let words = match words.find("API token '") {
             Some(at) => format!("{}API token [redacted]", &words[..at]),
@@ -107,6 +107,7 @@ impl Admin {
                 "; add the host of the admin address to admin.origins in Caddy's configuration",
             ),
             403 => (ErrorClass::Credential, "TokenRefused", ""),
+            404 if !is_caddys => (ErrorClass::Permanent, "CaddyRefused", NO_ADMIN),
             500.. => (ErrorClass::Unavailable, "CaddyRefused", ""),
             _ => (ErrorClass::Permanent, "CaddyRefused", ""),
         };
@@ -126,7 +127,11 @@ impl Admin {
         }
         let etag = response.headers.get("etag").or_else(|| response.trailers.get("etag"));
         let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let value = response.json().map_err(BackendError::from)?;
+        let value = response.json().map_err(|error| {
+            let mut failure = BackendError::from(error);
+            failure.message.push_str(NO_ADMIN);
+            failure
+        })?;
         Ok(part(value, etag))
     }
 
@@ -237,6 +242,9 @@ pub fn overtaken() -> BackendError {
         "caddy's configuration changed each time while it was being written; the next try looks again",
     )
 }
+
+/// Said where something else than Caddy's admin API answers.
+const NO_ADMIN: &str = "; is proxy.caddy.adminUrl (CADDY_ADMIN_URL) the address of Caddy's admin API, without a path?";
 
 /// Reason of a client certificate that is missing or that Caddy does not know.
 pub const CLIENT_REFUSED: &str = "ClientCertificateRefused";
