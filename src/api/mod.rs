@@ -44,5 +44,7 @@ pub const ANNOTATION_PAUSED: &str = "portalkeeper.dev/paused";
 pub const ANNOTATION_ADOPT: &str = "portalkeeper.dev/adopt";
 /// On a `PortalClass`: lets the held plan of this id go ahead.
 pub const ANNOTATION_APPROVE_PLAN: &str = "portalkeeper.dev/approve-plan";
+/// Path of a portal at which it is asked for its proof of life.
+pub const PROOF_PATH: &str = "/.well-known/portalkeeper/live";
 /// Name of the class that is built from the process environment.
 pub const ENVIRONMENT_CLASS: &str = "environment";

@@ -8,7 +8,7 @@ use crate::api::Origin;
 use crate::api::class::PublicScheme;
 use crate::api::clock::Clock;
 use crate::api::proxy::{CaddySettings, ProxyCertificate};
-use crate::backends::caddy::{CaddyOptions, DnsChallenge};
+use crate::backends::caddy::{CaddyOptions, Challenges, DnsChallenge};
 use crate::backends::cloudflare_api::Api;
 use crate::config::Secret;
 use crate::config::environment::named;
@@ -28,12 +28,31 @@ pub fn key(class: &ResolvedClass, settings: &CaddySettings) -> String {
     fingerprint(&parts)
 }
 
+/// Tells one Caddy from another: classes of one share what is for all names there.
+pub fn place(admin_url: &Url) -> String {
+    match admin_url.scheme() {
+        "unix" => format!("unix {}", admin_url.path()),
+        _ => {
+            let (host, port) = (admin_url.host_str(), admin_url.port_or_known_default());
+            format!("{host:?} {port:?} {}", admin_url.path().trim_end_matches('/'))
+        }
+    }
+}
+
+/// The DNS challenge that the class wants, where its addresses are https.
+pub fn challenge(class: &ResolvedClass, settings: &CaddySettings) -> Option<DnsChallenge> {
+    let (challenge, token) = settings.dns_challenge.as_ref().zip(class.secrets.caddy_dns_token.clone())?;
+    let https = class.spec.public_scheme == PublicScheme::Https;
+    https.then_some(DnsChallenge { token, required: challenge.required })
+}
+
 /// The options, each checked; `cloudflare` is the class's account, if it has one. The error says which setting cannot
 /// work.
 pub fn options(
     class: &ResolvedClass,
     settings: &CaddySettings,
     admin_url: Url,
+    challenges: Challenges,
     cloudflare: Option<&Api>,
     clock: &Arc<dyn Clock>,
 ) -> Result<CaddyOptions, String> {
@@ -43,13 +62,11 @@ pub fn options(
     let origin =
         Origin::parse(&settings.origin).map_err(|error| format!("{}: {error}", named("proxy.caddy.origin")))?;
     let https = class.spec.public_scheme == PublicScheme::Https;
-    let challenge = settings.dns_challenge.as_ref().zip(class.secrets.caddy_dns_token.clone());
     Ok(CaddyOptions {
         verify_tls: settings.verify_tls,
         tls: tls(&class.secrets).map_err(|error| told(&error))?,
-        dns_challenge: challenge
-            .map(|(challenge, token)| DnsChallenge { token, required: challenge.required })
-            .filter(|_| https),
+        dns_challenge: challenge(class, settings),
+        challenges,
         origin_ca: origin_ca.filter(|_| https),
         admin_url,
         origin: origin.to_string(),

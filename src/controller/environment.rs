@@ -8,6 +8,7 @@ use kube::core::Status;
 use kube::core::response::StatusCause;
 use kube::runtime::reflector::Store as Reflected;
 use serde_json::json;
+use url::Url;
 
 use super::classes::{EnvironmentClass, choose};
 use super::context::Context;
@@ -15,7 +16,9 @@ use super::error::{ControllerError, is_code};
 use super::runtime::ClassRuntime;
 use crate::api::class::PortalClassStatus;
 use crate::api::condition::{Finding, READY, Truth, conditions};
-use crate::api::{ANNOTATION_APPROVE_PLAN, ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, ResetPortal};
+use crate::api::{
+    ANNOTATION_APPROVE_PLAN, ENVIRONMENT_CLASS, FIELD_MANAGER, PortalClass, PortalClassSpec, ResetPortal,
+};
 use crate::config::environment::named;
 use crate::telemetry::metrics;
 
@@ -120,10 +123,16 @@ impl Context {
         let classes: Vec<Arc<PortalClass>> =
             api.list(&ListParams::default()).await?.items.into_iter().map(Arc::new).collect();
         let default = choose(None, &classes).ok().map(|class| class.name_any());
+        let (mut resolved, mut unheard) = (Vec::new(), Vec::new());
         for class in classes {
             let name = class.name_any();
             let default = default.as_ref() == Some(&name);
             let running = self.resolve(&class).await?.and_then(|resolved| self.registry.get(resolved));
+            match (&running, caddy_of(&class.spec)) {
+                (Ok(_), _) => resolved.push(name.clone()),
+                (Err(_), Some(place)) => unheard.push((name.clone(), place)),
+                (Err(_), None) => {}
+            }
             let held = self.held_plans(&class, running.as_ref().ok().map(AsRef::as_ref), default);
             self.clear_approval(&api, &class, running.as_ref().ok().map(AsRef::as_ref), default).await?;
             let finding = match (&running, held.first()) {
@@ -170,8 +179,15 @@ impl Context {
                 _ => {}
             }
         }
+        self.registry.settle_challenges(&resolved, &unheard);
         Ok(())
     }
+}
+
+/// The Caddy that gets a token of this class, if it does.
+fn caddy_of(spec: &PortalClassSpec) -> Option<String> {
+    let caddy = spec.proxy.caddy.as_ref().filter(|caddy| caddy.dns_challenge.is_some())?;
+    Url::parse(&caddy.admin_url).ok().map(|address| super::caddy::place(&address))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a class is at run time: its workers, its account at the mail host, its mailer. Made once per
 //! settings and secrets, and made anew when one of them changes.
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::api::proxy::{
     TraefikSettings,
 };
 use crate::api::{Origin, PortalClassSpec};
-use crate::backends::caddy::Caddy;
+use crate::backends::caddy::{Caddy, Challenges};
 use crate::backends::cloudflare::{AUDIT_INTERVAL, CloudflareDns, CloudflareOptions};
 use crate::backends::cloudflare_api::{self, Api, Budget};
 use crate::backends::cloudflare_tunnel::{CloudflareTunnel, Turn};
@@ -72,7 +72,9 @@ pub struct Registry {
     classes: Mutex<HashMap<String, Arc<ClassRuntime>>>,
     /// One per Nginx Proxy Manager, by its address: two workers of one instance take turns.
     gates: Mutex<HashMap<String, Gate>>,
-    /// The same for tunnels, by id.
+    /// One per Caddy, by its place: its classes share one TLS policy.
+    challenges: Mutex<HashMap<String, Challenges>>,
+    /// As the gates, for tunnels, by id.
     turns: Mutex<HashMap<String, Turn>>,
     /// One per Cloudflare token: everything that calls with it shares its rate limit.
     budgets: Mutex<HashMap<String, Arc<Budget>>>,
@@ -151,9 +153,27 @@ fn ingress_target(settings: &IngressSettings, own_namespace: &str) -> Result<Tar
 
 impl Registry {
     pub fn new(client: kube::Client, namespace: &str, store: Store, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        let (classes, gates) = (Mutex::default(), Mutex::default());
+        let (classes, gates, challenges) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (turns, budgets) = (Mutex::default(), Mutex::default());
-        Self { client, namespace: namespace.to_owned(), store, clock, shutdown, classes, gates, turns, budgets }
+        let namespace = namespace.to_owned();
+        Self { client, namespace, store, clock, shutdown, classes, gates, challenges, turns, budgets }
+    }
+
+    /// All classes that there are were resolved and made, but for the `unheard`, each with the place of its Caddy: a token
+    /// in a Caddy that none of them has is nobody's.
+    pub fn settle_challenges(&self, resolved: &[String], unheard: &[(String, String)]) {
+        let classes = lock(&self.classes);
+        for (place, challenges) in lock(&self.challenges).iter() {
+            let user = |name: &String| {
+                let class = &classes.get(name)?.class;
+                let settings = class.spec.proxy.caddy.as_ref()?;
+                let here = caddy::place(&Url::parse(&settings.admin_url).ok()?) == *place;
+                here.then(|| (name.clone(), caddy::challenge(class, settings).map(|challenge| challenge.token)))
+            };
+            let unheard: BTreeSet<String> =
+                unheard.iter().filter(|(_, at)| at == place).map(|(name, _)| name.clone()).collect();
+            challenges.settle(resolved.iter().filter_map(user).collect(), &unheard);
+        }
     }
 
     /// The running class for these settings and secrets. The error says what in them cannot work.
@@ -290,8 +310,15 @@ impl Making<'_> {
     fn caddy(&self, settings: &CaddySettings) -> Result<Shared, Finding> {
         let admin_url = self.url(&settings.admin_url, "proxy.caddy.adminUrl")?;
         let (api, clock) = (self.cloudflare_api()?, &self.registry.clock);
-        let options = caddy::options(self.class, settings, admin_url, api.as_ref(), clock);
+        let place = caddy::place(&admin_url);
+        let challenges = lock(&self.registry.challenges).entry(place).or_insert_with(Challenges::awaited).clone();
+        let options = caddy::options(self.class, settings, admin_url, challenges, api.as_ref(), clock);
         let options = options.map_err(|error| self.unusable(error))?;
+        // Former settings of a class say nothing about what it wants.
+        if !self.class.name.contains('@') {
+            let token = options.dns_challenge.as_ref().map(|challenge| challenge.token.clone());
+            options.challenges.register(&self.class.name, token);
+        }
         self.shared(caddy::key(self.class, settings), || Caddy::new(options))
     }
 

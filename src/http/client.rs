@@ -168,6 +168,14 @@ fn shown(address: &Url) -> String {
     address.as_str().trim_end_matches('/').to_owned()
 }
 
+/// Where the system is reached, in words.
+fn place(options: &ClientOptions) -> String {
+    match &options.socket {
+        Some(socket) => format!("unix://{}", socket.display()),
+        None => shown(&options.base),
+    }
+}
+
 /// A call being put together.
 pub struct Request {
     client: Client,
@@ -269,20 +277,20 @@ impl Request {
             let frame = frame.map_err(|error| self.failure(&error))?;
             match frame.into_data() {
                 Ok(chunk) if body.len() + chunk.len() > options.max_body => {
-                    let (system, address) = (options.system, shown(&options.base));
+                    let (system, address) = (options.system, place(options));
                     return Err(HttpError::BodyTooLarge { system, address, limit: options.max_body });
                 }
                 Ok(chunk) => body.extend_from_slice(&chunk),
                 Err(last) => trailers.extend(last.into_trailers().unwrap_or_default()),
             }
         }
-        let (system, address) = (options.system, shown(&options.base));
+        let (system, address) = (options.system, place(options));
         Ok(Response { status, headers, trailers, body: body.freeze(), system, address })
     }
 
     fn failure(&self, error: &reqwest::Error) -> HttpError {
         let options = &self.client.0.options;
-        let (system, address) = (options.system, shown(&options.base));
+        let (system, address) = (options.system, place(options));
         if error.is_builder() {
             return HttpError::BadAddress { system, cause: innermost(error, options) };
         }

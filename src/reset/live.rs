@@ -4,10 +4,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::config::Secret;
-
 /// Where a portal answers.
-pub const PATH: &str = "/.well-known/portalkeeper/live";
+pub use crate::api::PROOF_PATH as PATH;
+use crate::config::Secret;
 
 /// The proof for a nonce, in hexadecimal.
 pub fn proof(key: &Secret, host: &str, uid: &str, nonce: &str) -> String {

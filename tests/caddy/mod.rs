@@ -1,5 +1,7 @@
 //! The Caddy backend against its simulator and against real Caddys.
+mod challenges;
 mod editors;
+mod order;
 mod origin_ca;
 mod real;
 mod remote;
@@ -69,6 +71,7 @@ fn options(admin: &Url, origin: &str, listen: Option<String>) -> CaddyOptions {
         verify_tls: true,
         tls: Default::default(),
         dns_challenge: None,
+        challenges: Default::default(),
         origin_ca: None,
     }
 }

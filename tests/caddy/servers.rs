@@ -148,3 +148,60 @@ async fn a_class_that_names_another_server_takes_its_portals_there_and_a_deletio
         assert_eq!(routes_of(&config), routes_of(&users_config(real.admin_port, real.listen)), "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_server_may_have_any_name() {
+    for peer in caddies() {
+        for name in ["my server", "a/b", "süd", "50%"] {
+            let what = format!("{} with {name:?}", peer.name);
+            // given a server with a name that no path of a call can carry
+            let real = Real::start_with(&peer.program, |config| {
+                let servers = config["apps"]["http"]["servers"].as_object_mut().expect("servers");
+                let mine = servers.remove("mine").expect("the user's");
+                servers.insert(name.to_owned(), mine);
+            })
+            .await;
+            let before = real.config().await;
+            let scene = Scene::of(real.backend());
+            // when a portal is made, then it is in that server, and when it goes, all is as it was
+            scene.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(ours_in(&real.config().await, name), 1, "{what}");
+            assert_eq!(real.visit("reset.acme.example").await.0, 200, "{what}");
+            scene.unwant("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(real.config().await, before, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_made_for_portals_goes_with_the_last_of_them() {
+    for peer in caddies() {
+        let what = peer.name;
+        // given a Caddy without any server, and two portals
+        let port = free_port();
+        let real =
+            Real::start_with(&peer.program, |config| config["apps"] = json!({"http": {"http_port": port}})).await;
+        let scene = Scene::of(real.backend_at(port));
+        let open = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+        scene.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        scene.want("reset.globex.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(real.visit_at(port, "reset.acme.example", "/").await.0, 200, "{what}");
+        // when one goes, then the server stays; with the last it goes, and the port is closed
+        scene.unwant("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!((ours_in(&real.config().await, "portalkeeper"), open().await), (1, true), "{what}");
+        scene.unwant("reset.globex.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(real.config().await["apps"]["http"]["servers"], json!({}), "{what}");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while open().await {
+            assert!(Instant::now() < deadline, "{what}: the port stays open");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // and a later portal makes it anew; what somebody put into it keeps it there
+        scene.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: again: {e}"));
+        let path = "/config/apps/http/servers/portalkeeper/read_timeout";
+        let answer = real.admin.put(path).json(&json!(30_000_000_000_u64)).send().await.expect("an answer");
+        assert_eq!(answer.status, 200, "{what}");
+        scene.unwant("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(real.config().await["apps"]["http"]["servers"]["portalkeeper"]["routes"], json!([]), "{what}");
+    }
+}

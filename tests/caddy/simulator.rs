@@ -99,13 +99,13 @@ async fn a_thousand_portals_at_once_are_one_write_and_then_none() {
     assert!(running.log.calls().is_empty());
     // and when the drift interval is over, or the program starts anew, then it is read and not written
     first.clock.advance(SignedDuration::from_secs(61));
-    for (scene, reads) in [(&first, 1), (&scene(), 2)] {
+    for (scene, reads) in [(&first, 1), (&scene(), 3)] {
         running.log.clear();
         assert_eq!(all(scene).await, 0);
         assert_eq!(
             (running.log.writes().len(), running.log.calls().len()),
             (0, reads),
-            "and the first one looks for certificates"
+            "and the first one looks for certificates and policies that were left over"
         );
     }
 }
@@ -127,4 +127,31 @@ async fn what_caddy_refuses_is_told_without_its_secrets() {
     );
     let refused = scene.want("reset.acme.example").await.expect_err("refused");
     assert_eq!(refused.reason, "AdminHostRefused");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_the_admin_api_is_told_as_such() {
+    let double = Arc::new(CaddyDouble::new());
+    let running = RunningDouble::start(double).await.expect("a loopback port");
+    let advice = "; is proxy.caddy.adminUrl (CADDY_ADMIN_URL) the address of Caddy's admin API, without a path?";
+    for (answer, words) in [
+        (DoubleResponse::text(404, "404 page not found\n"), "caddy refused (404): 404 page not found"),
+        (DoubleResponse::text(200, "<h1>It works</h1>"), " answered 200 with something that is not JSON"),
+    ] {
+        running.faults.push("GET", "", usize::MAX, Fault::Answer(answer));
+        let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+        let refused = scene.want("reset.acme.example").await.expect_err("refused");
+        assert!(refused.message.ends_with(&format!("{words}{advice}")), "{refused}");
+        running.faults.clear();
+    }
+    // and real Caddys answer so where the address has a path, or is that of their pages
+    for peer in crate::peers::caddies() {
+        let real = super::real::Real::start(&peer.program).await;
+        for address in [format!("{}/admin", real.admin_port), real.listen.to_string()] {
+            let admin = url::Url::parse(&format!("http://127.0.0.1:{address}")).expect("an address");
+            let scene = Scene::of(Caddy::new(options(&admin, "127.0.0.1:5000", None)).expect("a backend"));
+            let refused = scene.want("reset.acme.example").await.expect_err("refused");
+            assert!(refused.message.ends_with(advice), "{}: {address}: {refused}", peer.name);
+        }
+    }
 }

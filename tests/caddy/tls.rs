@@ -159,6 +159,13 @@ async fn a_current_caddy_is_reached_by_its_socket() {
     let admin = Url::parse(&format!("unix://{}", socket.display())).expect("an address");
     let caddy = Caddy::new(options(&admin, "127.0.0.1:5000", Some(format!("127.0.0.1:{listen}")))).expect("a backend");
     let scene = Scene::of(caddy);
+    // and one that is not there is told by its path
+    let missing = home.path().join("other.sock");
+    let admin = Url::parse(&format!("unix://{}", missing.display())).expect("an address");
+    let caddy = Caddy::new(options(&admin, "127.0.0.1:5000", None)).expect("a backend");
+    let error = Scene::of(caddy).want(FIRST).await.expect_err("nobody is there").message;
+    let words = format!("cannot reach Caddy's admin API at unix://{}: ", missing.display());
+    assert!(error.starts_with(&words) && !error.contains("127.0.0.1"), "{error}");
     assert_eq!(scene.worker.instance(), format!("caddy/unix:{}", socket.display()));
     let done = scene.want(FIRST).await.expect("made by the socket");
     assert_eq!(done.changes, [format!("create {FIRST} (route to 127.0.0.1:5000)")]);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::Challenges;
 use crate::backends::{BackendError, ErrorClass, Remark};
 use crate::config::{Secret, redact};
 use crate::http::double::lock;
@@ -34,6 +35,8 @@ pub struct Admin {
     instance: String,
     /// What its answers might quote.
     secrets: Vec<Secret>,
+    /// Whose tokens are in what is written.
+    challenges: Challenges,
     /// What unguarded writes may have cost others, by portal, reason and list, until it is told.
     losses: Mutex<BTreeMap<(Mark, &'static str, String), Duration>>,
 }
@@ -72,8 +75,8 @@ pub enum Outcome {
 }
 
 impl Admin {
-    pub fn new(client: Client, instance: String, secrets: Vec<Secret>) -> Self {
-        Self { client, instance, secrets, losses: Mutex::default() }
+    pub fn new(client: Client, instance: String, secrets: Vec<Secret>, challenges: Challenges) -> Self {
+        Self { client, instance, secrets, challenges, losses: Mutex::default() }
     }
 
     pub fn instance(&self) -> &str {
@@ -82,16 +85,17 @@ impl Admin {
 
     fn refusal(&self, response: &Response) -> BackendError {
         let body = String::from_utf8_lossy(&response.body);
-        let words = serde_json::from_slice::<Value>(&response.body)
-            .ok()
-            .and_then(|value| value["error"].as_str().map(str::to_owned))
-            .unwrap_or_else(|| body.chars().take(200).collect());
+        let told = serde_json::from_slice::<Value>(&response.body).ok();
+        let told = told.and_then(|value| value["error"].as_str().map(str::to_owned));
+        let is_caddys = told.is_some();
+        let words = told.unwrap_or_else(|| body.chars().take(200).collect());
         // Caddy's own words may quote a token of its configuration.
         let words = match words.find("API token '") {
             Some(at) => format!("{}API token [redacted]", &words[..at]),
             None => words,
         };
-        let words = redact(&words, &self.secrets.iter().collect::<Vec<_>>());
+        let shared = self.challenges.secrets();
+        let words = redact(&words, &self.secrets.iter().chain(&shared).collect::<Vec<_>>());
         let status = response.status;
         let (class, reason, advice) = match status {
             401 if words.contains("client identity") => (ErrorClass::Credential, CLIENT_REFUSED, ALLOW_KEY),
@@ -103,6 +107,7 @@ impl Admin {
                 "; add the host of the admin address to admin.origins in Caddy's configuration",
             ),
             403 => (ErrorClass::Credential, "TokenRefused", ""),
+            404 if !is_caddys => (ErrorClass::Permanent, "CaddyRefused", NO_ADMIN),
             500.. => (ErrorClass::Unavailable, "CaddyRefused", ""),
             _ => (ErrorClass::Permanent, "CaddyRefused", ""),
         };
@@ -122,7 +127,11 @@ impl Admin {
         }
         let etag = response.headers.get("etag").or_else(|| response.trailers.get("etag"));
         let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let value = response.json().map_err(BackendError::from)?;
+        let value = response.json().map_err(|error| {
+            let mut failure = BackendError::from(error);
+            failure.message.push_str(NO_ADMIN);
+            failure
+        })?;
         Ok(part(value, etag))
     }
 
@@ -234,8 +243,11 @@ pub fn overtaken() -> BackendError {
     )
 }
 
+/// Said where something else than Caddy's admin API answers.
+const NO_ADMIN: &str = "; is proxy.caddy.adminUrl (CADDY_ADMIN_URL) the address of Caddy's admin API, without a path?";
+
 /// Reason of a client certificate that is missing or that Caddy does not know.
-const CLIENT_REFUSED: &str = "ClientCertificateRefused";
+pub const CLIENT_REFUSED: &str = "ClientCertificateRefused";
 const ALLOW_KEY: &str = "; proxy.caddy.clientCertificateSecretRef (CADDY_ADMIN_CLIENT_CERT) and \
                          proxy.caddy.clientKeySecretRef (CADDY_ADMIN_CLIENT_KEY) are needed, and Caddy needs that \
                          certificate among the public_keys of admin.remote.access_control";

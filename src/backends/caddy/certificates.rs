@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::routes::{own_part, route_id};
+use super::identity::{own_part, route_id};
 use crate::backends::origin_ca::Signed;
 use crate::backends::origin_ca::kept::{Own, judge};
 use crate::config::Secret;

@@ -1,7 +1,11 @@
 //! Caddy by its admin API: one route per portal, every change of a batch in one guarded write.
 mod admin;
 mod certificates;
+mod challenges;
 pub mod double;
+mod identity;
+mod order;
+mod policies;
 mod policy;
 mod routes;
 mod servers;
@@ -17,8 +21,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use self::admin::{Admin, OnBehalf, Outcome, Part, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
+pub use self::challenges::Challenges;
+use self::policies::Told;
 pub use self::routes::Route;
-use self::servers::{Outcomes, Server, elsewhere, find_server};
+use self::servers::{OWN_SERVER, Outcomes, Server, elsewhere, find_server};
 use super::origin_ca::certified;
 use super::origin_ca::kept::{Own, Tls};
 use super::origin_ca::supply::{Needed, OriginCertificates, Supply};
@@ -32,8 +38,6 @@ use crate::plan::{CertificateMode, Change, Intent, Mark, Observed, Plan};
 const SERVERS: &str = "/config/apps/http/servers";
 const POLICIES: &str = "/config/apps/tls/automation/policies";
 const CERTIFICATES: &str = "/config/apps/tls/certificates/load_pem";
-/// Name of the server that is made where there is none.
-const OWN_SERVER: &str = "portalkeeper";
 
 /// One Caddy.
 #[derive(Debug, Clone)]
@@ -54,6 +58,8 @@ pub struct CaddyOptions {
     pub tls: ClientTls,
     /// Certificates by a DNS challenge at Cloudflare, where Caddy is to see to that.
     pub dns_challenge: Option<DnsChallenge>,
+    /// Those of all classes of this Caddy.
+    pub challenges: Challenges,
     /// Certificates of Cloudflare's Origin CA instead.
     pub origin_ca: Option<OriginCertificates>,
 }
@@ -73,8 +79,10 @@ pub struct Caddy {
     options: CaddyOptions,
     /// Hosts whose last write had no guard, with how long somebody else's change could have been lost by it.
     unguarded: Mutex<HashMap<String, Duration>>,
+    /// What keeps requests from our routes, by host, as of the last look.
+    obstacles: Mutex<HashMap<String, Doubt>>,
     /// What came of the TLS policy.
-    policy: Mutex<Option<(Truth, &'static str, String)>>,
+    policy: Mutex<Told>,
     supply: Supply,
     /// Nothing is wanted of the Origin CA, and the last look saw nothing left over of it.
     no_leftovers: AtomicBool,
@@ -103,10 +111,12 @@ impl Caddy {
         }
         let challenge = options.dns_challenge.as_ref().map(|challenge| challenge.token.clone());
         let secrets = options.admin_token.clone().into_iter().chain(challenge).collect();
-        let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets);
+        let challenges = options.challenges.clone();
+        let admin = Admin::new(Client::new(client)?, instance(&options.admin_url), secrets, challenges);
         let supply = Supply::new(options.origin_ca.clone());
-        let (unguarded, policy, no_leftovers) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Ok(Self { admin, options, unguarded, policy, supply, no_leftovers })
+        let (unguarded, obstacles, policy) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let no_leftovers = AtomicBool::new(false);
+        Ok(Self { admin, options, unguarded, obstacles, policy, supply, no_leftovers })
     }
 
     /// All servers, and the one that gets the routes.
@@ -119,7 +129,8 @@ impl Caddy {
     /// Writes what the plan makes of the servers, once.
     async fn write(&self, plan: &Plan<Route>) -> Result<(Outcome, Outcomes), BackendError> {
         let (servers, chosen) = self.servers().await?;
-        if plan.changes.iter().any(|change| elsewhere(change).is_some()) {
+        let of_all = matches!(&chosen, Ok(Server::Found(name)) if servers::needs_all(name, plan));
+        if of_all || plan.changes.iter().any(|change| elsewhere(change).is_some()) {
             let (after, outcomes) = servers::rearrange(&servers.value, &chosen, plan);
             return Ok((self.replace(&servers, after, plan).await?, outcomes));
         }
@@ -156,6 +167,12 @@ impl Caddy {
         Ok(outcome)
     }
 
+    fn note_obstacles(&self, scope: &Scope, found: HashMap<String, Doubt>) {
+        let mut obstacles = lock(&self.obstacles);
+        scope.hosts.iter().for_each(|host| drop(obstacles.remove(host.as_str())));
+        obstacles.extend(found);
+    }
+
     /// Remembers for which hosts a write may have taken somebody else's change away.
     fn note_guard(&self, plan: &Plan<Route>, window: Option<Duration>) {
         let mut unguarded = lock(&self.unguarded);
@@ -175,40 +192,6 @@ impl Caddy {
         }
     }
 
-    /// Puts the policy where it belongs; guarded like the routes.
-    async fn keep_policy(&self, mark: &Mark, challenge: &DnsChallenge) -> Result<policy::Step, BackendError> {
-        let wanted = policy::desired(&policy::id(&mark.installation), challenge.token.expose());
-        let mut last = None;
-        for _ in 0..TRIES {
-            let list = self.admin.list(POLICIES).await?;
-            let step = policy::ensure(list.items(), &wanted);
-            let policy::Step::Write(new) = &step else { return Ok(step) };
-            match self.admin.replace(&list, Value::Array(new.clone()), &[(mark, WRITTEN)]).await? {
-                (Outcome::Written, _) => return Ok(step),
-                (Outcome::ReadAgain(error), _) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(overtaken))
-    }
-
-    /// Takes our policy away when no route of this installation is left.
-    async fn drop_policy(&self, mark: &Mark) -> Result<(), BackendError> {
-        let prefix = format!("pk1-{}-", mark.installation.as_str());
-        if servers::has_route(&self.admin.read(SERVERS).await?.value, |id| id.starts_with(&prefix)) {
-            return Ok(());
-        }
-        let mut last = None;
-        for _ in 0..TRIES {
-            let list = self.admin.list(POLICIES).await?;
-            let Some(rest) = policy::without(list.items(), &policy::id(&mark.installation)) else { return Ok(()) };
-            match self.admin.replace(&list, Value::Array(rest), &[(mark, REMOVED)]).await? {
-                (Outcome::Written, _) => return Ok(()),
-                (Outcome::ReadAgain(error), _) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(overtaken))
-    }
-
     /// Makes the changes whose certificates are there.
     async fn apply_ready(&self, plan: &Plan<Route>, needed: &Needed) -> Vec<Result<Option<String>, BackendError>> {
         if plan.changes.is_empty() {
@@ -223,9 +206,7 @@ impl Caddy {
             let left = plan.changes.iter().zip(&mut outcomes).filter(|(change, _)| leaves(change));
             left.for_each(|(_, outcome)| *outcome = Err(error.clone()));
         }
-        if self.options.dns_challenge.is_some()
-            && let Err(error) = self.drop_policy(leaving.mark()).await
-        {
+        if let Err(error) = self.drop_policy(leaving.mark()).await {
             tracing::warn!(reason = error.reason, "a TLS policy without portals may stay in Caddy: {error}");
         }
         outcomes
@@ -282,8 +263,10 @@ impl Backend for Caddy {
         let (servers, chosen) = self.servers().await?;
         let chosen = chosen.ok().and_then(Server::name);
         let routes = servers::observe(&servers.value, chosen.as_deref(), &scope.marks);
+        let found = chosen.map(|name| servers::obstacles(&servers.value, &name, scope, self.admin.instance()));
+        self.note_obstacles(scope, found.unwrap_or_default());
         let own = self.own_certificates().await?;
-        let id = |own: &Own| routes::route_id(&own.mark, &own.host);
+        let id = |own: &Own| identity::route_id(&own.mark, &own.host);
         Ok(certified::with_certificates(routes, &own, self.supply.is_wanted(), id))
     }
 
@@ -296,33 +279,16 @@ impl Backend for Caddy {
     }
 
     async fn upkeep(&self, mark: &Mark) {
-        let Some(challenge) = &self.options.dns_challenge else { return };
-        let failed = if challenge.required { Truth::False } else { Truth::True };
-        let told = match self.keep_policy(mark, challenge).await {
-            Ok(policy::Step::Foreign) => Some((
-                Truth::True,
-                "ForeignTlsPolicy",
-                "Caddy has a TLS policy of somebody else for all names, which sees to the certificates; ours was not added"
-                    .to_owned(),
-            )),
-            Ok(_) => None,
-            Err(error) if error.message.contains(policy::MODULE) => Some((
-                failed,
-                "DnsModuleMissing",
-                format!(
-                    "this Caddy was built without the module {}, so it cannot get certificates by a DNS challenge at Cloudflare; \
-                     use a build that has it (xcaddy build --with github.com/caddy-dns/cloudflare), or switch proxy.caddy.dnsChallenge (CADDY_DNS_CHALLENGE) off",
-                    policy::MODULE
-                ),
-            )),
-            // What hinders reads hinders the routes as well and is told there.
-            Err(error) => Some((Truth::Unknown, "TlsPolicyUnknown", format!("Caddy's TLS policy cannot be kept: {error}"))),
-        };
+        let told = self.keep_policy(mark).await;
         *lock(&self.policy) = told;
     }
 
-    /// A route that stands is a route that stands; what its write may have cost others is told beside it.
+    /// A route that stands is a route that stands, unless somebody's gets its requests; what its write may have cost others
+    /// is told beside it.
     async fn doubts(&self, items: &[Route]) -> Vec<Doubt> {
+        let obstacles = lock(&self.obstacles);
+        // Of doubts that are as bad as each other the first one is told, and these keep a portal from being live.
+        let mut doubts: Vec<Doubt> = items.iter().filter_map(|item| obstacles.get(&item.host).cloned()).collect();
         let unguarded = lock(&self.unguarded);
         let told = items.iter().filter_map(|item| {
             let window = unguarded.get(&item.host)?;
@@ -334,7 +300,7 @@ impl Backend for Caddy {
             );
             Some(Doubt { key, truth: Truth::True, reason, message })
         });
-        let mut doubts: Vec<Doubt> = told.collect();
+        doubts.extend(told);
         if let Some((truth, reason, message)) = lock(&self.policy).clone() {
             doubts.extend(items.iter().map(|item| {
                 let message = format!("{} is in place in {}; {message}", item.host, self.instance());

@@ -1,6 +1,10 @@
 //! A list of routes of Caddy's configuration as data: reading and changing it. Pure.
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
+use super::identity::{self, route_id};
+use super::order::{self, Others};
 use crate::backends::origin_ca::certified::Certified;
 use crate::backends::origin_ca::kept::{Own, Tls};
 use crate::backends::{BackendError, ErrorClass};
@@ -24,6 +28,8 @@ pub struct Route {
     /// What stands in the configuration, without `@id`. Ours is compared whole.
     pub body: Value,
     pub tls: Tls,
+    /// A route of ours before which somebody's takes everything by a wildcard or without a host, so that it gets nothing.
+    pub behind: bool,
     /// Name of the server that it is in, where that is not the one that gets the routes.
     pub elsewhere: Option<String>,
 }
@@ -40,6 +46,11 @@ impl Route {
     pub fn name(&self) -> &str {
         self.host.strip_prefix(LEFTOVER).unwrap_or(&self.host)
     }
+    /// Whether it gets requests for its host alone: only such a route of somebody else may be taken over, because all of
+    /// it is replaced.
+    pub fn is_only_for_its_host(&self) -> bool {
+        order::is_only_for(&self.body, &self.host)
+    }
 }
 
 impl Certified for Route {
@@ -54,7 +65,7 @@ impl Certified for Route {
     }
     fn leftover(own: &Own) -> Self {
         let tls = Tls::Held(Some(own.state.clone()));
-        Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls, elsewhere: None }
+        Self { host: format!("{LEFTOVER}{}", own.host), body: Value::Null, tls, behind: false, elsewhere: None }
     }
 }
 
@@ -63,7 +74,8 @@ impl Item for Route {
         &self.host
     }
     fn satisfies(&self, desired: &Self) -> bool {
-        let (same, in_place) = (self.body == desired.body, self.elsewhere == desired.elsewhere);
+        let same = self.body == desired.body;
+        let in_place = self.elsewhere == desired.elsewhere && self.behind == desired.behind;
         self.host == desired.host && same && in_place && self.tls.satisfies(&desired.tls)
     }
     fn certificate(&self) -> Option<String> {
@@ -73,18 +85,26 @@ impl Item for Route {
         if self.is_leftover() {
             return "an unused certificate of Cloudflare's Origin CA".to_owned();
         }
-        let handle = &self.body["handle"][0];
-        let mut route = match handle["handler"].as_str() {
-            Some("reverse_proxy") => {
-                format!("route to {}", handle["upstreams"][0]["dial"].as_str().unwrap_or("several upstreams"))
-            }
-            Some(handler) => format!("route with the handler {handler}"),
-            None => "route without a handler".to_owned(),
-        };
+        let mut route = describe(&self.body);
+        if self.behind {
+            route.push_str(" behind a route that takes its requests");
+        }
         if let Some(server) = &self.elsewhere {
             route.push_str(&format!(" in the server {server}"));
         }
         self.tls.describe().map_or(route.clone(), |tls| format!("{route} {tls}"))
+    }
+}
+
+/// A route in words.
+pub fn describe(route: &Value) -> String {
+    let handle = &route["handle"][0];
+    match handle["handler"].as_str() {
+        Some("reverse_proxy") => {
+            format!("route to {}", handle["upstreams"][0]["dial"].as_str().unwrap_or("several upstreams"))
+        }
+        Some(handler) => format!("route with the handler {handler}"),
+        None => "route without a handler".to_owned(),
     }
 }
 
@@ -100,82 +120,41 @@ pub fn desired(intent: &Intent, origin: &str, tls: Tls) -> Route {
         }],
         "terminal": true,
     });
-    Route { host: host.to_owned(), body, tls, elsewhere: None }
+    Route { host: host.to_owned(), body, tls, behind: false, elsewhere: None }
 }
 
-fn matchers(route: &Value) -> &[Value] {
-    route["match"].as_array().map_or(&[], Vec::as_slice)
-}
-
-fn hosts_of(matcher: &Value) -> impl Iterator<Item = &str> {
-    matcher["host"].as_array().into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// It asks for nothing but the host, so whatever comes for that is its.
-fn is_for_all_paths(matcher: &Value) -> bool {
-    matcher.as_object().is_none_or(|fields| fields.keys().all(|field| field == "host"))
-}
-
-/// Every route that has a host for itself, one item per host. The id is the place in the array for foreign routes and the
-/// `@id` for ours. A foreign route for some paths of a host leaves the host free: it stays before ours.
+/// Every route that has a host for itself: of somebody else's one item per host, by the place in the array; of ours one
+/// item by its `@id`, at the host that this names, so that a host that somebody added makes it no other thing.
 pub fn observe(routes: &[Value]) -> Vec<Observed<Route>> {
+    let others = Others::of(routes);
+    let mut known = HashSet::new();
     let mut found = Vec::new();
     for (index, route) in routes.iter().enumerate() {
-        let id = route["@id"].as_str();
-        let ownership = id.map_or(Ownership::Foreign, |id| Mark::from_identifier(own_part(id)));
-        let foreign = ownership == Ownership::Foreign;
-        let mut body = route.clone();
-        if let Some(fields) = body.as_object_mut() {
-            fields.remove("@id");
+        let body = identity::bare(route);
+        let ownership = identity::ownership(route);
+        let item =
+            |host: String, behind| Route { host, body: body.clone(), tls: Tls::Elsewhere, behind, elsewhere: None };
+        if ownership == Ownership::Foreign {
+            found.extend(order::names(route).into_iter().map(|host| {
+                let (id, ownership) = (format!("index {index}"), Ownership::Foreign);
+                Observed { id, ownership, item: item(host, false) }
+            }));
+            continue;
         }
-        let id = if foreign { format!("index {index}") } else { id.unwrap_or_default().to_owned() };
-        let matchers = matchers(route).iter().filter(|matcher| !foreign || is_for_all_paths(matcher));
-        found.extend(matchers.flat_map(hosts_of).map(|host| {
-            let (host, body) = (host.to_ascii_lowercase(), body.clone());
-            let item = Route { host, body, tls: Tls::Elsewhere, elsewhere: None };
-            Observed { id: id.clone(), ownership: ownership.clone(), item }
-        }));
+        let id = route["@id"].as_str().unwrap_or_default();
+        // Old Caddys take an `@id` twice: the first one serves, and both go together.
+        if known.insert(id) {
+            let host = identity::own_host(id).to_ascii_lowercase();
+            let behind = others.hide(&host, index);
+            found.push(Observed { id: id.to_owned(), ownership, item: item(host, behind) });
+        }
     }
     found
 }
 
-/// Handlers after which nothing comes.
-const ANSWERING: [&str; 5] = ["reverse_proxy", "static_response", "file_server", "subroute", "error"];
-
-/// It answers whatever comes for the host.
-fn takes_all(route: &Value, host: &str) -> bool {
-    let fits = |name: &str| {
-        let parent = name.strip_prefix('*').filter(|rest| rest.starts_with('.'));
-        name.eq_ignore_ascii_case(host) || parent.is_some_and(|rest| host.ends_with(rest))
-    };
-    let whole = |matcher: &Value| {
-        let any = matcher["host"].as_array().is_none_or(Vec::is_empty);
-        is_for_all_paths(matcher) && (any || hosts_of(matcher).any(fits))
-    };
-    let matchers = matchers(route);
-    let handlers = route["handle"].as_array().into_iter().flatten().filter_map(|handler| handler["handler"].as_str());
-    let answers = route["terminal"] == true || handlers.into_iter().any(|handler| ANSWERING.contains(&handler));
-    answers && (matchers.is_empty() || matchers.iter().any(whole))
-}
-
-/// Where a new route belongs: before whatever takes the host, behind what somebody has for some of its paths.
-fn place_for(routes: &[Value], host: &str) -> usize {
-    let end = routes.iter().position(|route| takes_all(route, host)).unwrap_or(routes.len());
-    let of_host = |route: &Value| matchers(route).iter().flat_map(hosts_of).any(|name| name.eq_ignore_ascii_case(host));
-    routes[..end].iter().rposition(of_host).map_or(0, |last| last + 1)
-}
-
-/// The mark within an `@id` or a tag: a portal that moves holds two routes at once, so the host follows the mark.
-pub fn own_part(id: &str) -> &str {
-    id.split('.').next().unwrap_or_default()
-}
-
-pub fn route_id(mark: &Mark, host: &str) -> String {
-    format!("{}.{host}", mark.identifier())
-}
-
-/// The routes after the plan: new ones are put where they take what comes for their hosts; all others keep value and
-/// order. Each change is judged against these very routes, so the function may be run again on newer ones.
+/// The routes after the plan: new ones are put where they take what comes for their hosts, and so are those of ours before
+/// which somebody put what takes everything; all others keep value and order. Each change is judged against these very
+/// routes, so the function may be run again on newer ones.
 pub fn apply(routes: &[Value], plan: &Plan<Route>) -> (Vec<Value>, Vec<Result<Option<String>, BackendError>>) {
     let mut routes = routes.to_vec();
     let mut outcomes = Vec::new();
@@ -183,6 +162,28 @@ pub fn apply(routes: &[Value], plan: &Plan<Route>) -> (Vec<Value>, Vec<Result<Op
         outcomes.push(apply_one(&mut routes, change));
     }
     (routes, outcomes)
+}
+
+fn foreign_route(message: String) -> BackendError {
+    BackendError::new(ErrorClass::Conflict, "ForeignRoute", message)
+}
+
+/// What is in the way of a new route for that host.
+fn in_the_way<'a>(routes: &'a [Value], mark: &Mark, host: &str) -> Option<&'a Value> {
+    routes.iter().find(|route| match identity::ownership(route) {
+        Ownership::Foreign => order::names(route).contains(host),
+        Ownership::Marked(other) => other != *mark && route["@id"].as_str().map(identity::own_host) == Some(host),
+    })
+}
+
+/// Puts the route in the place of the one that is there, or where it gets what comes for its host.
+fn put(routes: &mut Vec<Value>, at: usize, host: &str, body: Value) {
+    if order::is_behind(routes, host, at) {
+        routes.remove(at);
+        routes.insert(order::place_for(routes, host), body);
+    } else {
+        routes[at] = body;
+    }
 }
 
 /// One change of a list.
@@ -202,40 +203,34 @@ pub fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Opti
                 _ => place(routes, &id),
             };
             match there {
-                Some(index) => routes[index] = body,
+                Some(index) => put(routes, index, &item.host, body),
                 None => {
-                    let taken = observe(routes)
-                        .into_iter()
-                        .find(|o| o.item.host == item.host && o.ownership != Ownership::Marked(mark.clone()));
-                    if let Some(other) = taken {
-                        let message =
-                            format!("{} is taken by something that is not ours: {}", item.host, other.item.describe());
-                        return Err(BackendError::new(ErrorClass::Conflict, "ForeignRoute", message));
+                    if let Some(other) = in_the_way(routes, mark, &item.host) {
+                        let (host, other) = (&item.host, describe(other));
+                        return Err(foreign_route(format!("{host} is taken by something that is not ours: {other}")));
                     }
-                    routes.insert(place_for(routes, &item.host), body);
+                    routes.insert(order::place_for(routes, &item.host), body);
                 }
             }
             Ok(Some(id))
         }
         Change::Adopt { mark, from, to, .. } => {
-            let index = routes.iter().position(|route| {
-                let mut body = route.clone();
-                if let Some(fields) = body.as_object_mut() {
-                    fields.remove("@id");
-                }
-                body == from.body
-            });
-            let changed = || {
-                let message =
-                    format!("the route for {} changed while it was taken over; the next try looks again", to.host);
-                BackendError::new(ErrorClass::Conflict, "ForeignRoute", message)
+            let theirs = |route: &Value| identity::ownership(route) == Ownership::Foreign;
+            let same = |route: &Value| theirs(route) && identity::bare(route) == from.body;
+            let Some(index) = routes.iter().position(same) else {
+                let host = &to.host;
+                return Err(foreign_route(format!(
+                    "the route for {host} changed while it was taken over; the next try looks again"
+                )));
             };
-            let index = index.ok_or_else(changed)?;
-            if matchers(&routes[index]).iter().flat_map(hosts_of).count() != 1 {
-                let message = format!("the route for {} serves other names, too, so it cannot be taken over", to.host);
-                return Err(BackendError::new(ErrorClass::Conflict, "ForeignRoute", message));
+            if !from.is_only_for_its_host() {
+                let host = &to.host;
+                return Err(foreign_route(format!(
+                    "the route for {host} takes requests for other names, too, so it cannot be taken over; take {host} out \
+                     of it, or give that name a route of its own"
+                )));
             }
-            routes[index] = with_id(mark, to);
+            put(routes, index, &to.host, with_id(mark, to));
             Ok(Some(route_id(mark, &to.host)))
         }
         // There is no route to a certificate that is left over.
@@ -245,7 +240,7 @@ pub fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Opti
             Ok(None)
         }
         Change::Release { id, .. } => {
-            if let Some(fields) = place(routes, id).and_then(|index| routes[index].as_object_mut()) {
+            for fields in routes.iter_mut().filter(|route| route["@id"] == *id).filter_map(Value::as_object_mut) {
                 fields.remove("@id");
             }
             Ok(None)
@@ -256,6 +251,15 @@ pub fn apply_one(routes: &mut Vec<Value>, change: &Change<Route>) -> Result<Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::PortalKey;
+    use crate::plan::InstallationId;
+
+    const HOST: &str = "reset.acme.example";
+
+    fn mark() -> Mark {
+        let portal = PortalKey { namespace: "mail".into(), name: "acme".into() };
+        Mark::new(&InstallationId::parse("0123456789abcdef").unwrap(), &portal)
+    }
 
     #[test]
     fn other_peoples_routes_keep_value_and_order() {
@@ -266,24 +270,25 @@ mod tests {
     }
 
     #[test]
-    fn a_new_route_stands_behind_what_somebody_has_for_some_paths_and_before_what_takes_the_host() {
-        let host = "reset.acme.example";
-        let answer = json!([{"handler": "static_response"}]);
-        let paths = json!({"match": [{"host": ["Reset.Acme.Example"], "path": ["/.well-known/*"]}], "handle": answer});
-        let headers = json!({"handle": [{"handler": "headers"}]});
-        let wildcard = json!({"match": [{"host": ["*.acme.example"]}], "handle": answer});
-        let all = json!({"handle": answer});
-        for (routes, place) in [
-            (vec![], 0),
-            (vec![&all], 0),
-            (vec![&paths, &all], 1),
-            (vec![&headers, &paths, &all], 2),
-            (vec![&wildcard, &paths], 0),
-            (vec![&all, &paths], 0),
+    fn a_route_of_ours_is_one_item_at_the_host_of_its_id_whatever_its_matchers_say() {
+        let id = route_id(&mark(), HOST);
+        for sets in [
+            json!([{"host": [HOST, "www.acme.example"]}]),
+            json!([{"host": ["www.acme.example"]}, {"host": [HOST], "path": ["/x"]}]),
+            json!([]),
         ] {
-            let routes: Vec<Value> = routes.into_iter().cloned().collect();
-            assert_eq!(place_for(&routes, host), place, "{routes:?}");
+            let ours = json!({"@id": id, "match": sets, "handle": []});
+            // and an old Caddy may have it twice
+            let found = observe(&[ours.clone(), ours]);
+            assert_eq!(found.len(), 1, "{sets}");
+            assert_eq!((found[0].item.host.as_str(), &found[0].id), (HOST, &id), "{sets}");
+            assert_eq!(found[0].ownership, Ownership::Marked(mark()), "{sets}");
         }
-        assert_eq!(observe(&[paths]), [], "the host itself is free");
+    }
+
+    #[test]
+    fn two_sets_of_matchers_for_one_name_are_one_thing_in_the_way() {
+        let sets = json!([{"host": [HOST]}, {"host": ["Reset.ACME.example"], "path": ["*"]}]);
+        assert_eq!(observe(&[json!({"match": sets, "handle": []})]).len(), 1);
     }
 }

@@ -3,14 +3,21 @@
 //! Which one that is changes with the class's listen address or scheme, and when somebody adds a server. What is of ours
 //! in another one is moved by a change of all servers at once, so that no request falls between, and no `@id` is there
 //! twice, which Caddy refuses since 2.8.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
 use super::admin::overtaken;
+use super::identity::{own_host, ownership};
+use super::order::{Obstacle, Others, place_for};
 use super::routes::{self, Route};
-use crate::backends::{BackendError, ErrorClass};
+use crate::api::PROOF_PATH;
+use crate::api::condition::Truth;
+use crate::backends::{BackendError, Doubt, ErrorClass, Scope};
 use crate::plan::{Change, Mark, Observed, Ownership, Plan};
+
+/// Name of the server that is made where there is none.
+pub const OWN_SERVER: &str = "portalkeeper";
 
 /// Which server of the configuration gets the routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +97,42 @@ pub fn observe(servers: &Value, chosen: Option<&str>, marks: &[Mark]) -> Vec<Obs
     found
 }
 
+/// What keeps requests from the wanted hosts' routes, once they are where they belong, by host.
+pub fn obstacles(servers: &Value, chosen: &str, scope: &Scope, instance: &str) -> HashMap<String, Doubt> {
+    let routes = routes_of(&servers[chosen]);
+    let others = Others::of(routes);
+    let marks: HashSet<&Mark> = scope.marks.iter().collect();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (index, route) in routes.iter().enumerate() {
+        if matches!(ownership(route), Ownership::Marked(mark) if marks.contains(&mark)) {
+            places.entry(own_host(route["@id"].as_str().unwrap_or_default())).or_insert(index);
+        }
+    }
+    let found = scope.wanted.iter().filter_map(|host| {
+        let host = host.as_str();
+        let place = places.get(host).copied().filter(|place| !others.hide(host, *place));
+        let (truth, reason, message) = match others.obstacle(host, place.unwrap_or_else(|| place_for(routes, host)))? {
+            Obstacle::Shadowed(route) => {
+                let message = format!(
+                    "somebody's route for {host} stands before ours in the server {chosen} of {instance} and gets its requests: \
+                     a {}; remove it, or put it behind ours",
+                    routes::describe(route)
+                );
+                (Truth::False, "Shadowed", message)
+            }
+            Obstacle::ProofTaken(pattern) => {
+                let message = format!(
+                    "{host} is in place in {instance}; somebody's route before it takes the path {pattern}, and with it \
+                     {PROOF_PATH}, at which the proof of life is asked for: leave that path out there"
+                );
+                (Truth::True, "ProofTaken", message)
+            }
+        };
+        Some((host.to_owned(), Doubt { key: host.to_owned(), truth, reason, message }))
+    });
+    found.collect()
+}
+
 /// Whether any server has a route with such an `@id`.
 pub fn has_route(servers: &Value, fits: impl Fn(&str) -> bool) -> bool {
     let found = |route: &Value| route["@id"].as_str().is_some_and(&fits);
@@ -104,6 +147,15 @@ pub fn elsewhere(change: &Change<Route>) -> Option<(&str, &str)> {
         }
         Change::Create { .. } | Change::Adopt { .. } => None,
     }
+}
+
+/// Whether a change of the server's routes has to be one of all servers: Caddy reads no other names from the path of a
+/// call or from an ETag, and of a server of ours that loses a route nothing may be left.
+pub fn needs_all(server: &str, plan: &Plan<Route>) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let removal = |change: &Change<Route>| matches!(change, Change::Delete { .. } | Change::Release { .. });
+    let named_oddly = server.is_empty() || !server.bytes().all(plain);
+    named_oddly || (server == OWN_SERVER && plan.changes.iter().any(removal))
 }
 
 /// Outcomes of a plan's changes, in its order: the route's id, or why not.
@@ -153,13 +205,28 @@ pub fn rearrange(servers: &Value, chosen: &Result<Server, BackendError>, plan: &
             server["routes"] = Value::Array(routes);
         }
     }
+    if is_spent(&servers[OWN_SERVER], &after[OWN_SERVER])
+        && let Some(all) = after.as_object_mut()
+    {
+        all.remove(OWN_SERVER);
+    }
     (after, outcomes)
+}
+
+/// Whether the server that was made for ours alone has lost the last of them, so that it would keep a port open for
+/// nothing. One that somebody put something into stays.
+fn is_spent(before: &Value, after: &Value) -> bool {
+    let as_made = |server: &Value| {
+        server.as_object().is_some_and(|fields| fields.keys().all(|field| field == "listen" || field == "routes"))
+    };
+    !routes_of(before).is_empty() && routes_of(after).is_empty() && as_made(after)
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::identity::route_id;
     use super::*;
     use crate::api::{HostName, PortalKey};
     use crate::backends::origin_ca::kept::Tls;
@@ -182,7 +249,7 @@ mod tests {
         };
         let item = routes::desired(&intent, "127.0.0.1:5000", Tls::Elsewhere);
         let mut ours = item.body.clone();
-        ours["@id"] = json!(routes::route_id(&mark, &item.host));
+        ours["@id"] = json!(route_id(&mark, &item.host));
         let theirs = json!({"handle": [{"handler": "static_response"}]});
         let servers = json!({
             "mine": {"listen": [":443"], "routes": [ours, theirs]}, "old": {"listen": [":80"], "routes": [theirs, ours]},

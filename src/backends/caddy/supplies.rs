@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::admin::{OnBehalf, Outcome, Part, REMOVED, TRIES, WRITTEN, overtaken};
 use super::certificates;
-use super::routes::{Route, route_id};
+use super::identity::route_id;
+use super::routes::Route;
 use super::{CERTIFICATES, Caddy, SERVERS, servers};
 use crate::backends::origin_ca::certified::needy;
 use crate::backends::origin_ca::kept::Own;

@@ -90,7 +90,7 @@ pub const VARIABLES: &[Variable] = &[
     class(
         "CADDY_DNS_CHALLENGE",
         "auto",
-        "Whether Caddy gets certificates by a DNS challenge with `CF_API_TOKEN`, which then stands in its configuration: `auto` where it has the module `dns.providers.cloudflare`, `true` always, `false` never.",
+        "Whether Caddy gets certificates by a DNS challenge with `CF_API_TOKEN`, which then stands in its configuration: `auto` where it has the module `dns.providers.cloudflare`, `true` always, `false` never. One TLS policy for all names does that; names that the token cannot write, and sites of others without a policy of their own, fall back to Caddy's normal way.",
     ),
     class("TRAEFIK_DYNAMIC_DIR", "", "The folder that Traefik's file provider watches, as this program sees it."),
     class("TRAEFIK_ORIGIN_URL", "", "Where Traefik finds this program, like `http://127.0.0.1:5000`."),
