@@ -78,6 +78,10 @@ impl Item for Route {
         let in_place = self.elsewhere == desired.elsewhere && self.behind == desired.behind;
         self.host == desired.host && same && in_place && self.tls.satisfies(&desired.tls)
     }
+    /// All of a route that is taken over is replaced.
+    fn adoptable(&self) -> bool {
+        self.is_only_for_its_host()
+    }
     fn certificate(&self) -> Option<String> {
         self.tls.describe().filter(|_| self.tls == Tls::Wanted)
     }
