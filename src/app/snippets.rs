@@ -49,12 +49,16 @@ fn dialect(name: Option<&str>) -> Result<Option<Dialect>, SnippetsError> {
     name.map(|name| Dialect::parse(name).ok_or_else(|| unknown(name))).transpose()
 }
 
+fn edge(name: &str) -> Result<Edge, SnippetsError> {
+    Edge::parse(name).ok_or_else(|| SnippetsError::Edge(name.to_owned()))
+}
+
 /// The whole text that is printed.
 pub fn text(options: &SnippetsOptions) -> Result<String, SnippetsError> {
     let place = Place {
         host: HostName::parse(&options.host).map_err(SnippetsError::Host)?,
         origin: Origin::parse(&options.origin)?,
-        edge: Edge::parse(&options.edge).ok_or_else(|| SnippetsError::Edge(options.edge.clone()))?,
+        edge: edge(&options.edge)?,
         purpose: if options.main_app { Purpose::MainApp } else { Purpose::Portal },
     };
     let target = options.cname_target.as_deref().map(HostName::parse).transpose().map_err(SnippetsError::Target)?;
@@ -63,25 +67,30 @@ pub fn text(options: &SnippetsOptions) -> Result<String, SnippetsError> {
 
 /// The same for a portal that is served, with its own values.
 pub fn of_portal(portal: &ServedPortal, host: &HostName, proxy: Option<&str>) -> Result<String, SnippetsError> {
+    let by_record = if portal.by_hand.proxied { Edge::Cloudflare } else { Edge::Direct };
     let place = Place {
         host: host.clone(),
         origin: Origin::parse(&portal.by_hand.origin)?,
-        edge: if portal.by_hand.proxied { Edge::Cloudflare } else { Edge::Direct },
+        edge: by_record,
         purpose: Purpose::Portal,
     };
     Ok(render(&place, portal.by_hand.cname_target.as_ref(), dialect(proxy)?))
 }
 
-fn render(place: &Place, target: Option<&HostName>, only: Option<Dialect>) -> String {
-    let mut text = format!("# Record to publish at the DNS host\n{}\n", record(place, target));
+/// Everything as one text that can be used as a file: all around the snippets is a comment.
+pub fn render(place: &Place, target: Option<&HostName>, only: Option<Dialect>) -> String {
+    let mut text = format!("# Record to publish at the DNS host:\n# {}\n", record(place, target));
     for snippet in snippets(place).into_iter().filter(|s| only.is_none_or(|only| s.dialect == only)) {
         text.push_str(&format!("\n# {}\n", snippet.title));
-        for note in snippet.notes {
+        for note in &snippet.notes {
             text.push_str(&format!("# {note}\n"));
         }
         text.push_str(&format!(
-            "# Portalkeeper needs TRUSTED_PROXY_COUNT={}\n# Check: {}\n{}",
-            snippet.proxies, snippet.check, snippet.text
+            "# Portalkeeper needs TRUSTED_PROXY_COUNT={}\n# Check: {}\n{}{}",
+            snippet.proxies,
+            snippet.check,
+            if snippet.once.is_empty() { "" } else { "\n" },
+            snippet.text()
         ));
     }
     text
