@@ -1,7 +1,13 @@
 //! `portalkeeper snippets HOST`: what to put into a proxy by hand. Needs no server.
-use crate::api::{HostName, NameError, Origin, OriginError};
+use crate::api::{HostName, NameError, Origin, OriginError, PortalClassSpec};
 use crate::backends::manual::{Dialect, Edge, Place, Purpose, record, snippets};
 use crate::reset::ServedPortal;
+use crate::web::SnippetsQuery;
+
+/// Where proxies find the program, unless somebody says otherwise.
+pub const DEFAULT_ORIGIN: &str = "127.0.0.1:5000";
+/// What stands before a proxy, unless somebody says otherwise.
+pub const DEFAULT_EDGE: &str = "cloudflare";
 
 /// What the command was asked.
 #[derive(Debug, Clone)]
@@ -66,15 +72,27 @@ pub fn text(options: &SnippetsOptions) -> Result<String, SnippetsError> {
 }
 
 /// The same for a portal that is served, with its own values.
-pub fn of_portal(portal: &ServedPortal, host: &HostName, proxy: Option<&str>) -> Result<String, SnippetsError> {
+pub fn of_portal(portal: &ServedPortal, asked: &SnippetsQuery) -> Result<String, SnippetsError> {
     let by_record = if portal.by_hand.proxied { Edge::Cloudflare } else { Edge::Direct };
     let place = Place {
-        host: host.clone(),
+        host: HostName::parse(&asked.host).map_err(SnippetsError::Host)?,
         origin: Origin::parse(&portal.by_hand.origin)?,
-        edge: by_record,
+        edge: asked.edge.as_deref().map(edge).transpose()?.unwrap_or(by_record),
         purpose: Purpose::Portal,
     };
-    Ok(render(&place, portal.by_hand.cname_target.as_ref(), dialect(proxy)?))
+    Ok(render(&place, portal.by_hand.cname_target.as_ref(), dialect(asked.proxy.as_deref())?))
+}
+
+/// The same for the program's own host, as the command prints it with the settings of the class `environment`.
+pub fn of_main_app(class: Option<&PortalClassSpec>, asked: &SnippetsQuery) -> Result<String, SnippetsError> {
+    text(&SnippetsOptions {
+        host: asked.host.clone(),
+        origin: class.map_or(DEFAULT_ORIGIN, PortalClassSpec::origin).to_owned(),
+        cname_target: class.and_then(|class| class.cname_target.clone()),
+        proxy: asked.proxy.clone(),
+        edge: asked.edge.clone().unwrap_or_else(|| DEFAULT_EDGE.to_owned()),
+        main_app: true,
+    })
 }
 
 /// Everything as one text that can be used as a file: all around the snippets is a comment.
