@@ -18,6 +18,9 @@ use crate::api::portal::MadeResource;
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::plan::Mark;
 
+/// Begin of the message while a deletion waits.
+pub(super) const WAITING: &str = "the deletion waits";
+
 impl Context {
     /// Every name under which the portal may have something outside: what it wants, what its status tells, and what it
     /// claimed, since a kill may have come between something's making and its note.
@@ -68,7 +71,7 @@ impl Context {
             return Ok(None);
         }
         let reason = problems.first().map(|finding| finding.reason.clone()).unwrap_or_default();
-        self.waiting(portal, &reason, format!("the deletion waits: {}", words.join("; "))).await?;
+        self.waiting(portal, &reason, format!("{WAITING}: {}", words.join("; "))).await?;
         Ok(Some(self.backoff(&key)))
     }
 

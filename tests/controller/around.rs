@@ -37,6 +37,9 @@ async fn a_deletion_waits_for_a_system_that_is_down_and_then_ends() {
         .await;
     assert!(portal.unwrap().metadata.finalizers.is_some());
     assert_eq!(world.get(HOST, "/").await.0, 421, "a portal that is going is served no longer");
+    // and the plan tells what the deletion waits for
+    let problems = world.plan().await.remove(0).problems;
+    assert!(problems.len() == 1 && problems[0].contains(": the deletion waits: "), "{problems:?}");
     world.simulators.faults.clear();
     world.until("acme", "gone", |portal| portal.is_none()).await;
     assert!(world.records().is_empty() && !world.routed(HOST) && world.claims().await.is_empty());
