@@ -17,6 +17,7 @@ mod outside;
 mod places;
 mod plan;
 pub mod probe;
+mod proofs;
 mod provider;
 mod reconcile;
 mod remove;

@@ -51,11 +51,13 @@ async fn a_page_without_proof_is_not_ready() {
     world.create("acme", acme()).await;
     world.until_ready("acme").await;
     // when the route leads elsewhere although everything is in place
-    let edge = json!({"spec": {"probe": {"address": format!("127.0.0.1:{}", crate::peers::free_port())}}});
+    let address = format!("127.0.0.1:{}", crate::peers::free_port());
+    let edge = json!({"spec": {"probe": {"address": address}}});
     let classes: Api<PortalClass> = Api::all(world.client.clone());
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&edge)).await.unwrap();
     let message = world.until_condition("acme", "Live", "False", "ConnectionRefused").await;
-    assert!(message.starts_with(&format!("http://{} does not answer: ", world.authority(HOST))), "{message}");
+    let asked = format!("http://{} (asked at {address}, probe.address of the class)", world.authority(HOST));
+    assert!(message.starts_with(&format!("{asked} does not answer: ")), "{message}");
     world.until_condition("acme", "Ready", "False", "ConnectionRefused").await;
     // and without probing it is unknown
     let off = json!({"spec": {"probe": {"enabled": false}}});
