@@ -20,6 +20,7 @@ pub mod probe;
 mod proofs;
 mod provider;
 mod reconcile;
+mod recorded;
 mod remove;
 mod run;
 mod runtime;

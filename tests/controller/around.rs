@@ -1,6 +1,6 @@
 //! What is around portals: secrets that come late, systems that are down, classes, and names that others want.
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use portalkeeper::api::PortalClass;
+use portalkeeper::api::{PortalClass, ResetPortal};
 use portalkeeper::http::double::{DoubleResponse, Fault};
 use serde_json::json;
 
@@ -68,7 +68,7 @@ async fn a_page_without_proof_is_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn manual_mode_waits_for_the_operator_and_writes_nothing() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let classes: Api<PortalClass> = Api::all(world.client.clone());
     let manual = json!({"spec": {
         "cloudflare": null, "proxy": {"caddy": null, "manual": {}},
@@ -85,6 +85,25 @@ async fn manual_mode_waits_for_the_operator_and_writes_nothing() {
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&made)).await.unwrap();
     world.until_ready("acme").await;
     assert!(world.writes().is_empty());
+    // when it is there no more, also after a restart, then what is seen is the reason, and the hint stands behind it
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&manual)).await.unwrap();
+    let message = world.until_condition("acme", "Live", "False", "ConnectionRefused").await;
+    assert!(message.ends_with("see `portalkeeper snippets reset.acme.localhost`"), "{message}");
+    world.stop_daemon().await;
+    let elsewhere = format!("127.0.0.1:{}", crate::peers::free_port());
+    let moved = json!({"spec": {"probe": {"address": elsewhere}}});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&moved)).await.unwrap();
+    world.start_daemon().await;
+    let asked_there = |portal: Option<&ResetPortal>| {
+        let live = portal.and_then(|portal| condition_of(portal, "Live"));
+        live.is_some_and(|live| live.message.contains(&elsewhere))
+    };
+    world.until("acme", "asked elsewhere", asked_there).await;
+    let portal = world.portals().get("acme").await.unwrap();
+    assert_eq!(condition_of(&portal, "Live").unwrap().reason, "ConnectionRefused");
+    // when the portal is edited, then the operator is waited for again
+    world.patch("acme", json!({"spec": {"subdomain": "password"}})).await;
+    world.until_condition("acme", "Live", "False", "AwaitingOperator").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
