@@ -1,11 +1,14 @@
 //! What visitors forge does not come through real proxies with our snippets, and the program believes only them.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use portalkeeper::api::MailAddress;
-use portalkeeper::backends::manual::Edge;
+use portalkeeper::backends::manual::{Edge, Purpose};
 use portalkeeper::store::Recovery;
 use portalkeeper::web::{Trust, WebOptions};
 use serde_json::json;
 
-use crate::front::{Front, HOST, ask_plain, echo, place, programs, request};
+use crate::front::{Front, HOST, ask_plain, at_host, echo, place, printed, programs, request, request_to};
 use crate::world::World;
 
 /// Values of a header in a request's head, joined as one list.
@@ -31,6 +34,99 @@ async fn forged_headers_do_not_come_through_our_snippets() {
         assert_eq!(values(head, "host"), HOST, "{}: {head}", peer.name);
         assert!(!head.contains("6.6.6.6") && !head.contains("evil"), "{}: {head}", peer.name);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_portals_and_the_main_app_share_one_configuration() {
+    let origin = echo().await.to_string();
+    for (peer, dialect) in programs() {
+        for edge in [Edge::Direct, Edge::Cloudflare] {
+            if peer.name == "caddy 2.6" && edge == Edge::Cloudflare {
+                continue;
+            }
+            // given one portal's text, and what is to be added for another one and for the main app
+            let first = place(edge, &origin);
+            let places = [
+                first.clone(),
+                at_host(&first, "reset.globex.localhost", Purpose::Portal),
+                at_host(&first, "mxtools.example.com", Purpose::MainApp),
+            ];
+            let hosts = places.clone().map(|place| place.host);
+            let front = Front::start_with(&peer, dialect, &printed(dialect, &places), &hosts, "192.0.2.0/24").await;
+            // when each is asked so often that chance cannot hide anything, then each request comes through, unforged
+            for host in hosts.iter().cycle().take(12 * hosts.len()) {
+                let forging = request_to(host.as_str(), "GET", "/", "CF-Connecting-IP: 6.6.6.6\r\n", "");
+                let seen = front.ask_host(host.as_str(), "127.0.0.2", &forging).await;
+                let head = &seen.body;
+                assert_eq!(seen.status, 200, "{} {host}: {seen:?}", peer.name);
+                assert_eq!(values(head, "host"), host.as_str(), "{}: {head}", peer.name);
+                assert_eq!(values(head, "x-forwarded-for"), "127.0.0.2", "{}: {head}", peer.name);
+                assert_eq!(values(head, "x-forwarded-proto"), "https", "{}: {head}", peer.name);
+                assert!(!head.contains("6.6.6.6") && !head.contains("evil"), "{}: {head}", peer.name);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_by_name_is_found_when_its_name_leads_somewhere_at_last() {
+    let origin = echo().await;
+    for (peer, dialect) in programs().into_iter().filter(|(peer, _)| matches!(peer.name, "nginx" | "haproxy")) {
+        // given an origin whose name nobody knows yet
+        let names = NameServer::start().await;
+        let place = place(Edge::Direct, &format!("pages.portals.test:{}", origin.port()));
+        let own = printed(dialect, std::slice::from_ref(&place))
+            .replace("resolver 127.0.0.11;", &format!("resolver {};", names.address))
+            .replace("parse-resolv-conf", &format!("nameserver ours {}", names.address));
+        let front = Front::start_with(&peer, dialect, &own, std::slice::from_ref(&place.host), "192.0.2.0/24").await;
+        let status = async || front.ask("127.0.0.2", &request("GET", "/", "", "")).await.status;
+        // then the proxy runs and cannot lead there
+        assert!(matches!(status().await, 502 | 503), "{}", peer.name);
+        // when the name is there, then it does, without a restart
+        names.known.store(true, Ordering::SeqCst);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while status().await != 200 {
+            assert!(std::time::Instant::now() < deadline, "{} does not find the origin", peer.name);
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Knows one name or none: each has the address 127.0.0.1, once it is known.
+struct NameServer {
+    address: std::net::SocketAddr,
+    known: Arc<AtomicBool>,
+}
+
+impl NameServer {
+    async fn start() -> Self {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let (address, known) = (socket.local_addr().expect("an address"), Arc::new(AtomicBool::new(false)));
+        let is_known = Arc::clone(&known);
+        tokio::spawn(async move {
+            let mut query = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut query).await {
+                let answer = answer(&query[..length], is_known.load(Ordering::SeqCst));
+                let _ = socket.send_to(&answer, from).await;
+            }
+        });
+        Self { address, known }
+    }
+}
+
+/// The DNS answer to a query: its id and question, and an A record if it asks for one and the name is known.
+fn answer(query: &[u8], known: bool) -> Vec<u8> {
+    const A: u8 = 1;
+    let name_ends = 12 + query[12..].iter().position(|byte| *byte == 0).expect("the end of a name");
+    let question = &query[12..name_ends + 5];
+    let found = known && question[question.len() - 3] == A;
+    let code = if known { 0 } else { 3 };
+    let mut answer = [&query[..2], &[0x81, 0x80 | code, 0, 1, 0, u8::from(found), 0, 0, 0, 0], question].concat();
+    if found {
+        // The question's name, type A, class IN, one second, four bytes.
+        answer.extend([0xc0, 12, 0, A, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 1]);
+    }
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]

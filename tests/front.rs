@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portalkeeper::api::{HostName, Origin};
+use portalkeeper::app::snippets::render;
 use portalkeeper::backends::manual::{Dialect, Edge, Place, Purpose, snippet};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -39,12 +40,25 @@ pub fn place(edge: Edge, origin: &str) -> Place {
     Place { host, origin: Origin::parse(origin).expect("an origin"), edge, purpose: Purpose::Portal }
 }
 
-fn certificate(folder: &Path) {
-    let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
+/// The same place at another host.
+pub fn at_host(place: &Place, host: &str, purpose: Purpose) -> Place {
+    Place { host: HostName::parse(host).expect("a host name"), purpose, ..place.clone() }
+}
+
+fn certificate(folder: &Path, host: &HostName) {
+    let made = rcgen::generate_simple_self_signed([host.to_string()]).expect("a certificate");
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    std::fs::write(folder.join(format!("{HOST}.crt")), &certificate).expect("written");
-    std::fs::write(folder.join(format!("{HOST}.key")), &key).expect("written");
-    std::fs::write(folder.join(format!("{HOST}.pem")), certificate + &key).expect("written");
+    std::fs::write(folder.join(format!("{host}.crt")), &certificate).expect("written");
+    std::fs::write(folder.join(format!("{host}.key")), &key).expect("written");
+    // All files of HAProxy's folder are certificates.
+    std::fs::create_dir_all(folder.join("portals")).expect("a folder");
+    std::fs::write(folder.join(format!("portals/{host}.pem")), certificate + &key).expect("written");
+}
+
+/// What the program prints for the first place, as it is, and beneath it what is to be added for each other one.
+pub fn printed(dialect: Dialect, places: &[Place]) -> String {
+    let more = places[1..].iter().map(|place| snippet(dialect, place).each);
+    [render(&places[0], None, Some(dialect))].into_iter().chain(more).collect()
 }
 
 /// A folder with a whole configuration around the snippet, and how the program is told to read it.
@@ -55,19 +69,21 @@ struct Prepared {
     run: Vec<String>,
 }
 
-/// `edge_is` stands in for one of Cloudflare's networks.
-fn prepare(dialect: Dialect, place: &Place, edge_is: &str) -> Prepared {
+/// `edge_is` stands in for one of Cloudflare's networks, and loopback addresses for the machine's own.
+fn prepare(dialect: Dialect, text: &str, hosts: &[HostName], edge_is: &str) -> Prepared {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().display().to_string();
-    certificate(folder.path());
+    hosts.iter().for_each(|host| certificate(folder.path(), host));
     let port = free_port();
     let at = format!("127.0.0.1:{port}");
-    let text = snippet(dialect, place)
-        .text
+    let text = text
         .replace("/etc/ssl/portals", &path)
+        .replace("/etc/haproxy/portals", &format!("{path}/portals"))
         .replace("173.245.48.0/20", edge_is)
         .replace("listen 443", &format!("listen {at}"))
+        .replace("listen [::]:443", &format!("listen [::1]:{port}"))
         .replace("bind :443", &format!("bind {at}"))
+        .replace("bind :::443", &format!("bind [::1]:{port}"))
         .replace("<VirtualHost *:443>", &format!("<VirtualHost {at}>"));
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let (file, whole, check, run) = match dialect {
@@ -102,13 +118,15 @@ fn prepare(dialect: Dialect, place: &Place, edge_is: &str) -> Prepared {
         _ => {
             // Its own admin endpoint and certificates would be shared with other tests.
             let options = "\tadmin off\n\tauto_https disable_redirects\n";
-            let text = match text.strip_prefix("{\n") {
-                Some(rest) => format!("{{\n{options}{rest}"),
-                None => format!("{{\n{options}}}\n\n{text}"),
+            let mut whole = match text.contains("\n{\n") {
+                true => text.replacen("\n{\n", &format!("\n{{\n{options}"), 1),
+                false => format!("{{\n{options}}}\n\n{text}"),
             };
-            let site =
-                format!("https://{HOST}:{port} {{\n\tbind 127.0.0.1\n\ttls {path}/{HOST}.crt {path}/{HOST}.key\n");
-            let whole = text.replace(&format!("{HOST} {{\n"), &site);
+            for host in hosts {
+                let site =
+                    format!("https://{host}:{port} {{\n\tbind 127.0.0.1\n\ttls {path}/{host}.crt {path}/{host}.key\n");
+                whole = whole.replace(&format!("\n{host} {{\n"), &format!("\n{site}"));
+            }
             let base = words(&["--config", "Caddyfile", "--adapter", "caddyfile"]);
             let with = |verb: &str| [words(&[verb]), base.clone()].concat();
             ("Caddyfile", whole, with("validate"), with("run"))
@@ -120,7 +138,12 @@ fn prepare(dialect: Dialect, place: &Place, edge_is: &str) -> Prepared {
 
 /// Runs the program's own check over the snippet; it must pass.
 pub fn check(peer: &Peer, dialect: Dialect, place: &Place) {
-    let prepared = prepare(dialect, place, "127.0.0.2/32");
+    check_text(peer, dialect, &printed(dialect, std::slice::from_ref(place)), std::slice::from_ref(&place.host));
+}
+
+/// The same over any text with these hosts.
+pub fn check_text(peer: &Peer, dialect: Dialect, text: &str, hosts: &[HostName]) {
+    let prepared = prepare(dialect, text, hosts, "127.0.0.2/32");
     let home = prepared.folder.path();
     let output = Command::new(&peer.program)
         .args(&prepared.check)
@@ -132,7 +155,7 @@ pub fn check(peer: &Peer, dialect: Dialect, place: &Place) {
         .output()
         .expect("the program starts");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{} refuses our snippet ({:?}):\n{said}", peer.name, place.edge);
+    assert!(output.status.success(), "{} refuses our snippet:\n{said}\n{text}", peer.name);
 }
 
 /// A running proxy with our snippet.
@@ -144,7 +167,13 @@ pub struct Front {
 
 impl Front {
     pub async fn start(peer: &Peer, dialect: Dialect, place: &Place, edge_is: &str) -> Self {
-        let Prepared { folder, address, run, .. } = prepare(dialect, place, edge_is);
+        let text = printed(dialect, std::slice::from_ref(place));
+        Self::start_with(peer, dialect, &text, std::slice::from_ref(&place.host), edge_is).await
+    }
+
+    /// The same with any text with these hosts.
+    pub async fn start_with(peer: &Peer, dialect: Dialect, text: &str, hosts: &[HostName], edge_is: &str) -> Self {
+        let Prepared { folder, address, run, .. } = prepare(dialect, text, hosts, edge_is);
         let arguments: Vec<&str> = run.iter().map(String::as_str).collect();
         let libraries = libraries();
         let process = Running::start_with(&peer.program, folder.path(), &arguments, &[("LD_LIBRARY_PATH", &libraries)]);
@@ -158,6 +187,11 @@ impl Front {
 
     /// One request over TLS, from a loopback address of the client's choice.
     pub async fn ask(&self, from: &str, request: &str) -> Answer {
+        self.ask_host(HOST, from, request).await
+    }
+
+    /// The same for another host.
+    pub async fn ask_host(&self, host: &str, from: &str, request: &str) -> Answer {
         let stream = connect(self.address, from).await;
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -165,7 +199,7 @@ impl Front {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody))
             .with_no_client_auth();
-        let name = ServerName::try_from(HOST).expect("a name");
+        let name = ServerName::try_from(host.to_owned()).expect("a name");
         let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
         exchange(stream, request).await
     }
@@ -210,8 +244,13 @@ pub fn forged() -> String {
 
 /// A request with the forged headers and more.
 pub fn request(method: &str, path: &str, more: &str, body: &str) -> String {
+    request_to(HOST, method, path, more, body)
+}
+
+/// The same to another host.
+pub fn request_to(host: &str, method: &str, path: &str, more: &str, body: &str) -> String {
     format!(
-        "{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\nContent-Length: {}\r\n{}{more}\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n{}{more}\r\n{body}",
         body.len(),
         forged()
     )

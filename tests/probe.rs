@@ -46,10 +46,14 @@ impl Names for Resolver {
 }
 
 async fn ask(scheme: &str, resolver: &Resolver) -> Result<(), Sighting> {
+    ask_by(scheme, Way::Public(resolver)).await
+}
+
+async fn ask_by(scheme: &str, way: Way<'_>) -> Result<(), Sighting> {
     portalkeeper::http::install_crypto_provider();
     let (key, host) = (Secret::new("k1"), HostName::parse(HOST).expect("a host"));
     let url = format!("{scheme}://{HOST}");
-    probe(&Probe { key: &key, url: &url, host: &host, uid: "u1" }, Way::Public(resolver)).await
+    probe(&Probe { key: &key, url: &url, host: &host, uid: "u1" }, way).await
 }
 
 #[tokio::test]
@@ -95,6 +99,61 @@ async fn a_redirect_is_told_and_not_followed() {
     assert!(seen.message.contains(&format!("to {}latest/meta-data, ", inner.url)), "{}", seen.message);
     assert!(!seen.message.contains("canary"), "{}", seen.message);
     assert!(inner.log.calls().is_empty());
+}
+
+/// A resolver that sends every name to one address.
+struct Everywhere(SocketAddr);
+
+#[async_trait]
+impl Names for Everywhere {
+    async fn addresses(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, LookupError> {
+        Ok(vec![self.0])
+    }
+}
+
+#[tokio::test]
+async fn the_address_that_was_asked_is_named_where_it_is_not_the_hosts_own() {
+    let front = server(|_| DoubleResponse::text(404, "")).await;
+    let address = front.address.to_string();
+    // when the class names an address
+    let seen = ask_by("http", Way::Pinned(&address)).await.expect_err("no proof");
+    let asked = format!("http://{HOST} (asked at {address}, probe.address of the class) answered with 404");
+    assert!(seen.message.starts_with(&asked), "{}", seen.message);
+    // when a new proxy is asked before the record leads to it
+    let proxy = HostName::parse("proxy.example.net").expect("a host");
+    let names = Everywhere(front.address);
+    let seen = ask_by("http", Way::Through(&names, &proxy)).await.expect_err("no proof");
+    let asked = format!("http://{HOST} (asked at {address}, where proxy.example.net is) answered with 404");
+    assert!(seen.message.starts_with(&asked), "{}", seen.message);
+    // when nothing listens there
+    let free = format!("127.0.0.1:{}", crate::peers::free_port());
+    let seen = ask_by("https", Way::Pinned(&free)).await.expect_err("no proof");
+    assert!(
+        seen.message.contains(&format!("(asked at {free}, probe.address of the class) does not answer")),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_cache_gives_is_not_called_another_installation() {
+    // given a cache that keeps the first answer
+    let kept = std::sync::OnceLock::new();
+    let cache = server(move |request| {
+        let nonce = request.parameter("nonce").unwrap_or_default();
+        DoubleResponse::json(200, kept.get_or_init(|| live::echo(&Secret::new("k1"), HOST, "u1", nonce)))
+    })
+    .await;
+    assert_eq!(ask("http", &Resolver(Ok(cache.address))).await, Ok(()));
+    // when the portal is asked again, then the old answer is known as ours
+    let seen = ask("http", &Resolver(Ok(cache.address))).await.expect_err("no proof");
+    assert_eq!(seen.reason, "CachedAnswer");
+    assert!(seen.message.contains("an old answer of this installation"), "{}", seen.message);
+    assert!(seen.message.contains("/.well-known/portalkeeper/*"), "{}", seen.message);
+    // and a 304 is no redirect
+    let cache = server(|_| DoubleResponse::empty(304)).await;
+    let seen = ask("http", &Resolver(Ok(cache.address))).await.expect_err("no proof");
+    assert_eq!(seen.reason, "CachedAnswer");
+    assert!(!seen.message.contains("redirect") && seen.message.contains("cache"), "{}", seen.message);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! The printed snippets, checked by the programs they are for; and the command that prints them.
 use std::process::Command;
 
-use portalkeeper::backends::manual::{Dialect, Edge, snippet};
+use portalkeeper::api::HostName;
+use portalkeeper::backends::manual::{Dialect, Edge, Purpose, snippet};
 
-use crate::front::{check, place, programs};
+use crate::front::{at_host, check, check_text, place, printed, programs};
 use crate::peers::kubernetes_validate;
 
 const HOST: &str = "reset.acme.example";
@@ -19,17 +20,71 @@ fn nginx_haproxy_apache_and_caddy_accept_their_snippets() {
     }
 }
 
+/// With what surrounds it, which no program checks here.
 #[test]
-fn the_ingress_is_valid_to_kubernetes_and_the_others_are_yaml() {
-    let place = place(Edge::Direct, "127.0.0.1:5000");
+fn what_is_printed_for_yaml_readers_is_yaml_as_it_is_also_with_two_portals_and_the_main_app() {
+    let first = place(Edge::Direct, "127.0.0.1:5000");
+    let places = [
+        first.clone(),
+        at_host(&first, "reset.globex.example", Purpose::Portal),
+        at_host(&first, "mxtools.example.com", Purpose::MainApp),
+    ];
     for dialect in [Dialect::Traefik, Dialect::Pangolin, Dialect::Ingress] {
-        let value: serde_json::Value = serde_saphyr::from_str(&snippet(dialect, &place).text).expect("YAML");
-        assert!(value.is_object());
+        let text = printed(dialect, &places);
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+        let all = serde_json::to_string(&documents).expect("JSON");
+        assert!(places.iter().all(|place| all.contains(place.host.as_str())), "{all}");
+        assert!(documents.iter().all(serde_json::Value::is_object), "{all}");
     }
+}
+
+#[test]
+fn an_origin_by_a_name_that_leads_nowhere_stops_no_proxy() {
+    for edge in [Edge::Direct, Edge::Cloudflare] {
+        let place = place(edge, "nowhere.invalid:5000");
+        for (peer, dialect) in programs().into_iter().filter(|(peer, _)| peer.name != "caddy 2.6") {
+            check(&peer, dialect, &place);
+        }
+    }
+}
+
+#[test]
+fn the_lines_for_ipv6_are_accepted_where_the_machine_has_it() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let place = place(Edge::Direct, "127.0.0.1:5000");
+    for (peer, dialect) in programs() {
+        let text = printed(dialect, std::slice::from_ref(&place));
+        let open = text.replace("# listen [::]", "listen [::]").replace("# bind :::443", "bind :::443");
+        let listed = matches!(dialect, Dialect::NginxOld | Dialect::Haproxy);
+        assert_eq!(open != text, listed, "{}: Apache and Caddy listen there by themselves", peer.name);
+        check_text(&peer, dialect, &open, std::slice::from_ref(&place.host));
+    }
+}
+
+#[test]
+fn a_proxied_and_a_direct_portal_may_stand_in_one_haproxy() {
+    let direct = place(Edge::Direct, "127.0.0.1:5000");
+    let proxied = at_host(&place(Edge::Cloudflare, "127.0.0.1:5000"), "reset.globex.localhost", Purpose::Portal);
+    let more = snippet(Dialect::Haproxy, &proxied);
+    // given one portal's text, and of the other's the backend, which is a new one, and its line
+    let (backend, _) = more.once.split_once("# Never a second frontend").expect("a frontend");
+    let text = [backend, &printed(Dialect::Haproxy, std::slice::from_ref(&direct)), &more.each].concat();
+    for (peer, dialect) in programs().into_iter().filter(|(_, dialect)| *dialect == Dialect::Haproxy) {
+        let hosts: Vec<HostName> = vec![direct.host.clone(), proxied.host.clone()];
+        check_text(&peer, dialect, &text, &hosts);
+    }
+}
+
+#[test]
+fn the_ingress_is_valid_to_kubernetes() {
+    let place = place(Edge::Direct, "127.0.0.1:5000");
     let Some(validate) = kubernetes_validate() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ingress.yaml");
-    std::fs::write(&file, snippet(Dialect::Ingress, &place).text).expect("written");
+    std::fs::write(&file, snippet(Dialect::Ingress, &place).text()).expect("written");
     let checked = Command::new(&validate.program).args(["--strict", "--quiet"]).arg(&file).output().expect("started");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
@@ -57,7 +112,17 @@ fn the_command_prints_record_and_snippets() {
     let (_, out, _) = portalkeeper(&direct);
     assert!(out.contains("(not proxied)") && out.contains("rule=Host(`reset.acme.example`)"), "{out}");
     let (_, out, _) = portalkeeper(&["snippets", "mxtools.example.com", "--main-app", "--proxy", "npm"]);
-    assert!(out.contains("mxtools.example.com") && out.contains("OIDC_REDIRECT_URI"), "{out}");
+    assert!(out.contains("mxtools.example.com") && out.contains("# There are no admin pages yet"), "{out}");
+}
+
+#[test]
+fn all_around_the_snippets_is_a_comment() {
+    for dialect in Dialect::ALL {
+        let (_, out, _) = portalkeeper(&["snippets", HOST, "--proxy", dialect.name()]);
+        let text = snippet(dialect, &at_host(&place(Edge::Cloudflare, "127.0.0.1:5000"), HOST, Purpose::Portal)).text();
+        let around = out.strip_suffix(&text).unwrap_or_else(|| panic!("{out} does not end with {text}"));
+        assert!(around.lines().all(|line| line.is_empty() || line.starts_with("# ")), "{around}");
+    }
 }
 
 /// The daemon cuts a scheme off MANUAL_PROXY_ORIGIN, and so does the command that has it from the same environment.

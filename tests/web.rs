@@ -1,7 +1,7 @@
 //! What the page server does with hosts, methods and headers, before any portal is asked.
 use serde_json::json;
 
-use crate::world::{World, bytes, raw};
+use crate::world::{ADMIN_HOST, World, bytes, raw};
 
 const HOST: &str = "reset.acme.localhost";
 
@@ -165,6 +165,32 @@ async fn the_health_port_gives_a_served_portals_snippets() {
     let unknown = get(&format!("/snippets/{HOST}?proxy=iis")).await;
     assert!(unknown.status == 400 && unknown.body.contains("is not a known proxy"), "{}", unknown.body);
     assert_eq!(get("/snippets/reset.other.example").await.status, 404);
+    // what stands before the proxy can be said, too, and what is not known is refused
+    assert!(caddy.body.contains("(proxied)") && caddy.body.contains("trusted_proxies"), "{}", caddy.body);
+    let direct = get(&format!("/snippets/{HOST}?edge=direct&proxy=caddy")).await.body;
+    assert!(direct.contains("(not proxied)") && !direct.contains("trusted_proxies"), "{direct}");
+    let unknown = get(&format!("/snippets/{HOST}?edge=akamai")).await;
+    assert!(unknown.status == 400 && unknown.body.contains("one of direct, cloudflare is"), "{}", unknown.body);
+    let unknown = get(&format!("/snippets/{HOST}?hop=2")).await;
+    assert_eq!((unknown.status, unknown.body.as_str()), (400, "`hop` is not known here; proxy and edge are\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_port_gives_the_main_apps_snippets_as_the_command_prints_them() {
+    let world = world().await;
+    let get = async |path: &str| raw(world.health, "GET", "127.0.0.1", path, &[], "").await;
+    for (query, arguments) in [("", vec![]), ("?proxy=nginx&edge=direct", vec!["--proxy", "nginx", "--edge", "direct"])]
+    {
+        let served = get(&format!("/snippets/{ADMIN_HOST}{query}")).await;
+        let printed = std::process::Command::new(env!("CARGO_BIN_EXE_portalkeeper"))
+            .args(["snippets", ADMIN_HOST, "--main-app"])
+            .args(arguments)
+            .env_remove("MANUAL_PROXY_ORIGIN")
+            .env_remove("RESET_PORTAL_CNAME_TARGET")
+            .output()
+            .expect("the program starts");
+        assert_eq!((served.status, served.body), (200, String::from_utf8(printed.stdout).expect("text")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +204,7 @@ async fn health_readiness_and_metrics_have_a_port_of_their_own() {
     let ready = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&ready);
     let is_ready = move || if flag.load(Ordering::Relaxed) { Ok(()) } else { Err("starting".into()) };
-    let pages = HealthPages::new(is_ready, |_, _| None);
+    let pages = HealthPages::new(is_ready, |_| None);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_stop, shutdown) = Shutdown::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use portalkeeper::api::clock::SystemClock;
-use portalkeeper::api::{PortalClaim, ResetPortal};
+use portalkeeper::api::{HostName, PortalClaim, ResetPortal};
 use portalkeeper::apiserver::ApiServer;
 use portalkeeper::app::daemon::{Daemon, DaemonParts};
 use portalkeeper::app::data::DataDirectory;
@@ -71,8 +71,15 @@ async fn listener(address: SocketAddr) -> TcpListener {
     panic!("{address} stays in use");
 }
 
+/// The program's own host, which no portal may have.
+pub const ADMIN_HOST: &str = "mxtools.example.com";
+
 fn policy() -> Policy {
-    Policy { controller_namespace: "portalkeeper".into(), open_grants: true, admin_host: None }
+    Policy {
+        controller_namespace: "portalkeeper".into(),
+        open_grants: true,
+        admin_host: HostName::parse(ADMIN_HOST).ok(),
+    }
 }
 
 fn any() -> SocketAddr {

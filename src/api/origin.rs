@@ -88,6 +88,24 @@ impl Origin {
         }
         Ok(Self { host: host.to_owned(), port })
     }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.host.trim_matches(['[', ']']).parse().ok()
+    }
+
+    fn is_localhost(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+    }
+
+    /// Whether somebody has to be asked where it is. `localhost` is known to every machine.
+    pub fn needs_dns(&self) -> bool {
+        self.address().is_none() && !self.is_localhost()
+    }
+
+    /// Whether it is the machine, or the container, that asks.
+    pub fn is_loopback(&self) -> bool {
+        self.is_localhost() || self.address().is_some_and(|address| address.to_canonical().is_loopback())
+    }
 }
 
 impl fmt::Display for Origin {

@@ -19,7 +19,7 @@ use crate::http::{Names, PublicNames};
 use crate::reset::{Directory, ResetService};
 use crate::sandbox::SandboxError;
 use crate::store::{Store, StoreError};
-use crate::web::{HealthPages, Site, Trust, WebOptions, service};
+use crate::web::{HealthPages, Site, SnippetsQuery, Trust, WebOptions, service};
 
 /// Why a command did not do its work. Each message says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -191,9 +191,16 @@ impl Daemon {
             false => Err("the portals have not been read from the API yet".to_owned()),
         };
         let served = directory.clone();
-        let snippets = move |host: &str, proxy: Option<&str>| {
-            let (portal, host) = (served.lookup(host)?, HostName::parse(host).ok()?);
-            Some(super::snippets::of_portal(&portal, &host, proxy).map_err(|error| error.to_string()))
+        let (admin_host, own_class) = (policy.admin_host.clone(), environment.as_ref().map(|class| class.spec.clone()));
+        let snippets = move |asked: &SnippetsQuery| {
+            let text = match served.lookup(&asked.host) {
+                Some(portal) => super::snippets::of_portal(&portal, asked),
+                None if admin_host.as_ref().is_some_and(|host| host.as_str() == asked.host) => {
+                    super::snippets::of_main_app(own_class.as_ref(), asked)
+                }
+                None => return None,
+            };
+            Some(text.map_err(|error| error.to_string()))
         };
         let health_pages = HealthPages::new(is_ready, snippets).with_disk(WriteCheck::new(data.path()));
         let servers = vec![

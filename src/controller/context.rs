@@ -46,6 +46,8 @@ pub(super) struct Probed {
 pub(super) struct Memory {
     pub failures: u32,
     pub probed: Option<Probed>,
+    /// Generation at which the portal was last known to have given its proof.
+    pub lived: Option<i64>,
     /// When it was last doubted that its record is still there, since it does not answer.
     pub doubted: Option<Timestamp>,
     /// Since when former names cannot be looked at, and when that was tried last.

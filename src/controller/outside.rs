@@ -2,8 +2,9 @@
 use std::time::Duration;
 
 use super::moving::stamp;
+use super::recorded::Recorded;
 use super::runtime::ClassRuntime;
-use super::validate::{Mode, Recorded, ValidPortal};
+use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, QueuePlace, Verified};
 use crate::api::{HostName, PortalKey};

@@ -8,8 +8,9 @@ use super::error::ControllerError;
 use super::leaving::{going, is_cleared};
 use super::outside::program;
 use super::places::Standing;
+use super::remove::WAITING;
 use super::validate::Mode;
-use crate::api::condition::{Finding, LIVE, Truth};
+use crate::api::condition::{Finding, LIVE, READY, Truth};
 use crate::api::{PortalKey, ResetPortal};
 
 /// What one portal's next look would do.
@@ -40,6 +41,10 @@ impl Context {
         if portal.metadata.deletion_timestamp.is_some() {
             plan.changes =
                 status.resources.iter().map(|made| format!("{}: delete {}", made.system, made.name)).collect();
+            // What a deletion waits for is in the status of the last try.
+            let waits = |condition: &&Condition| condition.type_ == READY && condition.message.starts_with(WAITING);
+            let waiting = status.conditions.iter().filter(waits);
+            plan.problems = waiting.map(|condition| format!("{}: {}", condition.reason, condition.message)).collect();
             return Ok(plan);
         }
         let (class, mut looking) = match self.accept(portal).await? {

@@ -54,6 +54,14 @@ async fn ask(probe: &Probe<'_>, way: Way<'_>) -> Result<(), Sighting> {
         Way::Public(names) => names.addresses(probe.host.as_str(), port).await.map_err(|error| not_asked(&error))?,
         Way::Through(names, proxy) => names.addresses(proxy.as_str(), port).await.map_err(|error| not_asked(&error))?,
     };
+    let shown = match way {
+        Way::Public(_) => url.to_owned(),
+        Way::Pinned(address) => format!("{url} (asked at {address}, probe.address of the class)"),
+        Way::Through(_, proxy) => {
+            let addresses: Vec<String> = pins.iter().map(SocketAddr::to_string).collect();
+            format!("{url} (asked at {}, where {proxy} is)", addresses.join(" or "))
+        }
+    };
     // The port of the address wins; the Host header still says the public one.
     let other = pins.first().map(SocketAddr::port).filter(|other| *other != port);
     let _ = base.set_port(Some(other.unwrap_or(port)));
@@ -69,8 +77,8 @@ async fn ask(probe: &Probe<'_>, way: Way<'_>) -> Result<(), Sighting> {
     if let (Some(_), Some((_, authority))) = (other, url.split_once("://")) {
         request = request.header("host", authority);
     }
-    let answer = request.send().await.map_err(|error| no_answer(url, &error))?;
-    let asked = Asked { url, host: probe.host.as_str(), uid: probe.uid, nonce: &nonce, key: probe.key };
+    let answer = request.send().await.map_err(|error| no_answer(&shown, &error))?;
+    let asked = Asked { url, shown: &shown, host: probe.host.as_str(), uid: probe.uid, nonce: &nonce, key: probe.key };
     match judge(&asked, answer.status, &answer.headers, &answer.body) {
         None => Ok(()),
         Some(seen) => Err(seen),

@@ -10,13 +10,17 @@ use super::error::{ControllerError, is_code};
 use super::moving::{after, stamp};
 use super::outside::{Outside, Way, withdraw};
 use super::places::{CLASS_GONE, Standing, place_of};
+use super::recorded::Recorded;
 use super::status::Found;
 use super::tombstones::Epitaph;
-use super::validate::{Mode, Recorded, retains};
+use super::validate::{Mode, retains};
 use crate::api::condition::{Finding, READY, Truth};
 use crate::api::portal::MadeResource;
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::plan::Mark;
+
+/// Begin of the message while a deletion waits.
+pub(super) const WAITING: &str = "the deletion waits";
 
 impl Context {
     /// Every name under which the portal may have something outside: what it wants, what its status tells, and what it
@@ -200,7 +204,7 @@ impl Context {
 fn why_it_waits(problems: &str, class_gone: bool, until: &str) -> String {
     let advice = if class_gone { "; make the class again, and what was made under it is removed" } else { "" };
     format!(
-        "the deletion waits: {problems}{advice}; it is tried again until {until}, and then the portal goes without that: \
+        "{WAITING}: {problems}{advice}; it is tried again until {until}, and then the portal goes without that: \
          its PortalClaims stay, tell what may be left, and go when that can be removed after all, or when you delete them"
     )
 }

@@ -11,6 +11,7 @@ use super::error::{ControllerError, is_code};
 use super::logo::picture;
 use super::outside::Outside;
 use super::probe::{self, Probe, Way};
+use super::recorded::AWAITING_OPERATOR;
 use super::run::Timing;
 use super::runtime::ClassRuntime;
 use super::schedule;
@@ -130,20 +131,33 @@ impl Context {
                 self.remember(valid, print, outcome, last.map_or(0, |last| last.failures))
             }
         };
+        let lived = self.lived(valid, probed.outcome.is_ok());
         match probed.outcome {
             Ok(()) => {
                 let words = format!("{} answered with this portal's proof", valid.url);
                 Finding::new(LIVE, Truth::True, "Proved", words)
             }
             Err(seen) if spec.proxy.manual.is_some() => {
-                let message = format!(
-                    "record and route are made by hand: see `portalkeeper snippets {}`. Not there yet: {}",
-                    valid.host, seen.message
-                );
-                Finding::new(LIVE, Truth::False, "AwaitingOperator", message)
+                let by_hand = format!("record and route are made by hand: see `portalkeeper snippets {}`", valid.host);
+                let (reason, message) = match lived {
+                    // It was there, so that what is wrong now says more than that it is made by hand.
+                    true => (seen.reason, format!("{}; {by_hand}", seen.message)),
+                    false => (AWAITING_OPERATOR, format!("{by_hand}. Not there yet: {}", seen.message)),
+                };
+                Finding::new(LIVE, Truth::False, reason, message)
             }
             Err(seen) => Finding::new(LIVE, Truth::False, seen.reason, seen.message),
         }
+    }
+
+    /// Whether the portal has given its proof since it was last edited, now or at any time.
+    fn lived(&self, valid: &ValidPortal, now: bool) -> bool {
+        let mut memory = lock(&self.memory);
+        let memory = memory.entry(valid.key.clone()).or_default();
+        if now || valid.recorded.lived {
+            memory.lived = Some(valid.generation);
+        }
+        memory.lived == Some(valid.generation)
     }
 
     pub(super) fn probe_of<'a>(&'a self, valid: &'a ValidPortal) -> Probe<'a> {

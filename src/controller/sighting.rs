@@ -2,6 +2,7 @@
 use hyper::HeaderMap;
 use serde_json::Value;
 
+use super::proofs::{CACHE_ADVICE, CACHED, Echo};
 use crate::config::Secret;
 use crate::http::{CertificateFault, ConnectFault, HttpError, LookupError};
 use crate::reset::live;
@@ -26,6 +27,8 @@ pub struct Sighting {
 pub struct Asked<'a> {
     /// Public address, `https://host[:port]`.
     pub url: &'a str,
+    /// The same in words, with where it was asked if that is somewhere else.
+    pub shown: &'a str,
     pub host: &'a str,
     pub uid: &'a str,
     pub nonce: &'a str,
@@ -55,9 +58,9 @@ pub fn not_asked(error: &LookupError) -> Sighting {
 }
 
 /// There was no answer.
-pub fn no_answer(url: &str, error: &HttpError) -> Sighting {
-    let says = |reason, words: String| Sighting { reason, message: format!("{url} does not answer: {words}") };
-    let certificate = |reason, words: &str| Sighting { reason, message: format!("{url} shows {words}") };
+pub fn no_answer(shown: &str, error: &HttpError) -> Sighting {
+    let says = |reason, words: String| Sighting { reason, message: format!("{shown} does not answer: {words}") };
+    let certificate = |reason, words: &str| Sighting { reason, message: format!("{shown} shows {words}") };
     match error {
         HttpError::Connect { fault, cause, .. } => match fault {
             ConnectFault::Refused => {
@@ -101,7 +104,7 @@ pub fn no_answer(url: &str, error: &HttpError) -> Sighting {
         HttpError::Interrupted { cause, .. } => says("Interrupted", format!("the connection broke off ({cause})")),
         HttpError::BodyTooLarge { .. } => Sighting {
             reason: "ForeignServer",
-            message: format!("{url} answered with a page of another program; {}", FOREIGN_ADVICE),
+            message: format!("{shown} answered with a page of another program; {}", FOREIGN_ADVICE),
         },
         HttpError::NotJson { .. } | HttpError::BadAddress { .. } => says("Unreachable", error.to_string()),
     }
@@ -111,30 +114,21 @@ const FOREIGN_ADVICE: &str = "another server has the name, or the proxy has no r
 
 /// Judges an answer: nothing for this portal's proof, else what it was instead.
 pub fn judge(asked: &Asked, status: u16, headers: &HeaderMap, body: &[u8]) -> Option<Sighting> {
-    let echoed: Option<Value> = (status == 200).then(|| serde_json::from_slice(body).ok()).flatten();
-    let text = |name: &str| echoed.as_ref().and_then(|value| value[name].as_str()).unwrap_or_default();
-    let (portal, proof) = (text("portal"), text("proof"));
-    if status == 200 && live::verify(asked.key, asked.host, asked.uid, asked.nonce, proof) {
+    let answer: Option<Value> = (status == 200).then(|| serde_json::from_slice(body).ok()).flatten();
+    let echo = answer.as_ref().and_then(Echo::read);
+    if echo.as_ref().is_some_and(|echo| echo.proves(asked)) {
         return None;
     }
-    let (reason, words) = if !proof.is_empty() && !portal.is_empty() {
-        // The uid comes from outside; with our own signature over it, it is ours.
-        if portal != asked.uid && live::verify(asked.key, asked.host, portal, asked.nonce, proof) {
-            let words = "the proof of a former object of this name (another uid); another replica still serves it";
-            ("FormerPortal", words.to_owned())
-        } else {
-            let words = "the proof of another installation of Portalkeeper, which serves the same host; remove the \
-                         portal there, or give this installation the other one's data";
-            ("OtherInstallation", words.to_owned())
-        }
-    } else if (300..400).contains(&status) {
+    let (reason, words) = if let Some(echo) = echo {
+        echo.judge(asked)
+    } else if matches!(status, 301..=303 | 307 | 308) {
         redirect(asked, status, headers)
     } else if let Some((reason, words)) = by_the_edge(status, headers, body) {
         (reason, words)
     } else {
         by_others(status, headers, body)
     };
-    Some(Sighting { reason, message: format!("{} answered with {words}", asked.url) })
+    Some(Sighting { reason, message: format!("{} answered with {words}", asked.shown) })
 }
 
 /// A redirect is never followed: what it leads to proves nothing about this host.
@@ -253,6 +247,9 @@ fn by_others(status: u16, headers: &HeaderMap, body: &[u8]) -> (&'static str, St
             format!("an empty page{by}, as Caddy sends it for a host that it has no route for; {FOREIGN_ADVICE}"),
         ),
         200..=299 => ("ForeignServer", format!("something that is not this portal's proof{by}; {FOREIGN_ADVICE}")),
+        304 => {
+            (CACHED, format!("304 (not modified){by}, which only a cache says to a question like this; {CACHE_ADVICE}"))
+        }
         404 => ("NotRouted", format!("404{by}; {FOREIGN_ADVICE}")),
         502 | 504 => ("BadGateway", format!("{status}{by}: the proxy does not reach the pages")),
         _ => ("UnexpectedAnswer", format!("status {status}{by}")),
@@ -277,7 +274,7 @@ mod tests {
     fn saw(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Option<Sighting> {
         let key = Secret::new("k1");
         let url = "https://reset.acme.example";
-        let asked = Asked { url, host: "reset.acme.example", uid: "u1", nonce: NONCE, key: &key };
+        let asked = Asked { url, shown: url, host: "reset.acme.example", uid: "u1", nonce: NONCE, key: &key };
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, hyper::header::HeaderValue::from_static(value));
@@ -288,8 +285,7 @@ mod tests {
         saw(status, headers, body).map_or("Proved", |seen| seen.reason)
     }
     fn proof(key: &str, uid: &str) -> String {
-        let proof = live::proof(&Secret::new(key), "reset.acme.example", uid, NONCE);
-        serde_json::json!({"portal": uid, "proof": proof}).to_string()
+        live::echo(&Secret::new(key), "reset.acme.example", uid, NONCE).to_string()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::outside::{Outside, Way, withdraw};
-use super::validate::Recorded;
+use super::recorded::Recorded;
 use crate::api::claim::PortalClaimStatus;
 use crate::api::portal::{Leaving, MadeResource, Place};
 use crate::api::{FIELD_MANAGER, HostName, PortalClaim, PortalKey, ResetPortal};

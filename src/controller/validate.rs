@@ -2,14 +2,14 @@
 use kube::ResourceExt;
 
 use super::classes::ResolvedClass;
+use super::recorded::Recorded;
 use crate::api::class::{Grant, PublicScheme};
 use crate::api::condition::{ACCEPTED, Finding, Truth};
-use crate::api::portal::{Branding, DeletionPolicy, MadeResource, ManagementPolicy, Verified};
+use crate::api::portal::{Branding, DeletionPolicy, ManagementPolicy};
 use crate::api::proxy::CloudflareTunnelSettings;
 use crate::api::{
     ANNOTATION_ADOPT, ANNOTATION_PAUSED, HostName, MailAddress, MailDomain, PortalKey, ResetPortal, TunnelId,
 };
-use crate::backends::Known;
 use crate::config::environment::named;
 use crate::plan::{CertificateMode, InstallationId, Intent, Mark};
 
@@ -65,57 +65,6 @@ pub struct ValidPortal {
     pub(super) ttl: u32,
     pub(super) certificate: CertificateMode,
     pub(super) recorded: Recorded,
-}
-
-/// What the portal's status says about its things outside.
-#[derive(Debug, Clone, Default)]
-pub struct Recorded {
-    resources: Vec<MadeResource>,
-    verified: Vec<Verified>,
-    /// Something may have been made that nobody noted.
-    unnoted: bool,
-}
-
-impl Recorded {
-    pub fn of(portal: &ResetPortal) -> Self {
-        let status = portal.status.as_ref();
-        Self {
-            resources: status.map(|status| status.resources.clone()).unwrap_or_default(),
-            // An edit that was begun and not noted may have changed what was verified before it.
-            verified: status
-                .filter(|status| status.observed_generation == portal.metadata.generation && status.moving.is_none())
-                .map(|status| status.verified.clone())
-                .unwrap_or_default(),
-            unnoted: false,
-        }
-    }
-
-    /// What is not noted may still have been made.
-    pub fn unnoted(self) -> Self {
-        Self { unnoted: true, ..self }
-    }
-
-    /// What was verified is not believed any more.
-    pub fn doubt(&mut self) {
-        self.verified.clear();
-    }
-
-    /// What a tombstone says.
-    pub fn left(leftovers: &[MadeResource]) -> Self {
-        Self { resources: leftovers.to_vec(), verified: Vec::new(), unnoted: false }
-    }
-
-    /// What is known of the portal's things in a system before it is asked.
-    pub fn known(&self, system: &str) -> Known {
-        let resources: Vec<MadeResource> =
-            self.resources.iter().filter(|made| made.system == system).cloned().collect();
-        let verified = self.verified.iter().find(|verified| verified.system == system);
-        match verified.and_then(|verified| Some((verified.digest.clone(), verified.at.parse().ok()?))) {
-            Some((digest, at)) => Known::Verified { digest, at, resources },
-            None if resources.is_empty() && !self.unnoted => Known::NeverMade,
-            None => Known::Nothing,
-        }
-    }
 }
 
 impl ValidPortal {

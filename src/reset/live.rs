@@ -1,6 +1,7 @@
 //! Proof of life: a signed echo of a fresh nonce. Who can make it has the installation's key and serves
 //! this very portal at this very host.
 use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -16,6 +17,12 @@ pub fn proof(key: &Secret, host: &str, uid: &str, nonce: &str) -> String {
 /// Whether a proof is right, in constant time.
 pub fn verify(key: &Secret, host: &str, uid: &str, nonce: &str, given: &str) -> bool {
     proof(key, host, uid, nonce).as_bytes().ct_eq(given.as_bytes()).into()
+}
+
+/// What a portal answers. Host and nonce stand in it only to tell what an answer was for that proves nothing: an old one
+/// of a cache, or one for another host.
+pub fn echo(key: &Secret, host: &str, uid: &str, nonce: &str) -> Value {
+    json!({"portal": uid, "host": host, "nonce": nonce, "proof": proof(key, host, uid, nonce)})
 }
 
 /// Whether a nonce has the form that this program asks with: 16 to 64 hexadecimal digits. Anything else is

@@ -18,15 +18,39 @@ pub struct HealthPages {
     disk: Option<WriteCheck>,
 }
 
-/// Answers with the snippets for a host, and only for the proxy if one is named: `None` where the host is not served,
-/// an error where the proxy is not known.
-type Snippets = Arc<dyn Fn(&str, Option<&str>) -> Option<Result<String, String>> + Send + Sync>;
+/// What is asked of `/snippets/HOST`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnippetsQuery {
+    pub host: String,
+    /// Only this proxy.
+    pub proxy: Option<String>,
+    /// What stands before it, instead of what the portal's record says.
+    pub edge: Option<String>,
+}
+
+impl SnippetsQuery {
+    /// What is not known is refused, so that nobody takes the answer for another one.
+    fn parse(host: &str, query: &str) -> Result<Self, String> {
+        let mut asked = Self { host: host.to_owned(), ..Self::default() };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match name.as_ref() {
+                "proxy" => asked.proxy = Some(value.into_owned()),
+                "edge" => asked.edge = Some(value.into_owned()),
+                _ => return Err(format!("`{name}` is not known here; proxy and edge are")),
+            }
+        }
+        Ok(asked)
+    }
+}
+
+/// Answers with the snippets for a host: `None` where it is not served, an error where what is asked is not known.
+type Snippets = Arc<dyn Fn(&SnippetsQuery) -> Option<Result<String, String>> + Send + Sync>;
 
 impl HealthPages {
     /// `ready` says whether requests can be served, or why not; `snippets` what to put into a proxy by hand.
     pub fn new(
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
-        snippets: impl Fn(&str, Option<&str>) -> Option<Result<String, String>> + Send + Sync + 'static,
+        snippets: impl Fn(&SnippetsQuery) -> Option<Result<String, String>> + Send + Sync + 'static,
     ) -> Self {
         Self { ready: Arc::new(ready), snippets: Arc::new(snippets), disk: None }
     }
@@ -55,12 +79,15 @@ impl HealthPages {
             "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::text()),
             _ if path.starts_with("/snippets/") => {
                 let host = path.trim_start_matches("/snippets/");
-                let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-                let proxy = pairs.find(|(name, _)| name == "proxy").map(|(_, proxy)| proxy.into_owned());
-                match (self.snippets)(host, proxy.as_deref()) {
+                let asked = SnippetsQuery::parse(host, query);
+                match asked.map_or_else(|why| Some(Err(why)), |asked| (self.snippets)(&asked)) {
                     Some(Ok(snippets)) => (StatusCode::OK, text, snippets),
                     Some(Err(why)) => (StatusCode::BAD_REQUEST, text, format!("{why}\n")),
-                    None => (StatusCode::NOT_FOUND, text, "no portal is served at this host\n".to_owned()),
+                    None => (
+                        StatusCode::NOT_FOUND,
+                        text,
+                        "no portal is served at this host, nor is it ADMIN_HOST\n".to_owned(),
+                    ),
                 }
             }
             _ => {

@@ -11,7 +11,7 @@ mod service;
 use std::sync::Arc;
 
 pub use client::Trust;
-pub use health::HealthPages;
+pub use health::{HealthPages, SnippetsQuery};
 pub use service::service;
 
 use crate::config::Secret;

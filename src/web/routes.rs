@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use hyper::{HeaderMap, Response, StatusCode};
-use serde_json::json;
 use warp::{Filter, Rejection, Reply};
 
 use super::form::Form;
@@ -139,8 +138,8 @@ fn alive(visit: Visit, query: String, site: Arc<Site>) -> Answer {
         let words = "give a nonce of 16 to 64 hexadecimal digits\n";
         return answer(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", words);
     }
-    let proof = live::proof(site.resets.store().probe_key(), &visit.host, &visit.portal.uid, &nonce);
-    answer(StatusCode::OK, "application/json", json!({"portal": visit.portal.uid, "proof": proof}).to_string())
+    let echo = live::echo(site.resets.store().probe_key(), &visit.host, &visit.portal.uid, &nonce);
+    answer(StatusCode::OK, "application/json", echo.to_string())
 }
 
 /// The form, if it is one of ours for this host and was sent from our page.

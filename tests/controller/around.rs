@@ -1,7 +1,7 @@
 //! What is around portals: secrets that come late, systems that are down, classes, and names that others want.
 use jiff::SignedDuration;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use portalkeeper::api::PortalClass;
+use portalkeeper::api::{PortalClass, ResetPortal};
 use portalkeeper::http::double::{DoubleResponse, Fault};
 use serde_json::json;
 
@@ -38,6 +38,9 @@ async fn a_deletion_waits_for_a_system_that_is_down_and_then_ends() {
         .await;
     assert!(portal.unwrap().metadata.finalizers.is_some());
     assert_eq!(world.get(HOST, "/").await.0, 421, "a portal that is going is served no longer");
+    // and the plan tells what the deletion waits for
+    let problems = world.plan().await.remove(0).problems;
+    assert!(problems.len() == 1 && problems[0].contains(": the deletion waits: "), "{problems:?}");
     world.simulators.faults.clear();
     world.until("acme", "gone", |portal| portal.is_none()).await;
     assert!(world.records().is_empty() && !world.routed(HOST) && world.claims().await.is_empty());
@@ -49,11 +52,13 @@ async fn a_page_without_proof_is_not_ready() {
     world.create("acme", acme()).await;
     world.until_ready("acme").await;
     // when the route leads elsewhere although everything is in place
-    let edge = json!({"spec": {"probe": {"address": format!("127.0.0.1:{}", crate::peers::free_port())}}});
+    let address = format!("127.0.0.1:{}", crate::peers::free_port());
+    let edge = json!({"spec": {"probe": {"address": address}}});
     let classes: Api<PortalClass> = Api::all(world.client.clone());
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&edge)).await.unwrap();
     let message = world.until_condition("acme", "Live", "False", "ConnectionRefused").await;
-    assert!(message.starts_with(&format!("http://{} does not answer: ", world.authority(HOST))), "{message}");
+    let asked = format!("http://{} (asked at {address}, probe.address of the class)", world.authority(HOST));
+    assert!(message.starts_with(&format!("{asked} does not answer: ")), "{message}");
     world.until_condition("acme", "Ready", "False", "ConnectionRefused").await;
     // and without probing it is unknown
     let off = json!({"spec": {"probe": {"enabled": false}}});
@@ -64,7 +69,7 @@ async fn a_page_without_proof_is_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn manual_mode_waits_for_the_operator_and_writes_nothing() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let classes: Api<PortalClass> = Api::all(world.client.clone());
     let manual = json!({"spec": {
         "cloudflare": null, "proxy": {"caddy": null, "manual": {}},
@@ -81,6 +86,25 @@ async fn manual_mode_waits_for_the_operator_and_writes_nothing() {
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&made)).await.unwrap();
     world.until_ready("acme").await;
     assert!(world.writes().is_empty());
+    // when it is there no more, also after a restart, then what is seen is the reason, and the hint stands behind it
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&manual)).await.unwrap();
+    let message = world.until_condition("acme", "Live", "False", "ConnectionRefused").await;
+    assert!(message.ends_with("see `portalkeeper snippets reset.acme.localhost`"), "{message}");
+    world.stop_daemon().await;
+    let elsewhere = format!("127.0.0.1:{}", crate::peers::free_port());
+    let moved = json!({"spec": {"probe": {"address": elsewhere}}});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&moved)).await.unwrap();
+    world.start_daemon().await;
+    let asked_there = |portal: Option<&ResetPortal>| {
+        let live = portal.and_then(|portal| condition_of(portal, "Live"));
+        live.is_some_and(|live| live.message.contains(&elsewhere))
+    };
+    world.until("acme", "asked elsewhere", asked_there).await;
+    let portal = world.portals().get("acme").await.unwrap();
+    assert_eq!(condition_of(&portal, "Live").unwrap().reason, "ConnectionRefused");
+    // when the portal is edited, then the operator is waited for again
+    world.patch("acme", json!({"spec": {"subdomain": "password"}})).await;
+    world.until_condition("acme", "Live", "False", "AwaitingOperator").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,16 +11,19 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-pub use self::object::{Flavour, LABEL_MARK, Route, Target, Tls};
+pub use self::object::{Flavour, LABEL_MARK, Route, Stays, Target, Tls};
 use super::{Backend, BackendError, Doubt, ErrorClass, Scope};
 use crate::api::condition::Truth;
 use crate::api::{ANNOTATION_ADOPT, FIELD_MANAGER};
-use crate::plan::{Change, Intent, Observed, Ownership, Plan};
+use crate::plan::{Change, Intent, Item, Observed, Ownership, Plan};
 
 /// Marks in one selector: 45 characters each, in an address.
 const MARKS: usize = 40;
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
+
+/// Reason where the cluster does not know the kind.
+const KIND_MISSING: &str = "KindMissing";
 
 /// The objects of one namespace.
 pub struct Ingress {
@@ -58,7 +61,7 @@ impl Ingress {
             ),
             404 if what.starts_with("list") => {
                 let advice = format!("; the cluster has no {kind} ({})", self.resource.api_version);
-                (ErrorClass::Unavailable, "KindMissing", advice)
+                (ErrorClass::Permanent, KIND_MISSING, advice)
             }
             404 => (ErrorClass::Unavailable, "NamespaceMissing", String::new()),
             409 => (ErrorClass::Conflict, "FieldConflict", String::new()),
@@ -91,6 +94,35 @@ impl Ingress {
         }
     }
 
+    /// Everything that the scope is about.
+    async fn look(&self, scope: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
+        let flavour = &self.target.flavour;
+        let marks: Vec<String> = scope.marks.iter().map(crate::plan::Mark::identifier).collect();
+        let mut found = Vec::new();
+        for object in self.labelled(&marks).await? {
+            let hosts: Vec<String> = object::own_host(&flavour.hosts(&object), &object).into_iter().collect();
+            found.extend(self.observed(&object, &hosts));
+        }
+        let ours =
+            |host: &str| found.iter().any(|o| o.item.host == host && matches!(o.ownership, Ownership::Marked(_)));
+        let open: Vec<&str> = scope.hosts.iter().map(|host| host.as_str()).filter(|host| !ours(host)).collect();
+        if open.is_empty() {
+            return Ok(found);
+        }
+        // Whoever has the host already, in any namespace.
+        let known: Vec<String> = found.iter().map(|o| o.id.clone()).collect();
+        for object in self.list(&Api::all_with(self.client.clone(), &self.resource), None).await? {
+            let hosts = flavour.hosts(&object);
+            if !hosts.iter().any(|host| open.contains(&host.as_str()))
+                || !flavour.rivals(&self.target.namespace, &object)
+            {
+                continue;
+            }
+            found.extend(self.observed(&object, &hosts).into_iter().filter(|o| !known.contains(&o.id)));
+        }
+        Ok(found)
+    }
+
     /// Objects of our namespace that carry one of the labels.
     async fn labelled(&self, marks: &[String]) -> Result<Vec<Value>, BackendError> {
         let mut found = Vec::new();
@@ -104,15 +136,25 @@ impl Ingress {
     fn observed(&self, object: &Value, hosts: &[String]) -> Vec<Observed<Route>> {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let item = |host: &str| Observed {
-            id: format!("{namespace}/{name}"),
-            ownership: match namespace == self.target.namespace {
+        let item = |host: &str| {
+            let ownership = match namespace == self.target.namespace {
                 true => object::owner(object, host),
                 false => Ownership::Foreign,
-            },
-            item: Route { host: host.to_owned(), body: object::shown(object), force: false },
+            };
+            let stays = self.stays(namespace, hosts).filter(|_| ownership == Ownership::Foreign);
+            let item = Route { host: host.to_owned(), body: object::shown(object), force: false, stays };
+            Observed { id: format!("{namespace}/{name}"), ownership, item }
         };
         hosts.iter().map(|host| item(host)).collect()
+    }
+
+    /// Why an object of somebody else cannot become ours.
+    fn stays(&self, namespace: &str, hosts: &[String]) -> Option<Stays> {
+        match hosts {
+            _ if namespace != self.target.namespace => Some(Stays::Elsewhere),
+            [_] => None,
+            _ => Some(Stays::OtherNames),
+        }
     }
 
     async fn one(&self, name: &str) -> Result<Option<Value>, BackendError> {
@@ -189,13 +231,9 @@ impl Ingress {
                 Ok(new)
             }
             Change::Adopt { id, from, to, .. } => {
-                let hosts = self.target.flavour.hosts(&from.body);
                 let name = id.strip_prefix(&format!("{}/", self.target.namespace));
-                let (Some(name), [_]) = (name, hosts.as_slice()) else {
-                    let message = format!(
-                        "{} cannot be taken over: it serves other names, too, or stands in another namespace",
-                        crate::plan::Item::describe(from)
-                    );
+                let Some(name) = name.filter(|_| from.adoptable()) else {
+                    let message = format!("{} is taken by {}", from.host, crate::plan::Item::describe(from));
                     return Err(BackendError::new(ErrorClass::Conflict, "ForeignRoute", message));
                 };
                 let new = self.put(to, true).await?;
@@ -237,31 +275,11 @@ impl Backend for Ingress {
     }
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
-        let flavour = &self.target.flavour;
-        let marks: Vec<String> = scope.marks.iter().map(crate::plan::Mark::identifier).collect();
-        let mut found = Vec::new();
-        for object in self.labelled(&marks).await? {
-            let hosts: Vec<String> = object::own_host(&flavour.hosts(&object), &object).into_iter().collect();
-            found.extend(self.observed(&object, &hosts));
+        match self.look(scope).await {
+            // Nothing of ours can be of a kind that is not there. Whoever wants to make something is told so.
+            Err(error) if error.reason == KIND_MISSING && scope.wanted.is_empty() => Ok(Vec::new()),
+            seen => seen,
         }
-        let ours =
-            |host: &str| found.iter().any(|o| o.item.host == host && matches!(o.ownership, Ownership::Marked(_)));
-        let open: Vec<&str> = scope.hosts.iter().map(|host| host.as_str()).filter(|host| !ours(host)).collect();
-        if open.is_empty() {
-            return Ok(found);
-        }
-        // Whoever has the host already, in any namespace.
-        let known: Vec<String> = found.iter().map(|o| o.id.clone()).collect();
-        for object in self.list(&Api::all_with(self.client.clone(), &self.resource), None).await? {
-            let hosts = flavour.hosts(&object);
-            if !hosts.iter().any(|host| open.contains(&host.as_str()))
-                || !flavour.rivals(&self.target.namespace, &object)
-            {
-                continue;
-            }
-            found.extend(self.observed(&object, &hosts).into_iter().filter(|o| !known.contains(&o.id)));
-        }
-        Ok(found)
     }
 
     async fn apply(&self, plan: &Plan<Route>) -> Vec<Result<Option<String>, BackendError>> {

@@ -106,6 +106,16 @@ pub struct Route {
     pub body: Value,
     /// Fields that somebody else took over may be taken back.
     pub force: bool,
+    /// Why it cannot be taken over, if it is somebody else's.
+    pub stays: Option<Stays>,
+}
+
+/// Why an object of somebody else stays theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stays {
+    /// Ours stand in one namespace, and it in another.
+    Elsewhere,
+    OtherNames,
 }
 
 impl Item for Route {
@@ -116,6 +126,10 @@ impl Item for Route {
         let parts = ["metadata", "spec"];
         parts.iter().all(|part| holds(&self.body[part], &desired.body[part]))
     }
+    /// An object of another namespace is not for our Service.
+    fn adoptable(&self) -> bool {
+        self.stays.is_none()
+    }
     fn describe(&self) -> String {
         let text = |at: &str| self.body.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
         let kind = text("/kind");
@@ -123,7 +137,19 @@ impl Item for Route {
             "HTTPRoute" => "/spec/rules/0/backendRefs/0/name",
             _ => "/spec/rules/0/http/paths/0/backend/service/name",
         };
-        format!("{kind} {}/{} to {}", text("/metadata/namespace"), text("/metadata/name"), text(at))
+        let object = format!("{kind} {}/{} to {}", text("/metadata/namespace"), text("/metadata/name"), text(at));
+        match self.stays {
+            None => object,
+            Some(Stays::Elsewhere) => format!(
+                "{object} (it cannot be taken over, because it stands in another namespace than the class's: delete it \
+                 there, or take the host out of it)"
+            ),
+            Some(Stays::OtherNames) => {
+                format!(
+                    "{object} (it cannot be taken over, because it serves other names, too: take the host out of it)"
+                )
+            }
+        }
     }
 }
 
@@ -214,7 +240,7 @@ pub fn desired(intent: &Intent, target: &Target) -> Route {
         },
         "spec": spec,
     });
-    Route { host: host.to_string(), body, force: intent.adopt }
+    Route { host: host.to_string(), body, force: intent.adopt, stays: None }
 }
 
 /// Whose the object is at a host: our label is believed only together with our name, so that a copy is not ours.

@@ -101,14 +101,23 @@ pub struct Snippet {
     pub dialect: Dialect,
     /// Program and where the text belongs.
     pub title: &'static str,
-    /// Ends with a newline, without which HAProxy refuses a file.
-    pub text: String,
+    /// What all hosts of a configuration share and what stands there one time; it may be empty.
+    pub once: String,
+    /// What is added for each host, at the end. Ends with a newline, without which HAProxy refuses a file.
+    pub each: String,
     /// Command that checks the whole configuration.
     pub check: &'static str,
     /// What else has to be in place.
-    pub notes: Vec<&'static str>,
+    pub notes: Vec<String>,
     /// What `TRUSTED_PROXY_COUNT` must be with this text.
     pub proxies: u8,
+}
+
+impl Snippet {
+    /// The whole text, for the first host of a configuration.
+    pub fn text(&self) -> String {
+        [self.once.as_str(), &self.each].concat()
+    }
 }
 
 /// Every dialect, in a fixed order.
@@ -132,7 +141,7 @@ pub fn record(place: &Place, target: Option<&HostName>) -> String {
 /// The text for one proxy.
 pub fn snippet(dialect: Dialect, place: &Place) -> Snippet {
     let cloudflare = place.edge == Edge::Cloudflare;
-    let (title, text, check, mut notes) = match dialect {
+    let (title, parts, check, notes) = match dialect {
         Dialect::Nginx => (
             "nginx 1.25.1 and newer: a server of its own, inside http { }",
             texts::nginx(place, texts::Http2::Directive),
@@ -152,16 +161,18 @@ pub fn snippet(dialect: Dialect, place: &Place) -> Snippet {
             match cloudflare {
                 false => vec!["Caddy gets the certificate itself, by HTTP-01 or TLS-ALPN."],
                 true => vec![
-                    "The first block stands once at the top of the Caddyfile (Caddy 2.7 and newer).",
+                    "Needs Caddy 2.7 or newer.",
                     "Caddy gets the certificate itself, by HTTP-01; with Cloudflare's DNS module also by `tls { dns cloudflare … }`.",
                 ],
             },
         ),
         Dialect::Haproxy => (
-            "HAProxy: a frontend and a backend",
+            "HAProxy: at the end of haproxy.cfg",
             texts::haproxy(place),
             "haproxy -c -f /etc/haproxy/haproxy.cfg",
-            vec!["The PEM file holds the certificate and its key, one after the other."],
+            vec![
+                "All files of the folder /etc/haproxy/portals are read: one for each host, the certificate and its key, one after the other.",
+            ],
         ),
         Dialect::Apache => (
             "Apache httpd: a virtual host of its own",
@@ -189,7 +200,7 @@ pub fn snippet(dialect: Dialect, place: &Place) -> Snippet {
             },
         ),
         Dialect::Swag => (
-            "SWAG: the file /config/nginx/proxy-confs/portal.subdomain.conf",
+            "SWAG: a file for each host, /config/nginx/proxy-confs/NAME.subdomain.conf",
             texts::swag(place),
             "docker exec swag nginx -t",
             vec![
@@ -216,7 +227,10 @@ pub fn snippet(dialect: Dialect, place: &Place) -> Snippet {
         Dialect::Pangolin => (
             "Pangolin: a public HTTP resource, as a blueprint",
             texts::pangolin(place),
-            "open the host in a private window: no login may be asked for",
+            match place.purpose {
+                Purpose::Portal => "open the host in a private window: no login may be asked for",
+                Purpose::MainApp => "open the host in a private window: Pangolin's login may come first",
+            },
             match place.purpose {
                 Purpose::Portal => vec![
                     "The resource must be public: Pangolin asks for a login by default, and mailbox owners have none.",
@@ -229,15 +243,30 @@ pub fn snippet(dialect: Dialect, place: &Place) -> Snippet {
             },
         ),
     };
+    let mut notes: Vec<String> = notes.into_iter().map(str::to_owned).collect();
+    let contained = matches!(dialect, Dialect::Swag | Dialect::Npm | Dialect::Pangolin);
+    if contained && place.origin.is_loopback() {
+        notes.push(format!(
+            "{} is the proxy's own container where the proxy runs in one: then put the name or address there by which that \
+             container reaches Portalkeeper (--origin, MANUAL_PROXY_ORIGIN), and let Portalkeeper listen at it.",
+            place.origin
+        ));
+    }
     if place.purpose == Purpose::MainApp {
         notes.push(
-            "Keep it apart from the portals: a server, site or resource of its own, and ADMIN_HOST set to this host.",
+            "There are no admin pages yet: at ADMIN_HOST Portalkeeper answers 421 `This host is not served here.`, and no portal may have that name."
+                .to_owned(),
         );
-        notes.push("Set FORCE_HTTPS=true; with single sign-on, OIDC_REDIRECT_URI is https://THIS-HOST/oidc/callback.");
+        notes.push(
+            "Keep it apart from the portals: a server, site, line or resource of its own. Set FORCE_HTTPS=true."
+                .to_owned(),
+        );
     }
     // These leave Cloudflare's entry beside the visitor's; the others resolve it themselves.
     let appends = matches!(dialect, Dialect::Traefik | Dialect::Ingress | Dialect::Npm | Dialect::Pangolin);
-    Snippet { dialect, title, text, check, notes, proxies: if cloudflare && appends { 2 } else { 1 } }
+    let proxies = if cloudflare && appends { 2 } else { 1 };
+    let texts::Parts { once, each } = parts;
+    Snippet { dialect, title, once, each, check, notes, proxies }
 }
 
 #[cfg(test)]
@@ -256,9 +285,11 @@ mod tests {
                 let all = snippets(&place(edge, purpose));
                 assert_eq!(all.len(), Dialect::ALL.len());
                 for snippet in all {
-                    assert!(snippet.text.contains("reset.acme.example"), "{}", snippet.text);
-                    assert!(snippet.text.contains("10.1.2.3") || snippet.text.contains("5001"), "{}", snippet.text);
-                    assert!(snippet.text.ends_with('\n') && !snippet.text.ends_with("\n\n"), "{}", snippet.text);
+                    let text = snippet.text();
+                    assert!(snippet.each.contains("reset.acme.example"), "{text}");
+                    assert!(!snippet.once.contains("reset.acme.example"), "{text}");
+                    assert!(text.contains("10.1.2.3") || text.contains("5001"), "{text}");
+                    assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{text}");
                     assert_eq!(Dialect::parse(snippet.dialect.name()), Some(snippet.dialect));
                 }
             }
@@ -267,17 +298,42 @@ mod tests {
 
     #[test]
     fn both_notations_of_http2_are_there() {
-        let text = |dialect| snippet(dialect, &place(Edge::Direct, Purpose::Portal)).text;
-        assert!(text(Dialect::Nginx).contains("    listen 443 ssl;\n    http2 on;\n"));
+        let text = |dialect| snippet(dialect, &place(Edge::Direct, Purpose::Portal)).text();
+        assert!(text(Dialect::Nginx).contains("    listen 443 ssl;\n"));
+        assert!(text(Dialect::Nginx).contains("    http2 on;\n"));
         assert!(text(Dialect::NginxOld).contains("    listen 443 ssl http2;\n"));
         assert!(!text(Dialect::NginxOld).contains("http2 on"));
     }
 
     #[test]
-    fn pangolin_says_that_a_portal_must_be_public() {
+    fn pangolin_asks_for_a_login_only_before_the_main_app_and_its_check_says_the_same() {
         let portal = snippet(Dialect::Pangolin, &place(Edge::Direct, Purpose::Portal));
-        assert!(portal.text.contains("sso-enabled: false") && portal.notes[0].contains("must be public"));
+        assert!(portal.text().contains("sso-enabled: false") && portal.notes[0].contains("must be public"));
+        assert!(portal.check.contains("no login may be asked for"));
         let main = snippet(Dialect::Pangolin, &place(Edge::Direct, Purpose::MainApp));
-        assert!(main.text.contains("sso-enabled: true"));
+        assert!(main.text().contains("sso-enabled: true") && main.notes[0].contains("login may stay on"));
+        assert!(main.check.contains("login may come first"));
+    }
+
+    #[test]
+    fn the_main_apps_texts_say_what_is_there_today_and_name_nothing_that_is_not() {
+        for snippet in snippets(&place(Edge::Direct, Purpose::MainApp)) {
+            let said = snippet.notes.join("\n");
+            assert!(said.contains("no admin pages yet") && said.contains("421"), "{said}");
+            assert!(!said.contains("OIDC"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_origin_is_told_to_be_the_proxys_own_container_where_proxies_run_in_one() {
+        for (origin, told) in
+            [("127.0.0.1:5000", true), ("localhost:5000", true), ("[::1]:5000", true), ("portals:5000", false)]
+        {
+            let place = Place { origin: Origin::parse(origin).unwrap(), ..place(Edge::Direct, Purpose::Portal) };
+            for dialect in [Dialect::Swag, Dialect::Npm, Dialect::Pangolin] {
+                let said = snippet(dialect, &place).notes.join("\n");
+                assert_eq!(said.contains("the proxy's own container"), told, "{origin}: {said}");
+            }
+        }
     }
 }

@@ -1,4 +1,6 @@
 //! The Ingress backend against the embedded API, for Ingress and for HTTPRoute.
+mod missing;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,10 +14,10 @@ use kube::core::{ApiResource, GroupVersionKind};
 use portalkeeper::api::HostName;
 use portalkeeper::api::condition::Truth;
 use portalkeeper::api::ingress::IssuerKind;
-use portalkeeper::backends::ErrorClass;
 use portalkeeper::backends::conformance::{self, Harness};
 use portalkeeper::backends::ingress::{Flavour, Ingress, LABEL_MARK, Target, Tls};
-use portalkeeper::plan::Intent;
+use portalkeeper::backends::{Backend, ErrorClass, Scope};
+use portalkeeper::plan::{Intent, Item};
 use serde_json::{Value, json};
 
 use crate::peers::kubernetes_validate;
@@ -303,9 +305,16 @@ async fn a_host_of_another_namespace_is_respected_and_a_copy_of_ours_is_not_ours
     cluster.make_foreign("first", "elsewhere", "reset.acme.example").await;
     let taken = scene.want("reset.acme.example").await.expect_err("taken");
     assert!(taken.message.contains("Ingress elsewhere/first to theirs"), "{taken}");
+    assert!(taken.message.contains("cannot be taken over, because it stands in another namespace"), "{taken}");
+    assert!(taken.message.contains("delete it there, or take the host out of it"), "{taken}");
     // not even by adoption, as it is not in our namespace
     let refused = scene.submit(adopting("reset.acme.example")).await.expect_err("elsewhere");
-    assert!(refused.message.contains("stands in another namespace"), "{refused}");
+    assert!(refused.message.contains("stands in another namespace") && !refused.message.contains("adopt"), "{refused}");
+    // which whoever gives advice can ask before
+    let scope = Scope { hosts: vec![host("reset.acme.example"), host("www.acme.example")], ..Scope::default() };
+    let seen = cluster.backend().observe(&scope).await.expect("seen");
+    let adoptable = |name: &str| seen.iter().find(|o| o.item.host == name).expect("seen").item.adoptable();
+    assert_eq!((adoptable("reset.acme.example"), adoptable("www.acme.example")), (false, true));
     cluster.remove_foreign(&host("reset.acme.example")).await;
     scene.want("reset.acme.example").await.expect("free now");
     // given a copy that somebody made of ours, when ours goes, then the copy stays
@@ -316,18 +325,6 @@ async fn a_host_of_another_namespace_is_respected_and_a_copy_of_ours_is_not_ours
     scene.unwant("reset.acme.example").await.expect("gone");
     let left = cluster.ours().await;
     assert_eq!((left.len(), left[0]["metadata"]["name"].as_str()), (1, Some("copy")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_cluster_lacks_is_named() {
-    let cluster = Cluster::start(ingress()).await;
-    let no_gateways = given(cluster.backend_to(target(route())));
-    let refused = no_gateways.want("reset.acme.example").await.expect_err("no such kind");
-    assert_eq!(refused.reason, "KindMissing", "{refused}");
-    assert!(refused.message.contains("the cluster has no HTTPRoute (gateway.networking.k8s.io/v1)"), "{refused}");
-    let nowhere = Target { namespace: "nowhere".to_owned(), ..target(ingress()) };
-    let refused = given(cluster.backend_to(nowhere)).want("reset.acme.example").await.expect_err("no namespace");
-    assert_eq!(refused.reason, "NamespaceMissing", "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
