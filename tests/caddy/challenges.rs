@@ -46,10 +46,9 @@ fn issuers(config: &Value) -> Vec<String> {
     issuers.map(shown).collect()
 }
 
-/// Calls for the policies that were taken: of two writers at once one is refused, looks again and is content.
 fn calls(running: &RunningDouble, method: &str) -> usize {
     let calls = running.log.calls();
-    calls.iter().filter(|call| call.status == 200 && call.method == method && call.path.ends_with("/policies")).count()
+    calls.iter().filter(|call| call.method == method && call.path.ends_with("/policies")).count()
 }
 
 fn tokens(classes: &[(&str, Option<&str>)]) -> BTreeMap<String, Option<Secret>> {

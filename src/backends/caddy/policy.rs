@@ -53,12 +53,12 @@ pub fn step(policies: &[Value], id: &str, tokens: &Tokens, may_make: bool) -> St
     if there.is_none() && !may_make {
         return Step::Absent;
     }
-    let mut wanted: Vec<&str> = tokens.known.iter().map(|token| token.expose()).collect();
-    if tokens.others {
-        for token in there.into_iter().flat_map(tokens_of) {
-            if !wanted.contains(&token) {
-                wanted.push(token);
-            }
+    // While not every class is heard, nothing is taken away or put into another order: each write makes Caddy start anew.
+    let kept = there.into_iter().flat_map(tokens_of).filter(|_| tokens.others);
+    let mut wanted: Vec<&str> = Vec::new();
+    for token in kept.chain(tokens.known.iter().map(|token| token.expose())) {
+        if !wanted.contains(&token) {
+            wanted.push(token);
         }
     }
     match (wanted.is_empty(), without(policies, id)) {
@@ -128,7 +128,8 @@ mod tests {
         assert_eq!(both[0]["issuers"][2], json!({"module": "acme"}), "Caddy's normal way comes last");
         let to = |wanted: &[&str]| Step::Write(vec![desired(OURS, wanted)]);
         // before that it may be of a class that is still to come
-        assert_eq!(step(&both, OURS, &tokens(&["t"], true), true), to(&["t", "old"]));
+        assert_eq!(step(&both, OURS, &tokens(&["t"], true), true), Step::Nothing);
+        assert_eq!(step(&both, OURS, &tokens(&["new", "t"], true), true), to(&["old", "t", "new"]));
         assert_eq!(step(&both, OURS, &tokens(&["old", "t"], true), false), Step::Nothing);
         assert_eq!(step(&both, OURS, &tokens(&[], true), false), Step::Nothing);
         // then it is nobody's
