@@ -136,7 +136,7 @@ fn a_scheme_before_the_origin_is_cut_off_as_the_daemon_does() {
             .output()
             .expect("the program starts");
         let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(printed.contains("proxy_pass http://pages:5000;"), "{origin}: {output:?}");
+        assert!(printed.contains("set $portalkeeper pages:5000;"), "{origin}: {output:?}");
     }
 }
 
