@@ -19,7 +19,7 @@ use super::status::Found;
 use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{Finding, MOVED, Truth};
-use crate::api::portal::{Leaving, Move, MoveStage, Place};
+use crate::api::portal::{Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
 
 /// TTL of records whose TTL is automatic and that are not proxied, in seconds.
@@ -66,6 +66,17 @@ pub(super) fn flips(old: &ClassRuntime, class: &ClassRuntime, from: &Option<Host
     !(there && *from == valid.cname_target)
 }
 
+/// Whether the new route takes the place of the former one, in the same proxy by other settings.
+pub(super) fn replaces(old: &ClassRuntime, class: &ClassRuntime) -> bool {
+    same(&old.proxy, &class.proxy)
+        && matches!((&old.proxy, &class.proxy), (Some(former), Some(present)) if !former.is(present))
+}
+
+/// What was verified of the route may be past: the same proxy may have been written by another class's settings since.
+fn look_anew(class: &ClassRuntime, valid: &ValidPortal) {
+    class.proxy.iter().for_each(|shared| shared.worker.forget(&valid.key));
+}
+
 /// Record and route of different classes.
 pub(super) fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
     let (class, dns, proxy) = (class.class.clone(), dns.clone(), proxy.clone());
@@ -110,6 +121,15 @@ impl Context {
             // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
             leave(standing, other.to, other.stage != MoveStage::Proving);
         }
+        let mut host_changes = host_changes;
+        if standing.home.as_ref() == Some(&here)
+            && let Some(place) = self.still_served_by(class, valid, &found.resources, &standing.leaving).await?
+        {
+            // Host and class were changed together, and the host is changed back: that is a move like any other.
+            standing.leaving.retain(|leaving| leaving.place != place);
+            standing.home = Some(place);
+            host_changes = false;
+        }
         let mut old = None;
         match standing.home.clone() {
             Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
@@ -150,10 +170,34 @@ impl Context {
             }
         }
         if found.standing != before {
+            look_anew(class, valid);
             self.keep_settings(class).await?;
             self.reports.note(portal, found).await?;
         }
         Ok(old)
+    }
+
+    /// The place among those that are left which alone has a route for the host.
+    async fn still_served_by(
+        &self,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        made: &[MadeResource],
+        left: &[Leaving],
+    ) -> Result<Option<Place>, ControllerError> {
+        let has_route = |class: &ClassRuntime| {
+            let system = class.proxy.as_ref().map(|shared| shared.worker.instance());
+            made.iter().any(|made| Some(made.system.as_str()) == system && made.name == valid.host.as_str())
+        };
+        if has_route(class) {
+            return Ok(None);
+        }
+        for leaving in left {
+            if self.at_place(&leaving.place).await?.is_ok_and(|former| has_route(&former)) {
+                return Ok(Some(leaving.place.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Where the portal's record leads in a place.
@@ -186,6 +230,15 @@ impl Context {
             let now = self.clock.now();
             let nothing_written = Outside::default();
             match moving.stage {
+                // One proxy has one route for a host, so that its new form cannot be tried beside the former one.
+                MoveStage::Proving if replaces(&old.class, class) => {
+                    let note =
+                        Some("the proxy has one route for the host, so the new one could not be tried".to_owned());
+                    found.standing.moving = Some(Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving });
+                    self.forget_probe(&valid.key);
+                    look_anew(class, valid);
+                    self.reports.note(portal, found).await?;
+                }
                 MoveStage::Proving => {
                     let mut outside = program(&mixed(class, &dns, &class.proxy), &held, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
@@ -226,6 +279,7 @@ impl Context {
                     let Some(flipped) = moving.flipped.clone() else {
                         // A rate limit ends; whatever else keeps the record from being changed may not.
                         if outside.queue.is_none() && passed(&moving.since, now) >= self.timing.move_patience {
+                            look_anew(&old.class, valid);
                             self.roll_back(portal, moving, "the record cannot be changed", &way, &outside, found)
                                 .await?;
                             continue;
@@ -257,6 +311,7 @@ impl Context {
                     let left = after(&stamp(settled), self.timing.move_patience).duration_since(now);
                     if left <= SignedDuration::ZERO {
                         let seen = if outside.programmed() { &live.message } else { "record or route cannot be made" };
+                        look_anew(&old.class, valid);
                         self.roll_back(portal, moving, seen, &way, &outside, found).await?;
                         continue;
                     }

@@ -1,6 +1,6 @@
 //! Whether a new route is right before the record leads to it: asked where it can be reached by itself.
 use super::context::Context;
-use super::moving::{LONGEST_NOTE, Old, passed};
+use super::moving::{LONGEST_NOTE, Old, passed, replaces};
 use super::outside::Outside;
 use super::probe;
 use super::runtime::ClassRuntime;
@@ -42,6 +42,7 @@ fn way<'a>(old: &ClassRuntime, class: &'a ClassRuntime, from: &Option<HostName>,
     let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.spec.probe.address);
     let target = valid.cname_target.as_ref().filter(|target| Some(*target) != from.as_ref());
     match (pinned, target) {
+        _ if replaces(old, class) => Way::Not("the proxy has one route for the host"),
         _ if !spec.probe.enabled => Way::Not("probing is switched off in the class"),
         (Some(address), _) => Way::Pinned(address),
         (None, Some(tunnel)) if tunnel.as_str().ends_with(TUNNELS) => {

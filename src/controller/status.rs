@@ -180,8 +180,10 @@ impl Reports {
 fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> {
     let list = |empty: bool, value: Value| if empty { Value::Null } else { value };
     let mut moving = json!(status.moving);
-    if let (Some(fields), Some(Move { note: None, .. })) = (moving.as_object_mut(), &status.moving) {
-        fields.insert("note".to_owned(), Value::Null);
+    if let (Some(fields), Some(Move { note, flipped, .. })) = (moving.as_object_mut(), &status.moving) {
+        for (name, absent) in [("note", note.is_none()), ("flipped", flipped.is_none())] {
+            absent.then(|| fields.insert(name.to_owned(), Value::Null));
+        }
     }
     [
         ("place".to_owned(), json!(status.place)),
@@ -210,6 +212,7 @@ fn merge(old: &ResetPortalStatus, new: &ResetPortalStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::portal::{MoveStage, Place};
 
     #[test]
     fn fields_that_are_gone_are_patched_away() {
@@ -218,5 +221,12 @@ mod tests {
         let nowhere =
             json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null});
         assert_eq!(merge(&old, &new), nowhere);
+        // and so are those of a move, whose times are not those of the one before
+        let to = Place { class_name: "b".into(), settings: String::new() };
+        let (stage, since) = (MoveStage::Proving, "2026-01-01T00:00:00Z".to_owned());
+        let moving = Some(Move { to, stage, since, generation: 1, flipped: None, note: None });
+        let patch = merge(&old, &ResetPortalStatus { moving, ..new });
+        let fields = patch["moving"].as_object().unwrap();
+        assert_eq!((fields.get("flipped"), fields.get("note")), (Some(&Value::Null), Some(&Value::Null)));
     }
 }

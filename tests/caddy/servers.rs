@@ -179,8 +179,7 @@ async fn a_server_that_was_made_for_portals_goes_with_the_last_of_them() {
         let what = peer.name;
         // given a Caddy without any server, and two portals
         let port = free_port();
-        let real =
-            Real::start_with(&peer.program, |config| config["apps"] = json!({"http": {"http_port": port}})).await;
+        let real = Real::start_with(&peer.program, |config| config["apps"] = json!({})).await;
         let scene = Scene::of(real.backend_at(port));
         let open = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
         scene.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));

@@ -96,3 +96,46 @@ async fn a_proxy_that_gets_another_address_keeps_the_route() {
     scene.world.delete("acme").await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("nowhere", ""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_changed_back_in_a_move_leads_nobody_to_what_is_not_proved() {
+    let scene = Scene::given().await;
+    // given a new proxy in which somebody has both hosts, and a portal whose host and class are changed together
+    let before = scene.b.caddy.config();
+    let mut taken = before.clone();
+    let servers = taken["apps"]["http"]["servers"].as_object_mut().expect("servers");
+    let routes = servers.values_mut().next().expect("a server")["routes"].as_array_mut().expect("routes");
+    routes.push(json!({"match": [{"host": ["other.acme.localhost"]}], "handle": [], "terminal": true}));
+    routes.push(json!({"match": [{"host": [super::HOST]}], "handle": [], "terminal": true}));
+    scene.b.caddy.load(taken);
+    scene.world.patch("acme", json!({"spec": {"className": "b", "subdomain": "other"}})).await;
+    scene.world.until_condition("acme", "RouteProgrammed", "False", "ForeignRoute").await;
+    // when the host is changed back, then its record stays where it is served
+    scene.world.patch("acme", json!({"spec": {"subdomain": "reset"}})).await;
+    scene.until_told("the record leads to a.proxies.localhost until").await;
+    scene.world.until_condition("acme", "Live", "True", "Proved").await;
+    assert_eq!(scene.leads_to(), "a");
+    // and when the way is free, then it moves like any other
+    scene.b.caddy.load(before);
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_takes_the_place_of_the_former_one_moves_together_with_the_record_and_back() {
+    let scene = Scene::given().await;
+    // given a class of the same proxy with another origin and another public name, behind which nothing answers
+    let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
+    let origin = format!("localhost:{}", scene.world.pages.port());
+    let spec = json!({"spec": {"proxy": {"caddy": {"adminUrl": scene.a_url, "origin": origin}}}});
+    classes.patch("b", &PatchParams::default(), &Patch::Merge(&spec)).await.expect("patched");
+    scene.foreign.store(true, Ordering::SeqCst);
+    // when the portal moves there, then route and record change at once, and both change back
+    scene.move_to("b").await;
+    scene.world.until_condition("acme", "Moved", "False", "MoveRolledBack").await;
+    scene.world.until_condition("acme", "Live", "True", "Proved").await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
+    let told = scene.told();
+    assert!(told.len() == 2 && told.iter().all(|words| words.starts_with("a rewritten")), "{told:?}");
+    assert_eq!(scene.a.caddy.route_for(super::HOST), Some(scene.world.pages.to_string()), "by its former settings");
+}

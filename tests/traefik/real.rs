@@ -100,6 +100,7 @@ async fn what_is_called_broken_is_what_real_traefik_does_not_read() {
         let fine = [
             ("a.toml", "[bogus]\nx = 1\n[http.routers.x]\nrule = \"Host(`x.example`)\"\nservice = \"noop@internal\"\n"),
             ("b.yml", "{{ if eq 1 2 }}\nbogus: 1\n{{ else }}\nhttp:\n{{- end }}\n"),
+            ("e.yml", "http:\n---\nhttp: [1\n"),
             ("d.yml", "bogus: 1\ntls: {certificates: []}\n"),
             ("c.yml", "# {{ env \"}}\" }}\nhttp:\n"),
             ("e.yml", "http: {routers: {e: {rule: 'Host(`e.example`)', priority: '10', tls: true, middlewares: x}}}\n"),

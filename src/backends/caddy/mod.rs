@@ -143,7 +143,11 @@ impl Caddy {
                 }
                 let standard = if self.options.https { ":443" } else { ":80" };
                 let listen = self.options.listen.as_deref().unwrap_or(standard);
-                let server = json!({"listen": [listen], "routes": routes});
+                let mut server = json!({"listen": [listen], "routes": routes});
+                if !self.options.https {
+                    // Or Caddy serves TLS at any port but its own for http, and orders certificates.
+                    server["automatic_https"] = json!({"disable": true});
+                }
                 self.note_guard(plan, None);
                 Ok((self.admin.create(&format!("{SERVERS}/{OWN_SERVER}"), &server).await?, outcomes))
             }

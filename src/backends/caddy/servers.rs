@@ -217,7 +217,8 @@ pub fn rearrange(servers: &Value, chosen: &Result<Server, BackendError>, plan: &
 /// nothing. One that somebody put something into stays.
 fn is_spent(before: &Value, after: &Value) -> bool {
     let as_made = |server: &Value| {
-        server.as_object().is_some_and(|fields| fields.keys().all(|field| field == "listen" || field == "routes"))
+        let ours = |field: &String| ["listen", "routes", "automatic_https"].contains(&field.as_str());
+        server.as_object().is_some_and(|fields| fields.keys().all(ours))
     };
     !routes_of(before).is_empty() && routes_of(after).is_empty() && as_made(after)
 }

@@ -229,9 +229,23 @@ pub fn read(text: &str) -> Result<Contents, String> {
     Ok(contents)
 }
 
+/// The text up to the mark that ends its first document, whatever comes after: Traefik does not read that.
+fn first_document(text: &str) -> &str {
+    let (mut at, mut begun) = (0, false);
+    for line in text.split_inclusive('\n') {
+        let mark = line.trim_end() == "---" || line.starts_with("--- ");
+        if mark && begun {
+            return &text[..at];
+        }
+        begun |= mark || !(line.trim().is_empty() || line.starts_with(['#', '%']));
+        at += line.len();
+    }
+    text
+}
+
 /// YAML as a value; an empty file is null. Of several documents Traefik reads the first.
 pub fn parse(text: &str) -> Result<Value, String> {
-    let documents: Result<Vec<Value>, _> = serde_saphyr::from_multiple(text);
+    let documents: Result<Vec<Value>, _> = serde_saphyr::from_multiple(first_document(text));
     documents.map(|all| all.into_iter().next().unwrap_or(Value::Null)).map_err(|error| {
         let words = error.to_string();
         words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
