@@ -72,6 +72,12 @@ pub(super) fn replaces(old: &ClassRuntime, class: &ClassRuntime) -> bool {
         && matches!((&old.proxy, &class.proxy), (Some(former), Some(present)) if !former.is(present))
 }
 
+/// Whether a route for the portal's host was made in the class's proxy.
+fn has_route(class: &ClassRuntime, valid: &ValidPortal, made: &[MadeResource]) -> bool {
+    let system = class.proxy.as_ref().map(|shared| shared.worker.instance());
+    made.iter().any(|made| Some(made.system.as_str()) == system && made.name == valid.host.as_str())
+}
+
 /// What was verified of the route may be past: the same proxy may have been written by another class's settings since.
 fn look_anew(class: &ClassRuntime, valid: &ValidPortal) {
     class.proxy.iter().for_each(|shared| shared.worker.forget(&valid.key));
@@ -117,18 +123,27 @@ impl Context {
         };
         // Coming back to a place that was being left.
         standing.leaving.retain(|leaving| leaving.place != here);
+        if let Some(other) =
+            standing.moving.clone().filter(|moving| moving.to != here && moving.stage == MoveStage::Flipped)
+            && let Some(home) = standing.home.clone()
+            && let (Ok(former), Ok(present)) = (self.at_place(&home).await?, self.at_place(&other.to).await?)
+            && replaces(&former, &present)
+        {
+            // The route has the form of the place that is called off, and the record leads there: it is home by now.
+            standing.moving = None;
+            standing.home = Some(other.to);
+            leave(standing, home, false);
+        }
         if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
             // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
             leave(standing, other.to, other.stage != MoveStage::Proving);
         }
-        let mut host_changes = host_changes;
         if standing.home.as_ref() == Some(&here)
             && let Some(place) = self.still_served_by(class, valid, &found.resources, &standing.leaving).await?
         {
             // Host and class were changed together, and the host is changed back: that is a move like any other.
             standing.leaving.retain(|leaving| leaving.place != place);
             standing.home = Some(place);
-            host_changes = false;
         }
         let mut old = None;
         match standing.home.clone() {
@@ -136,6 +151,8 @@ impl Context {
                 match self.at_place(&home).await? {
                     Ok(former) => {
                         let target = self.target_at(portal, &former);
+                        // A host that is served at home already moves like any other, whatever else is still left of another.
+                        let host_changes = host_changes && !has_route(&former, valid, &found.resources);
                         if host_changes || !flips(&former, class, &target, valid) {
                             // Nothing is flipped: the former place is left as soon as the portal is proved here.
                             standing.moving = None;
@@ -185,15 +202,11 @@ impl Context {
         made: &[MadeResource],
         left: &[Leaving],
     ) -> Result<Option<Place>, ControllerError> {
-        let has_route = |class: &ClassRuntime| {
-            let system = class.proxy.as_ref().map(|shared| shared.worker.instance());
-            made.iter().any(|made| Some(made.system.as_str()) == system && made.name == valid.host.as_str())
-        };
-        if has_route(class) {
+        if has_route(class, valid, made) {
             return Ok(None);
         }
         for leaving in left {
-            if self.at_place(&leaving.place).await?.is_ok_and(|former| has_route(&former)) {
+            if self.at_place(&leaving.place).await?.is_ok_and(|former| has_route(&former, valid, made)) {
                 return Ok(Some(leaving.place.clone()));
             }
         }

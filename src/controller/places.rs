@@ -27,6 +27,9 @@ struct Settings {
     cname_target: Option<String>,
     proxy: ProxySettings,
     public_scheme: PublicScheme,
+    /// Where its portals are asked for their proof; says nothing about where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    probe_address: Option<String>,
 }
 
 impl Settings {
@@ -41,16 +44,22 @@ impl Settings {
             cname_target: spec.cname_target.clone(),
             proxy: spec.proxy.clone(),
             public_scheme: spec.public_scheme,
+            probe_address: spec.probe.address.clone(),
         }
+    }
+    /// What tells the place from others.
+    fn identity(&self) -> String {
+        Self { probe_address: None, ..self.clone() }.text()
     }
     fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
     /// The class as it was with these settings, as far as records and routes are concerned.
     fn restored(self, mut class: PortalClass) -> PortalClass {
-        let Self { cloudflare, cname_target, proxy, public_scheme } = self;
+        let Self { cloudflare, cname_target, proxy, public_scheme, probe_address } = self;
         class.spec =
             PortalClassSpec { cloudflare, cname_target, proxy, public_scheme, mailbox: None, smtp: None, ..class.spec };
+        class.spec.probe.address = probe_address;
         class
     }
 }
@@ -59,7 +68,8 @@ impl Settings {
 pub fn effect(text: &str) -> serde_json::Value {
     fn bare(value: &mut serde_json::Value) {
         if let Some(fields) = value.as_object_mut() {
-            fields.retain(|name, value| !name.ends_with("SecretRef") && !value.is_null());
+            let counts = |name: &str| !name.ends_with("SecretRef") && name != "probeAddress";
+            fields.retain(|name, value| counts(name) && !value.is_null());
             fields.values_mut().for_each(bare);
         }
     }
@@ -70,12 +80,12 @@ pub fn effect(text: &str) -> serde_json::Value {
 
 /// The same of a class as it is.
 pub fn effect_of(spec: &PortalClassSpec) -> serde_json::Value {
-    effect(&Settings::of(spec).text())
+    effect(&Settings::of(spec).identity())
 }
 
 /// Digest of the settings.
 pub fn digest(spec: &PortalClassSpec) -> String {
-    fingerprint(&[&Settings::of(spec).text()])
+    fingerprint(&[&Settings::of(spec).identity()])
 }
 
 /// Where a portal of this class is made now.
@@ -197,7 +207,7 @@ impl Context {
         tombstones: &[Place],
     ) -> BTreeMap<String, Option<String>> {
         let (name, present) = (class.name_any(), Settings::of(&class.spec).text());
-        let now = fingerprint(&[&present]);
+        let now = digest(&class.spec);
         let statuses = portals.iter().filter_map(|portal| portal.status.as_ref());
         let left = tombstones.iter().cloned();
         let places = statuses.flat_map(|status| Standing::of(status).places()).chain(left);
@@ -209,7 +219,7 @@ impl Context {
         let before = lock(&self.unused_settings).insert(name, unused.clone()).unwrap_or_default();
         let gone = unused.into_iter().filter(|digest| before.contains(digest)).map(|digest| (digest, None));
         let mut changes: BTreeMap<String, Option<String>> = gone.collect();
-        if needed.contains(&now) && !kept.contains_key(&now) {
+        if needed.contains(&now) && kept.get(&now) != Some(&present) {
             changes.insert(now, Some(present));
         }
         changes
@@ -243,6 +253,13 @@ mod tests {
         let restored = serde_json::from_str::<Settings>(&text).unwrap().restored(new);
         assert_eq!(digest(&restored.spec), digest(&old.spec));
         assert!(!restored.spec.probe.enabled, "what does not say where a portal is made is as it is now");
+        // where its portals are asked is kept, and is no other place either
+        let mut asked = old.clone();
+        asked.spec.probe.address = Some("192.0.2.1:443".to_owned());
+        assert_eq!(digest(&asked.spec), digest(&old.spec));
+        assert_eq!(effect(&Settings::of(&asked.spec).text()), effect_of(&old.spec));
+        let kept = serde_json::from_str::<Settings>(&Settings::of(&asked.spec).text()).unwrap();
+        assert_eq!(kept.restored(old.clone()).spec.probe.address, asked.spec.probe.address);
         // and a change of anything else is no other place
         let mut renewed = old.clone();
         renewed.spec.reset.link_minutes = 45;

@@ -114,7 +114,9 @@ async fn a_host_that_is_changed_back_in_a_move_leads_nobody_to_what_is_not_prove
     scene.world.patch("acme", json!({"spec": {"subdomain": "reset"}})).await;
     scene.until_told("the record leads to a.proxies.localhost until").await;
     scene.world.until_condition("acme", "Live", "True", "Proved").await;
-    assert_eq!(scene.leads_to(), "a");
+    scene.records_written();
+    scene.work_for(Duration::from_millis(700)).await;
+    assert_eq!((scene.leads_to().as_str(), scene.records_written()), ("a", 0));
     // and when the way is free, then it moves like any other
     scene.b.caddy.load(before);
     scene.until_moved().await;
@@ -138,4 +140,31 @@ async fn a_route_that_takes_the_place_of_the_former_one_moves_together_with_the_
     let told = scene.told();
     assert!(told.len() == 2 && told.iter().all(|words| words.starts_with("a rewritten")), "{told:?}");
     assert_eq!(scene.a.caddy.route_for(super::HOST), Some(scene.world.pages.to_string()), "by its former settings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_to_a_third_place_begins_where_the_route_is_by_now() {
+    // given a move within one proxy, whose route and record have changed
+    let mut scene = Scene::given().await;
+    scene.restart_with(|timing| timing.move_patience = Duration::from_secs(600)).await;
+    let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
+    let origin = format!("localhost:{}", scene.world.pages.port());
+    let spec = json!({"spec": {"proxy": {"caddy": {"adminUrl": scene.a_url, "origin": origin}}}});
+    classes.patch("b", &PatchParams::default(), &Patch::Merge(&spec)).await.expect("patched");
+    scene.foreign.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    // when the portal is to go on to a third place, which cannot be proved
+    let mut third = classes.get("b").await.expect("a class").spec;
+    third.cname_target = Some(target("c"));
+    third.proxy.caddy.as_mut().expect("a Caddy").admin_url = scene.b_url.clone();
+    let third = json!({
+        "apiVersion": "portalkeeper.dev/v1alpha1", "kind": "PortalClass", "metadata": {"name": "c"}, "spec": third,
+    });
+    scene.world.put(&third).await;
+    scene.move_to("c").await;
+    scene.until_told("the record leads to b.proxies.localhost until").await;
+    // then the record stays with the route
+    scene.work_for(Duration::from_millis(700)).await;
+    assert_eq!((scene.leads_to().as_str(), scene.a.caddy.route_for(super::HOST)), ("b", Some(origin)));
 }
