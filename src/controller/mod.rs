@@ -27,6 +27,7 @@ mod run;
 mod runtime;
 mod schedule;
 mod serving;
+mod settling;
 pub mod sighting;
 mod status;
 mod tombstones;

@@ -12,18 +12,15 @@ use super::error::ControllerError;
 use super::leaving::Made;
 use super::outside::{Outside, program};
 use super::places::{self, Standing};
-use super::run::Timing;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
+use super::settling::{settling, stamp_after};
 use super::status::Found;
 use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{Finding, MOVED, Truth};
 use crate::api::portal::{Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
-
-/// TTL of records whose TTL is automatic and that are not proxied, in seconds.
-const AUTOMATIC_TTL: u64 = 300;
 
 /// Whence a portal moves.
 pub struct Old {
@@ -87,15 +84,6 @@ fn look_anew(class: &ClassRuntime, valid: &ValidPortal) {
 pub(super) fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
     let (class, dns, proxy) = (class.class.clone(), dns.clone(), proxy.clone());
     ClassRuntime { class, dns, proxy, account: None, mailer: None, facts: Default::default() }
-}
-
-/// How long after a change of the record a proof counts: before, an edge or a resolver may still lead to the old route.
-fn settling(timing: &Timing, valid: &ValidPortal) -> Duration {
-    match (valid.proxied, valid.ttl) {
-        (true, _) => timing.move_settle,
-        (false, 1) => timing.move_settle.max(Duration::from_secs(AUTOMATIC_TTL)),
-        (false, ttl) => timing.move_settle.max(Duration::from_secs(ttl.into())),
-    }
 }
 
 impl Context {
@@ -278,16 +266,22 @@ impl Context {
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
                 MoveStage::Flipped => {
-                    let mut outside = program(class, valid, installation, &[], &[]).await;
+                    // One proxy has one route for the host: the former one stays until the record is seen to be changed.
+                    let first = moving.flipped.is_none() && replaces(&old.class, class);
+                    let proxy = if first { &old.class.proxy } else { &class.proxy };
+                    let mut outside = program(&mixed(class, &class.dns, proxy), valid, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
                     // Read again: the write may have taken its time, and only what is asked after it tells anything.
                     let now = self.clock.now();
                     if moving.flipped.is_none() && outside.recorded() {
-                        moving.flipped = Some(stamp(now));
+                        moving.flipped = Some(stamp_after(now));
                         found.standing.moving = Some(moving.clone());
                         found.keep(&outside.resources);
                         self.forget_probe(&valid.key);
                         self.reports.note(portal, found).await?;
+                        if first {
+                            continue;
+                        }
                     }
                     let Some(flipped) = moving.flipped.clone() else {
                         // A rate limit ends; whatever else keeps the record from being changed may not.
@@ -300,7 +294,10 @@ impl Context {
                         let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                         let words = underway::to_be_flipped(&way, new_record.as_ref());
                         found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
-                        let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
+                        let mut wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
+                        if outside.queue.is_none() {
+                            wait = wait.min(self.timing.move_patience.saturating_sub(passed(&moving.since, now)));
+                        }
                         return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                     };
                     let settled = after(&flipped, settling(&self.timing, valid));
@@ -370,29 +367,6 @@ impl Context {
         let words = format!("the move {way} is rolled back: {seen}");
         self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
         Ok(())
-    }
-
-    /// How long a place that the record led to stays, because visitors may still be led there: until the record is seen to
-    /// lead elsewhere, and what caches remember of it has run out, and the portal is proved where it stands now.
-    pub(super) fn still_serves(
-        &self,
-        leaving: &mut Leaving,
-        valid: &ValidPortal,
-        outside: &Outside,
-        proved: bool,
-    ) -> Option<Duration> {
-        if !leaving.serves {
-            return None;
-        }
-        let now = self.clock.now();
-        if !outside.recorded() {
-            leaving.unserved = None;
-            return Some(self.timing.first_retry);
-        }
-        let since = leaving.unserved.get_or_insert_with(|| stamp(now));
-        let left = after(since, settling(&self.timing, valid)).duration_since(now);
-        let left = Duration::try_from(left).unwrap_or_default();
-        (!left.is_zero() || !proved).then(|| left.max(self.timing.first_retry))
     }
 }
 

@@ -1,0 +1,54 @@
+//! How long after a change of the record the former way may still be taken: what a probe sees then proves nothing, and what
+//! stands there stays.
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::context::Context;
+use super::moving::{after, stamp};
+use super::outside::Outside;
+use super::run::Timing;
+use super::validate::ValidPortal;
+use crate::api::portal::Leaving;
+
+/// TTL of records whose TTL is automatic and that are not proxied, in seconds.
+const AUTOMATIC_TTL: u64 = 300;
+
+/// The first whole second after it, where something is to last from then on: cut off, it would end too early.
+pub(super) fn stamp_after(at: Timestamp) -> String {
+    stamp(at.checked_add(SignedDuration::from_nanos(999_999_999)).unwrap_or(at))
+}
+
+/// How long after a change of the record a proof counts: before, an edge or a resolver may still lead to the old route.
+pub(super) fn settling(timing: &Timing, valid: &ValidPortal) -> Duration {
+    match (valid.proxied, valid.ttl) {
+        (true, _) => timing.move_settle,
+        (false, 1) => timing.move_settle.max(Duration::from_secs(AUTOMATIC_TTL)),
+        (false, ttl) => timing.move_settle.max(Duration::from_secs(ttl.into())),
+    }
+}
+
+impl Context {
+    /// How long a place that the record led to stays, because visitors may still be led there: until the record is seen to
+    /// lead elsewhere, and what caches remember of it has run out, and the portal is proved where it stands now.
+    pub(super) fn still_serves(
+        &self,
+        leaving: &mut Leaving,
+        valid: &ValidPortal,
+        outside: &Outside,
+        proved: bool,
+    ) -> Option<Duration> {
+        if !leaving.serves {
+            return None;
+        }
+        let now = self.clock.now();
+        if !outside.recorded() {
+            leaving.unserved = None;
+            return Some(self.timing.first_retry);
+        }
+        let since = leaving.unserved.get_or_insert_with(|| stamp_after(now));
+        let left = after(since, settling(&self.timing, valid)).duration_since(now);
+        let left = Duration::try_from(left).unwrap_or_default();
+        (!left.is_zero() || !proved).then(|| left.max(self.timing.first_retry))
+    }
+}
