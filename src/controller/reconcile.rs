@@ -77,10 +77,16 @@ impl Context {
         found.class_name.clone_from(&before.class_name);
         found.backend.clone_from(&before.backend);
         found.standing = Standing::of(&before);
-        let (class, valid) = match self.accept(portal).await? {
+        let accepted = match self.class(portal.spec.class_name.as_deref()).await? {
+            Ok(class) => validate(portal, &class.class, &self.policy).map(|valid| (class, valid)).map_err(|refused| {
+                self.directory.withdraw(&key);
+                refused
+            }),
+            Err(finding) => Err(self.serve_as_before(portal, found, finding).await?),
+        };
+        let (class, valid) = match accepted {
             Ok(accepted) => accepted,
             Err(finding) => {
-                self.directory.withdraw(&key);
                 found.findings.push(finding);
                 found.host = portal.spec.public_host().ok().map(String::from);
                 return Ok(None);

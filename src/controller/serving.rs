@@ -10,13 +10,15 @@ use super::context::{Context, Probed};
 use super::error::{ControllerError, is_code};
 use super::logo::picture;
 use super::outside::Outside;
+use super::places::CLASS_GONE;
 use super::probe::{self, Probe, Way};
 use super::recorded::AWAITING_OPERATOR;
 use super::run::Timing;
 use super::runtime::ClassRuntime;
 use super::schedule;
 use super::sighting::Sighting;
-use super::validate::{Mode, ValidPortal};
+use super::status::Found;
+use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{Finding, LIVE, Truth};
 use crate::api::{HostName, PortalKey, ResetPortal};
 use crate::http::double::lock;
@@ -82,6 +84,47 @@ impl Context {
             },
         };
         self.directory.publish(&portal, |host| class.class.spec.public_url(host));
+    }
+
+    /// The class that the portal asks for cannot be had, which is no fault of the portal's: its page stays. Where it stands
+    /// in another class, that one serves it, as when the class that it was moving to is deleted; a class whose Secret is
+    /// missing leaves published what is. `why` comes back, with what became of the page.
+    pub(super) async fn serve_as_before(
+        &self,
+        portal: &ResetPortal,
+        found: &Found,
+        mut why: Finding,
+    ) -> Result<Finding, ControllerError> {
+        let key = portal.key();
+        let home = found.standing.home.as_ref().map(|home| home.class_name.as_str());
+        let class = match home {
+            _ if !portal.spec.enabled => None,
+            Some(home) => match self.class(Some(home)).await? {
+                Ok(class) => Some(class),
+                Err(finding) if finding.reason == CLASS_GONE => None,
+                Err(_) => return Ok(why),
+            },
+            None => None,
+        };
+        let valid = class.as_ref().and_then(|class| validate(portal, &class.class, &self.policy).ok());
+        if let Some((class, valid)) = class.zip(valid) {
+            let mut hosts = self.claims.hosts(&valid.uid).await?;
+            // What links are made with is the wanted name, if it is held already.
+            hosts.sort_by_key(|host| *host != valid.host);
+            let held = self.claims.holds(&key, &valid.uid, &hosts).await?;
+            if let Some((host, others)) = held.split_first() {
+                let logo = self.logo(portal).await?;
+                let url = class.class.spec.public_url(host);
+                self.publish(&class, &ValidPortal { host: host.clone(), url, ..valid }, others, logo);
+                why.message.push_str(&format!(
+                    "; meanwhile the page is served by PortalClass {:?} as before, and nothing is changed outside",
+                    class.class.name
+                ));
+                return Ok(why);
+            }
+        }
+        self.directory.withdraw(&key);
+        Ok(why)
     }
 
     /// `Live`, by a proof that is at most as old as the probing interval and about this very address.
