@@ -78,10 +78,9 @@ impl Context {
         found.backend.clone_from(&before.backend);
         found.standing = Standing::of(&before);
         let accepted = match self.class(portal.spec.class_name.as_deref()).await? {
-            Ok(class) => validate(portal, &class.class, &self.policy).map(|valid| (class, valid)).map_err(|refused| {
-                self.directory.withdraw(&key);
-                refused
-            }),
+            Ok(class) => validate(portal, &class.class, &self.policy)
+                .map(|valid| (class, valid))
+                .inspect_err(|_| self.directory.withdraw(&key)),
             Err(finding) => Err(self.serve_as_before(portal, found, finding).await?),
         };
         let (class, valid) = match accepted {

@@ -153,6 +153,10 @@ fn tls_fault(error: &rustls::Error) -> ConnectFault {
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => CertificateFault::WrongName,
         // An authority of the same name with another key, such as another Caddy's own.
         Bad::UnknownIssuer | Bad::BadSignature => CertificateFault::NotTrusted,
+        // What `openssl req -x509` makes: self-signed, with the flag of an authority.
+        Bad::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => {
+            CertificateFault::NotTrusted
+        }
         _ => CertificateFault::Other,
     })
 }
@@ -183,6 +187,25 @@ mod tests {
         let refused = fault(Error::AlertReceived(AlertDescription::CertificateRequired));
         assert_eq!(refused, Some(ConnectFault::ClientRefused));
         assert_eq!(tls_error(&std::io::Error::other("x")), None);
+    }
+
+    #[test]
+    fn a_self_signed_certificate_with_the_flag_of_an_authority_is_one_that_is_not_trusted() {
+        use rustls::client::WebPkiServerVerifier;
+        use rustls::client::danger::ServerCertVerifier as _;
+        let authority = |name: &str| {
+            let mut made = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+            made.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            made.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap()
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority("known.example").der().clone()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(std::sync::Arc::new(roots), provider).build().unwrap();
+        let (name, now) = ("reset.example".try_into().unwrap(), rustls::pki_types::UnixTime::now());
+        let refused = verifier.verify_server_cert(authority("reset.example").der(), &[], &name, &[], now).unwrap_err();
+        assert_eq!(tls_fault(&refused), ConnectFault::Certificate(CertificateFault::NotTrusted), "{refused:?}");
     }
 
     #[test]

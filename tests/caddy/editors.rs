@@ -217,8 +217,12 @@ async fn fifty_people_who_edit_the_same_caddy_lose_nothing() {
             loop {
                 match scene.want(&name).await {
                     Ok(made) => break done.push(made),
-                    // So many writers that even eight tries met one: the controller comes again.
-                    Err(error) => assert_eq!(error.class, ErrorClass::Unavailable, "{}: {error}", peer.name),
+                    // So many writers that even eight tries met one, or the endpoint's restart at the last: the
+                    // controller comes again.
+                    Err(error) => {
+                        let passing = matches!(error.class, ErrorClass::Unavailable | ErrorClass::OutcomeUnknown);
+                        assert!(passing, "{}: {error}", peer.name);
+                    }
                 }
             }
             while number % 2 == 1 && done.len() < 2 {

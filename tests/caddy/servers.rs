@@ -204,3 +204,33 @@ async fn a_server_that_was_made_for_portals_goes_with_the_last_of_them() {
         assert_eq!(real.config().await["apps"]["http"]["servers"]["portalkeeper"]["routes"], json!([]), "{what}");
     }
 }
+
+#[tokio::test]
+async fn where_all_servers_are_ours_each_address_gets_its_own_and_routes_follow() {
+    for peer in caddies() {
+        let what = peer.name;
+        // given a Caddy without any server of somebody's, and two portals in the one that was made for them
+        let (first, second) = (free_port(), free_port());
+        let real = Real::start_with(&peer.program, |config| config["apps"] = json!({})).await;
+        let (here, there) = (Scene::of(real.backend_at(first)), Scene::of(real.backend_at(second)));
+        here.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        here.want("reset.globex.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        // when one of them is wanted at another address, then it is served there alone, and the other one stays
+        there.want("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let ours = async |server: &'static str| ours_in(&real.config().await, server);
+        assert_eq!((ours("portalkeeper").await, ours("portalkeeper-2").await), (1, 1), "{what}");
+        assert_eq!(real.visit_at(second, "reset.acme.example", "/").await.0, 200, "{what}");
+        assert_eq!(real.visit_at(first, "reset.globex.example", "/").await.0, 200, "{what}");
+        assert_ne!(real.visit_at(first, "reset.acme.example", "/").await.1, "portal reset.acme.example ", "{what}");
+        // when the other one follows, then the first server goes
+        there.want("reset.globex.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let config = real.config().await;
+        let servers: Vec<&String> = config["apps"]["http"]["servers"].as_object().expect("servers").keys().collect();
+        assert_eq!(servers, ["portalkeeper-2"], "{what}");
+        assert_eq!(real.visit_at(second, "reset.globex.example", "/").await.0, 200, "{what}");
+        // and nothing is left when both are gone, whoever removes them
+        here.unwant("reset.acme.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        there.unwant("reset.globex.example").await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(real.config().await["apps"]["http"]["servers"], json!({}), "{what}");
+    }
+}

@@ -17,14 +17,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::Url;
 
 use self::admin::{Admin, OnBehalf, Outcome, Part, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
 pub use self::challenges::Challenges;
 use self::policies::Told;
 pub use self::routes::Route;
-use self::servers::{OWN_SERVER, Outcomes, Server, elsewhere, find_server};
+use self::servers::{Outcomes, Server, elsewhere, find_server};
 use super::origin_ca::certified;
 use super::origin_ca::kept::{Own, Tls};
 use super::origin_ca::supply::{Needed, OriginCertificates, Supply};
@@ -129,27 +129,26 @@ impl Caddy {
     /// Writes what the plan makes of the servers, once.
     async fn write(&self, plan: &Plan<Route>) -> Result<(Outcome, Outcomes), BackendError> {
         let (servers, chosen) = self.servers().await?;
-        let of_all = matches!(&chosen, Ok(Server::Found(name)) if servers::needs_all(name, plan));
+        let any = servers.value.as_object().is_some_and(|all| !all.is_empty());
+        let of_all = match &chosen {
+            Ok(Server::Found(name)) => servers::needs_all(name, plan),
+            Ok(Server::New(_)) => any,
+            Err(_) => false,
+        };
         if of_all || plan.changes.iter().any(|change| elsewhere(change).is_some()) {
             let (after, outcomes) = servers::rearrange(&servers.value, &chosen, plan);
             return Ok((self.replace(&servers, after, plan).await?, outcomes));
         }
         match chosen {
             Err(error) => Ok((Outcome::Written, servers::without_server(plan, &error))),
-            Ok(Server::None) => {
+            Ok(Server::New(server)) => {
                 let (routes, outcomes) = routes::apply(&[], plan);
                 if routes.is_empty() {
                     return Ok((Outcome::Written, outcomes));
                 }
-                let standard = if self.options.https { ":443" } else { ":80" };
-                let listen = self.options.listen.as_deref().unwrap_or(standard);
-                let mut server = json!({"listen": [listen], "routes": routes});
-                if !self.options.https {
-                    // Or Caddy serves TLS at any port but its own for http, and orders certificates.
-                    server["automatic_https"] = json!({"disable": true});
-                }
                 self.note_guard(plan, None);
-                Ok((self.admin.create(&format!("{SERVERS}/{OWN_SERVER}"), &server).await?, outcomes))
+                let path = format!("{SERVERS}/{}", path_segment(server.name()));
+                Ok((self.admin.create(&path, &server.with(routes)).await?, outcomes))
             }
             Ok(Server::Found(name)) => {
                 let list = self.admin.list(&routes_path(&name)).await?;
@@ -265,9 +264,10 @@ impl Backend for Caddy {
     /// That no server fits is told when something is to be made: what there is of ours can be removed all the same.
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed<Route>>, BackendError> {
         let (servers, chosen) = self.servers().await?;
-        let chosen = chosen.ok().and_then(Server::name);
-        let routes = servers::observe(&servers.value, chosen.as_deref(), &scope.marks);
-        let found = chosen.map(|name| servers::obstacles(&servers.value, &name, scope, self.admin.instance()));
+        let chosen = chosen.ok();
+        let chosen = chosen.as_ref().map(Server::name);
+        let routes = servers::observe(&servers.value, chosen, &scope.marks);
+        let found = chosen.map(|name| servers::obstacles(&servers.value, name, scope, self.admin.instance()));
         self.note_obstacles(scope, found.unwrap_or_default());
         let own = self.own_certificates().await?;
         let id = |own: &Own| identity::route_id(&own.mark, &own.host);

@@ -5,7 +5,7 @@
 //! twice, which Caddy refuses since 2.8.
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::admin::overtaken;
 use super::identity::{own_host, ownership};
@@ -16,24 +16,57 @@ use crate::api::condition::Truth;
 use crate::backends::{BackendError, Doubt, ErrorClass, Scope};
 use crate::plan::{Change, Mark, Observed, Ownership, Plan};
 
-/// Name of the server that is made where there is none.
-pub const OWN_SERVER: &str = "portalkeeper";
+/// Name of the server that is made where there is none; further ones, for other addresses, have a number behind it.
+const OWN_SERVER: &str = "portalkeeper";
 
 /// Which server of the configuration gets the routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
     Found(String),
-    /// The configuration has no http server at all: one of ours may be made.
-    None,
+    /// The configuration has no http server but those that were made for portals, and none of them fits: one may be made.
+    New(NewServer),
+}
+
+/// A server for portals alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewServer {
+    name: String,
+    listen: String,
+    https: bool,
+}
+
+impl NewServer {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// As Caddy is to have it.
+    pub fn with(&self, routes: Vec<Value>) -> Value {
+        let mut server = json!({"listen": [self.listen], "routes": routes});
+        if !self.https {
+            // Or Caddy serves TLS at any port but its own for http, and orders certificates.
+            server["automatic_https"] = json!({"disable": true});
+        }
+        server
+    }
 }
 
 impl Server {
-    pub fn name(self) -> Option<String> {
+    pub fn name(&self) -> &str {
         match self {
-            Self::Found(name) => Some(name),
-            Self::None => None,
+            Self::Found(name) | Self::New(NewServer { name, .. }) => name,
         }
     }
+}
+
+fn is_own_name(name: &str) -> bool {
+    let number = |rest: &str| rest.strip_prefix('-').is_some_and(|number| number.parse::<usize>().is_ok());
+    name.strip_prefix(OWN_SERVER).is_some_and(|rest| rest.is_empty() || number(rest))
+}
+
+/// Whether nobody put anything into a server but what it was made with.
+fn as_made(server: &Value) -> bool {
+    let ours = |field: &String| ["listen", "routes", "automatic_https"].contains(&field.as_str());
+    server.as_object().is_some_and(|fields| fields.keys().all(ours))
 }
 
 /// The server with the wanted listen address; without a wish, the one on the scheme's own port, or else
@@ -41,9 +74,6 @@ impl Server {
 pub fn find_server(servers: &Value, listen: Option<&str>, https: bool) -> Result<Server, BackendError> {
     let empty = Map::new();
     let servers = servers.as_object().unwrap_or(&empty);
-    if servers.is_empty() {
-        return Ok(Server::None);
-    }
     let listens = |server: &Value, address: &str| {
         server["listen"].as_array().is_some_and(|all| {
             all.iter().filter_map(Value::as_str).any(|one| one == address || one.strip_prefix("tcp/") == Some(address))
@@ -55,6 +85,14 @@ pub fn find_server(servers: &Value, listen: Option<&str>, https: bool) -> Result
     if let Some(name) = fitting.next() {
         return Ok(Server::Found(name.clone()));
     }
+    let foreign: Vec<&String> =
+        servers.iter().filter(|(name, server)| !(is_own_name(name) && as_made(server))).map(|(name, _)| name).collect();
+    if foreign.is_empty() {
+        let numbered = (2..).map(|number| format!("{OWN_SERVER}-{number}"));
+        let mut names = std::iter::once(OWN_SERVER.to_owned()).chain(numbered);
+        let name = names.find(|name| !servers.contains_key(name)).unwrap_or_default();
+        return Ok(Server::New(NewServer { name, listen: address.to_owned(), https }));
+    }
     let known = servers
         .iter()
         .map(|(name, server)| {
@@ -63,8 +101,8 @@ pub fn find_server(servers: &Value, listen: Option<&str>, https: bool) -> Result
         })
         .collect::<Vec<_>>()
         .join("; ");
-    match (listen, servers.len()) {
-        (None, 1) => Ok(Server::Found(servers.keys().next().cloned().unwrap_or_default())),
+    match (listen, foreign.as_slice()) {
+        (None, [only]) => Ok(Server::Found((*only).clone())),
         _ => Err(BackendError::new(
             ErrorClass::Permanent,
             "ServerNotFound",
@@ -155,7 +193,7 @@ pub fn needs_all(server: &str, plan: &Plan<Route>) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let removal = |change: &Change<Route>| matches!(change, Change::Delete { .. } | Change::Release { .. });
     let named_oddly = server.is_empty() || !server.bytes().all(plain);
-    named_oddly || (server == OWN_SERVER && plan.changes.iter().any(removal))
+    named_oddly || (is_own_name(server) && plan.changes.iter().any(removal))
 }
 
 /// Outcomes of a plan's changes, in its order: the route's id, or why not.
@@ -181,19 +219,20 @@ pub fn rearrange(servers: &Value, chosen: &Result<Server, BackendError>, plan: &
             (_, Some((server, _))) if leaves => {
                 all.get_mut(server).map_or(Ok(None), |routes| routes::apply_one(routes, change))
             }
-            (Ok(Server::Found(name)), from) => {
+            (Ok(Server::New(_)), None) if leaves => Ok(None),
+            (Ok(to), from) => {
+                if matches!(to, Server::New(_)) {
+                    all.entry(to.name().to_owned()).or_default();
+                }
                 let made =
-                    all.get_mut(name).map_or_else(|| Err(overtaken()), |routes| routes::apply_one(routes, change));
-                if let (Ok(_), Some((server, id))) = (&made, from.filter(|(server, _)| *server != name.as_str()))
+                    all.get_mut(to.name()).map_or_else(|| Err(overtaken()), |routes| routes::apply_one(routes, change));
+                if let (Ok(_), Some((server, id))) = (&made, from.filter(|(server, _)| *server != to.name()))
                     && let Some(routes) = all.get_mut(server)
                 {
                     routes.retain(|route| route["@id"] != *id);
                 }
                 made
             }
-            (Ok(Server::None), _) if leaves => Ok(None),
-            // The servers were taken away since the look.
-            (Ok(Server::None), _) => Err(overtaken()),
             (Err(_), _) if leaves => Ok(None),
             (Err(error), _) => Err(error.clone()),
         };
@@ -201,14 +240,16 @@ pub fn rearrange(servers: &Value, chosen: &Result<Server, BackendError>, plan: &
     }
     let mut after = servers.clone();
     for (name, routes) in all {
-        if let Some(server) = after.get_mut(&name).filter(|server| !routes.is_empty() || !server["routes"].is_null()) {
-            server["routes"] = Value::Array(routes);
+        match (chosen, after.get_mut(&name)) {
+            (_, Some(server)) if !routes.is_empty() || !server["routes"].is_null() => {
+                server["routes"] = Value::Array(routes);
+            }
+            (Ok(Server::New(new)), None) if new.name == name && !routes.is_empty() => after[&name] = new.with(routes),
+            _ => {}
         }
     }
-    if is_spent(&servers[OWN_SERVER], &after[OWN_SERVER])
-        && let Some(all) = after.as_object_mut()
-    {
-        all.remove(OWN_SERVER);
+    if let Some(all) = after.as_object_mut() {
+        all.retain(|name, server| !(is_own_name(name) && is_spent(&servers[name], server)));
     }
     (after, outcomes)
 }
@@ -216,10 +257,6 @@ pub fn rearrange(servers: &Value, chosen: &Result<Server, BackendError>, plan: &
 /// Whether the server that was made for ours alone has lost the last of them, so that it would keep a port open for
 /// nothing. One that somebody put something into stays.
 fn is_spent(before: &Value, after: &Value) -> bool {
-    let as_made = |server: &Value| {
-        let ours = |field: &String| ["listen", "routes", "automatic_https"].contains(&field.as_str());
-        server.as_object().is_some_and(|fields| fields.keys().all(ours))
-    };
     !routes_of(before).is_empty() && routes_of(after).is_empty() && as_made(after)
 }
 
@@ -282,6 +319,18 @@ mod tests {
             find_server(&json!({"only": {"listen": [":1"]}}), None, true).unwrap(),
             Server::Found("only".into())
         );
-        assert_eq!(find_server(&Value::Null, None, true).unwrap(), Server::None);
+        // where there are none but ours, one is made for each address
+        let ours = |name: &str, listen: &str| {
+            Ok(Server::New(NewServer { name: name.into(), listen: listen.into(), https: true }))
+        };
+        assert_eq!(find_server(&Value::Null, None, true), ours("portalkeeper", ":443"));
+        let mut servers = json!({"portalkeeper": {"listen": [":8443"], "routes": []}});
+        assert_eq!(find_server(&servers, None, true), ours("portalkeeper-2", ":443"));
+        assert_eq!(find_server(&servers, Some(":8443"), true), Ok(Server::Found("portalkeeper".into())));
+        assert_eq!(find_server(&servers, Some(":9443"), true), ours("portalkeeper-2", ":9443"));
+        // but one into which somebody put something is somebody's
+        servers["portalkeeper"]["read_timeout"] = json!(1);
+        assert_eq!(find_server(&servers, None, true), Ok(Server::Found("portalkeeper".into())));
+        assert_eq!(find_server(&servers, Some(":9443"), true).unwrap_err().reason, "ServerNotFound");
     }
 }
