@@ -51,8 +51,12 @@ async fn ask(probe: &Probe<'_>, way: Way<'_>) -> Result<(), Sighting> {
     let port = base.port_or_known_default().unwrap_or(443);
     let pins = match way {
         Way::Pinned(text) => vec![text.parse::<SocketAddr>().map_err(|_| unusable_address(text))?],
-        Way::Public(names) => names.addresses(probe.host.as_str(), port).await.map_err(|error| not_asked(&error))?,
-        Way::Through(names, proxy) => names.addresses(proxy.as_str(), port).await.map_err(|error| not_asked(&error))?,
+        Way::Public(names) => {
+            names.addresses(probe.host.as_str(), port).await.map_err(|error| not_asked(&error, false))?
+        }
+        Way::Through(names, proxy) => {
+            names.addresses(proxy.as_str(), port).await.map_err(|error| not_asked(&error, true))?
+        }
     };
     let shown = match way {
         Way::Public(_) => url.to_owned(),

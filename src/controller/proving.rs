@@ -90,6 +90,13 @@ impl Context {
             None => return Err("the new route is proved; many portals wait for that".to_owned()),
         };
         let Err(seen) = outcome else { return Ok(None) };
+        if seen.reason == "NameNotFound" {
+            return Err(format!(
+                "the new route can be reached: {}; where only visitors see that name, name the proxy's address and port in \
+                 the class as probe.address",
+                seen.message
+            ));
+        }
         if SEEN_WRONG.contains(&seen.reason) {
             return Err(format!("the new route leads to this portal; it was asked and does not: {}", seen.message));
         }

@@ -41,9 +41,13 @@ pub fn unusable_address(text: &str) -> Sighting {
     Sighting { reason: "InvalidProbeAddress", message }
 }
 
-/// The host leads nowhere that may be asked.
-pub fn not_asked(error: &LookupError) -> Sighting {
+/// The portal's host leads nowhere that may be asked, or that of the proxy which is to serve it.
+pub fn not_asked(error: &LookupError, of_proxy: bool) -> Sighting {
     let advice = match error {
+        LookupError::NotFound(_) if of_proxy => {
+            "this is the name of the proxy (cnameTarget, RESET_PORTAL_CNAME_TARGET) to which the portal's record would lead; \
+             make a record for it, or correct it in the class"
+        }
         LookupError::NotFound(_) => {
             "the record is new, or missing, or the zone's name servers are not Cloudflare's; a resolver may remember \
              for minutes that it was not there"

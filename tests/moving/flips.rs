@@ -178,3 +178,26 @@ async fn a_move_to_a_third_place_begins_where_the_route_is_by_now() {
     scene.work_for(Duration::from_millis(700)).await;
     assert_eq!((scene.leads_to().as_str(), scene.a.caddy.route_for(super::HOST)), ("b", Some(origin)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_is_never_led_to_a_name_that_does_not_exist() {
+    let scene = Scene::given().await;
+    // given a proxy whose name has no record, perhaps for a slip of the pen
+    scene.missing.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    // then the move waits for it, however long, and says what to do
+    let words = format!(
+        "the new route can be reached: {} does not exist in DNS: this is the name of the proxy (cnameTarget, \
+         RESET_PORTAL_CNAME_TARGET) to which the portal's record would lead; make a record for it, or correct it in the \
+         class; where only visitors see that name, name the proxy's address and port in the class as probe.address",
+        target("b")
+    );
+    scene.until_told(&words).await;
+    scene.work_for(scene.world.timing.move_proof + Duration::from_millis(500)).await;
+    scene.until_told(&words).await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a b"));
+    // when it is there, then the move goes on
+    scene.missing.store(false, Ordering::SeqCst);
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
+}

@@ -153,17 +153,20 @@ impl Double for Edge {
 struct Resolver {
     fronts: Vec<(String, SocketAddr)>,
     edge: SocketAddr,
-    /// The new proxy is not reached by its own name.
+    /// The proxies' own names are not looked up in time.
     hidden: Arc<AtomicBool>,
+    /// There are no such names.
+    missing: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl Names for Resolver {
     async fn addresses(&self, host: &str, _: u16) -> Result<Vec<SocketAddr>, LookupError> {
         let Some((_, front)) = self.fronts.iter().find(|(name, _)| name == host) else { return Ok(vec![self.edge]) };
-        match self.hidden.load(Ordering::SeqCst) {
-            true => Err(LookupError::NotFound(host.to_owned())),
-            false => Ok(vec![*front]),
+        match (self.missing.load(Ordering::SeqCst), self.hidden.load(Ordering::SeqCst)) {
+            (true, _) => Err(LookupError::NotFound(host.to_owned())),
+            (false, true) => Err(LookupError::NoAnswer(host.to_owned())),
+            (false, false) => Ok(vec![*front]),
         }
     }
 }
@@ -176,6 +179,7 @@ struct Scene {
     story: Arc<Mutex<Vec<String>>>,
     cut: Arc<AtomicBool>,
     hidden: Arc<AtomicBool>,
+    missing: Arc<AtomicBool>,
     stale: Arc<AtomicBool>,
     foreign: Arc<AtomicBool>,
     a_url: String,
@@ -187,7 +191,7 @@ impl Scene {
     async fn given() -> Self {
         let mut world = World::stopped(None).await;
         let (story, cloudflare) = (Arc::<Mutex<Vec<String>>>::default(), world.simulators.cloudflare.clone());
-        let [cut, hidden, stale, foreign] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let [cut, hidden, missing, stale, foreign] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
         let proxy = |name| {
             let (cloudflare, story) = (cloudflare.clone(), story.clone());
             Arc::new(Proxy { name, caddy: CaddyDouble::new(), cloudflare, story })
@@ -213,13 +217,14 @@ impl Scene {
             world.put(&class).await;
             running.extend([admin, public]);
         }
-        world.names = Arc::new(Resolver { fronts, edge: edge.address, hidden: hidden.clone() });
+        world.names =
+            Arc::new(Resolver { fronts, edge: edge.address, hidden: hidden.clone(), missing: missing.clone() });
         let (a_url, b_url) = (running[0].url.to_string(), running[2].url.to_string());
         running.push(edge);
         world.start_daemon().await;
         world.create("acme", json!({"domain": "acme.localhost"})).await;
         world.until_ready("acme").await;
-        let scene = Self { world, a, b, story, cut, hidden, stale, foreign, a_url, b_url, _running: running };
+        let scene = Self { world, a, b, story, cut, hidden, missing, stale, foreign, a_url, b_url, _running: running };
         scene.told();
         assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
         scene.world.clear_logs();

@@ -79,7 +79,7 @@ async fn a_new_proxy_that_cannot_be_reached_by_its_own_name_is_proved_through_th
         .filter(|event| event.reason.as_deref() == Some("Moved"))
         .filter_map(|event| event.note)
         .collect();
-    let words = format!("before the record was changed: {} does not exist in DNS", target("b"));
+    let words = format!("before the record was changed: the resolver gave no answer for {}", target("b"));
     assert!(notes.len() == 1 && notes[0].contains(&words), "{notes:?}");
 }
 
