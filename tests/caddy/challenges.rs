@@ -117,6 +117,69 @@ async fn after_a_start_a_token_stays_until_every_class_is_heard() {
 }
 
 #[tokio::test]
+async fn a_token_that_the_module_refuses_is_told_to_its_class_and_holds_up_no_other() {
+    // given a Caddy with a module that looks at the form of tokens, and four classes, one with half a token, one with a
+    // placeholder that nothing fills in
+    let double = Arc::new(CaddyDouble::new().with_strict_dns_module());
+    double.load(users_config(2019, 80));
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let (good, better) = ("a".repeat(40), "d".repeat(40));
+    let (half, empty) = ("canary-b", "{env.NOT_SET}");
+    let challenges = Challenges::default();
+    let classes = [("a", good.as_str()), ("b", half), ("c", empty), ("d", better.as_str())];
+    classes.iter().for_each(|(class, token)| challenges.register(class, Some(Secret::new(*token))));
+    let of = |token: &str| caddy(&running.url, Some(token), &challenges);
+    let (a, b, c) = (of(&good), of(half), of(empty));
+    // when all have portals, then the two good tokens are in the policy, and whose the bad ones are is told to them
+    let fine = a.want(FIRST).await.expect("made");
+    assert_eq!((fine.doubts.len(), issuers(&double.config())), (0, vec![good.clone(), better.clone(), "acme".into()]));
+    let words = "the module dns.providers.cloudflare in this Caddy refuses the token of proxy.caddy.dnsChallenge before it asks \
+                 Cloudflare (API token [redacted]), so that it is left out: a whole API token is needed, or a placeholder that \
+                 Caddy can fill in; correct the Secret, or the environment of Caddy";
+    for (scene, host) in [(&b, SECOND), (&c, "reset.initech.example")] {
+        let done = scene.want(host).await.expect("made");
+        let doubt = done.doubts.first().expect("a doubt");
+        assert_eq!((doubt.truth, doubt.reason), (Truth::False, "DnsTokenRefused"));
+        assert!(doubt.message.ends_with(words) && !doubt.message.contains("canary"), "{}", doubt.message);
+    }
+    // and it is not tried at each look
+    running.log.clear();
+    for scene in [&a, &b] {
+        scene.clock.advance(SignedDuration::from_secs(61));
+    }
+    assert_eq!(a.want(FIRST).await.expect("as it was").doubts.len(), 0);
+    assert_eq!(b.want(SECOND).await.expect("as it was").doubts[0].reason, "DnsTokenRefused");
+    assert!(running.log.writes().is_empty());
+    // but for ever it is not left out either: somebody may fill the placeholder in
+    for _ in 0..20 {
+        b.clock.advance(SignedDuration::from_secs(61));
+        b.want(SECOND).await.expect("as it was");
+    }
+    assert_eq!((running.log.writes().len(), issuers(&double.config()).len()), (1, 3));
+    // when the token is corrected, then it is in the policy
+    let whole = "b".repeat(40);
+    challenges.register("b", Some(Secret::new(whole.as_str())));
+    assert_eq!(of(&whole).want(SECOND).await.expect("as it was").doubts.len(), 0);
+    assert_eq!(issuers(&double.config()), [good, whole, better, "acme".into()]);
+}
+
+#[tokio::test]
+async fn a_bad_token_in_place_of_a_good_one_takes_that_one_away() {
+    let double = Arc::new(CaddyDouble::new().with_strict_dns_module());
+    double.load(users_config(2019, 80));
+    let running = RunningDouble::start(double.clone()).await.expect("a loopback port");
+    let challenges = Challenges::default();
+    let good = "a".repeat(40);
+    challenges.register("a", Some(Secret::new(good.as_str())));
+    caddy(&running.url, Some(&good), &challenges).want(FIRST).await.expect("made");
+    assert_eq!(issuers(&double.config()).len(), 2);
+    challenges.register("a", Some(Secret::new("half")));
+    let done = caddy(&running.url, Some("half"), &challenges).want(FIRST).await.expect("as it was");
+    assert_eq!(done.doubts[0].reason, "DnsTokenRefused");
+    assert_eq!(issuers(&double.config()), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_challenge_that_is_switched_off_takes_its_token_out_of_real_caddys() {
     for peer in caddies() {
         let what = peer.name;

@@ -17,6 +17,19 @@ struct Known {
     complete: bool,
     /// A look showed no policy of ours, and none was written since.
     absent: bool,
+    /// Tokens that the module in Caddy refuses, which keeps the whole policy out, with its words and the number of looks
+    /// until they are tried again: a placeholder may get a value.
+    refused: Vec<(Secret, String, u32)>,
+}
+
+/// How many looks a token is left out for that the module in Caddy refused: Caddy writes it to its log each time.
+const LEFT_OUT: u32 = 15;
+
+impl Known {
+    fn forget_unknown(&mut self) {
+        let Self { classes, refused, .. } = self;
+        refused.retain(|(token, ..)| classes.values().flatten().any(|known| known == token));
+    }
 }
 
 /// The tokens that belong into the policy, each once.
@@ -41,7 +54,7 @@ impl Challenges {
     }
 
     fn with(complete: bool) -> Self {
-        Self(Arc::new(Mutex::new(Known { classes: BTreeMap::new(), complete, absent: false })))
+        Self(Arc::new(Mutex::new(Known { classes: BTreeMap::new(), complete, absent: false, refused: Vec::new() })))
     }
 
     /// The class has this token from now on, or none.
@@ -49,6 +62,7 @@ impl Challenges {
         let mut known = lock(&self.0);
         known.classes.insert(class.to_owned(), token);
         known.absent = false;
+        known.forget_unknown();
     }
 
     /// These classes are all that use this Caddy, but for those that could not be heard: what they had stays.
@@ -61,6 +75,35 @@ impl Challenges {
         }
         known.classes = classes;
         known.complete = unheard.is_empty();
+        known.forget_unknown();
+    }
+
+    /// The token stays out of the policy for a while. `words` are what the module says of it.
+    pub(super) fn refuse(&self, token: &Secret, words: &str) {
+        let mut known = lock(&self.0);
+        known.refused.retain(|(refused, ..)| refused != token);
+        known.refused.push((token.clone(), words.to_owned(), LEFT_OUT));
+    }
+
+    /// The token is tried again.
+    pub(super) fn admit(&self, token: &Secret) {
+        lock(&self.0).refused.retain(|(refused, ..)| refused != token);
+    }
+
+    /// What the module says of a token that it refused. Each question is a look, the last of which admits the token again.
+    pub(super) fn refusal(&self, token: &Secret) -> Option<String> {
+        let mut known = lock(&self.0);
+        let at = known.refused.iter().position(|(refused, ..)| refused == token)?;
+        match known.refused[at].2 {
+            0 => {
+                known.refused.remove(at);
+                None
+            }
+            _ => {
+                known.refused[at].2 -= 1;
+                Some(known.refused[at].1.clone())
+            }
+        }
     }
 
     /// What belongs into the policy, in the order of the classes' names. `own` is what this very Caddy was made with: it
@@ -73,7 +116,7 @@ impl Challenges {
         };
         let mut tokens: Vec<Secret> = Vec::new();
         for token in registered {
-            if !tokens.contains(token) {
+            if !tokens.contains(token) && !known.refused.iter().any(|(refused, ..)| refused == token) {
                 tokens.push(token.clone());
             }
         }
@@ -112,6 +155,25 @@ mod tests {
         }
         assert_eq!(known(&challenges, Some("former")), (vec!["one".to_owned(), "two".to_owned()], true));
         assert!(!format!("{challenges:?}").contains("two"), "tokens do not show");
+    }
+
+    #[test]
+    fn a_refused_token_is_left_out_for_a_while_or_until_it_is_replaced() {
+        let challenges = Challenges::default();
+        let (good, bad) = (Secret::new("good"), Secret::new("bad"));
+        challenges.register("a", Some(good.clone()));
+        challenges.register("b", Some(bad.clone()));
+        challenges.refuse(&bad, "too short");
+        for _ in 0..LEFT_OUT {
+            assert_eq!(known(&challenges, None).0, ["good"]);
+            assert_eq!(challenges.refusal(&bad).as_deref(), Some("too short"));
+        }
+        assert_eq!(challenges.refusal(&bad), None);
+        assert_eq!((known(&challenges, None).0.len(), challenges.refusal(&good)), (2, None));
+        challenges.refuse(&bad, "too short");
+        challenges.register("b", Some(Secret::new("better")));
+        challenges.register("b", Some(bad.clone()));
+        assert_eq!((known(&challenges, None).0.len(), challenges.refusal(&bad)), (2, None));
     }
 
     #[test]

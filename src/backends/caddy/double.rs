@@ -24,13 +24,15 @@ pub struct CaddyDouble {
     config: Mutex<Value>,
     /// Without the module for DNS challenges at Cloudflare.
     stock: bool,
+    /// With one that looks at the form of tokens, as its versions from 0.2 on do.
+    strict: bool,
     etag: Etag,
 }
 
 impl Default for CaddyDouble {
     fn default() -> Self {
         let config = json!({"apps": {"http": {"servers": {"srv0": {"listen": [":80"], "routes": []}}}}});
-        Self { config: Mutex::new(config), stock: false, etag: Etag::Header }
+        Self { config: Mutex::new(config), stock: false, strict: false, etag: Etag::Header }
     }
 }
 
@@ -43,6 +45,12 @@ impl CaddyDouble {
     /// A stock Caddy: without the module for DNS challenges at Cloudflare.
     pub fn without_dns_module(self) -> Self {
         Self { stock: true, ..self }
+    }
+
+    /// With a module for DNS challenges that looks at the form of tokens, and nothing in the environment to fill a
+    /// placeholder with.
+    pub fn with_strict_dns_module(self) -> Self {
+        Self { strict: true, ..self }
     }
 
     /// As Debian's 2.6.
@@ -116,6 +124,18 @@ fn duplicate_ids(value: &Value) -> Option<String> {
     collect(value, &mut Vec::new())
 }
 
+/// The first token whose form the module refuses, as Caddy filled it in.
+fn malformed_token(policies: &[Value]) -> Option<String> {
+    let issuers = policies.iter().filter_map(|policy| policy["issuers"].as_array()).flatten();
+    let tokens = issuers.filter_map(|issuer| issuer.pointer("/challenges/dns/provider/api_token")?.as_str());
+    let filled_in = tokens.map(|token| if token.starts_with('{') { "" } else { token });
+    let in_form = |token: &str| {
+        let plain = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        plain && (35..=50).contains(&token.len())
+    };
+    filled_in.filter(|token| !in_form(token)).map(str::to_owned).next()
+}
+
 impl Double for CaddyDouble {
     fn name(&self) -> &'static str {
         "caddy"
@@ -186,6 +206,15 @@ impl Double for CaddyDouble {
                 500,
                 "loading new config: loading tls app module: provision tls: unknown module: dns.providers.cloudflare",
             );
+        }
+        if let Some(token) = policies.filter(|_| self.strict).and_then(|policies| malformed_token(policies)) {
+            let words = format!(
+                "loading new config: loading tls app module: provision tls: provisioning automation policy 0: loading TLS \
+                 automation management module: position 0: loading module 'acme': provision tls.issuance.acme: loading DNS \
+                 provider module: loading module 'cloudflare': provision dns.providers.cloudflare: API token '{token}' appears \
+                 invalid; ensure it's correctly entered and not wrapped in braces nor quotes"
+            );
+            return refuse(500, &words);
         }
         if let Some(id) = duplicate_ids(&changed) {
             return refuse(400, &format!("indexing config: duplicate ID '{id}' found"));

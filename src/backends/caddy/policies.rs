@@ -6,6 +6,7 @@ use super::policy::{self, Step};
 use super::{Caddy, POLICIES, SERVERS, servers};
 use crate::api::condition::Truth;
 use crate::backends::{BackendError, ErrorClass};
+use crate::config::Secret;
 use crate::plan::Mark;
 
 /// What there is to say about the policy: how bad it is, reason and words.
@@ -14,6 +15,11 @@ pub type Told = Option<(Truth, &'static str, String)>;
 /// Whoever may not read policies has none there.
 fn is_closed(error: &BackendError) -> bool {
     error.class == ErrorClass::Credential && error.reason != CLIENT_REFUSED
+}
+
+/// What the module says where it refuses a token while Caddy loads the policy.
+fn refused_words(error: &BackendError) -> Option<&str> {
+    error.message.split_once(policy::MODULE_REFUSES).map(|(_, words)| words.trim())
 }
 
 impl Caddy {
@@ -30,7 +36,17 @@ impl Caddy {
             return self.drop_tokens(mark).await.err().map(left);
         };
         let failed = if challenge.required { Truth::False } else { Truth::True };
-        match self.put_policy(mark).await {
+        let put = self.put_policy(mark).await;
+        if let (Ok(_), Some(words)) = (&put, self.options.challenges.refusal(&challenge.token)) {
+            let message = format!(
+                "the module {} in this Caddy refuses the token of proxy.caddy.dnsChallenge before it asks Cloudflare ({words}), \
+                 so that it is left out: a whole API token is needed, or a placeholder that Caddy can fill in; correct the \
+                 Secret, or the environment of Caddy",
+                policy::MODULE
+            );
+            return Some((failed, "DnsTokenRefused", message));
+        }
+        match put {
             Ok(Step::Foreign) => Some((
                 Truth::True,
                 "ForeignTlsPolicy",
@@ -38,7 +54,7 @@ impl Caddy {
                     .to_owned(),
             )),
             Ok(_) => None,
-            Err(error) if error.message.contains(policy::MODULE) => Some((
+            Err(error) if error.message.contains(policy::MODULE_MISSING) => Some((
                 failed,
                 "DnsModuleMissing",
                 format!(
@@ -54,7 +70,29 @@ impl Caddy {
 
     async fn put_policy(&self, mark: &Mark) -> Result<Step, BackendError> {
         let list = self.admin.list(POLICIES).await?;
-        self.bring_policy(mark, list).await
+        let own = self.options.dns_challenge.as_ref().map(|challenge| &challenge.token);
+        let new =
+            policy::new_tokens(list.items(), &policy::id(&mark.installation), &self.options.challenges.tokens(own));
+        match self.bring_policy(mark, list).await {
+            Err(error) if !new.is_empty() && refused_words(&error).is_some() => self.sort_out(mark, &new, error).await,
+            done => done,
+        }
+    }
+
+    /// One token that the module refuses keeps the policy out for all classes, and Caddy does not say which it is: so each
+    /// new one is tried by itself, beside those that stand.
+    async fn sort_out(&self, mark: &Mark, new: &[Secret], refusal: BackendError) -> Result<Step, BackendError> {
+        let challenges = &self.options.challenges;
+        let words = |error: &BackendError| refused_words(error).unwrap_or_default().to_owned();
+        new.iter().for_each(|token| challenges.refuse(token, &words(&refusal)));
+        for token in new.iter().filter(|_| new.len() > 1) {
+            challenges.admit(token);
+            match self.bring_policy(mark, self.admin.list(POLICIES).await?).await {
+                Err(error) if refused_words(&error).is_some() => challenges.refuse(token, &words(&error)),
+                done => drop(done?),
+            }
+        }
+        self.bring_policy(mark, self.admin.list(POLICIES).await?).await
     }
 
     /// A class without a challenge only looks whether tokens are left over, until it has seen that none are.

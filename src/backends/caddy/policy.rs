@@ -6,10 +6,15 @@
 use serde_json::{Value, json};
 
 use super::challenges::Tokens;
+use crate::config::Secret;
 use crate::plan::InstallationId;
 
 /// The module that Caddy must have been built with.
 pub const MODULE: &str = "dns.providers.cloudflare";
+/// What a Caddy says that was built without it.
+pub const MODULE_MISSING: &str = "unknown module: dns.providers.cloudflare";
+/// What stands before the module's own words where it refuses its settings: a token by its form, since version 0.2.
+pub const MODULE_REFUSES: &str = "provision dns.providers.cloudflare: ";
 
 const TOKEN: &str = "/challenges/dns/provider/api_token";
 
@@ -31,6 +36,12 @@ fn desired(id: &str, tokens: &[&str]) -> Value {
 fn tokens_of(policy: &Value) -> impl Iterator<Item = &str> {
     let issuers = policy["issuers"].as_array().into_iter().flatten();
     issuers.filter_map(|issuer| issuer.pointer(TOKEN)?.as_str())
+}
+
+/// Those among the tokens that our policy does not have yet.
+pub fn new_tokens(policies: &[Value], id: &str, tokens: &Tokens) -> Vec<Secret> {
+    let there: Vec<&str> = policies.iter().filter(|policy| policy["@id"] == id).flat_map(tokens_of).collect();
+    tokens.known.iter().filter(|token| !there.contains(&token.expose())).cloned().collect()
 }
 
 /// What is to be done about the policies as they are.
@@ -96,7 +107,6 @@ pub fn without(policies: &[Value], id: &str) -> Option<Vec<Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
     const OURS: &str = "pk1-00c0ffee00c0ffee-tls";
 
