@@ -219,6 +219,9 @@ pub struct ResetPortalStatus {
     /// What may remain in former places for good, because they cannot be used any more. Somebody has to look there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<MadeResource>,
+    /// For how many seconds resolvers may keep the record as it last was when nothing was under way; absent: it was proxied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_seconds: Option<i64>,
 }
 
 /// A class with the settings that it had.
@@ -241,6 +244,9 @@ pub struct Move {
     pub since: String,
     /// Generation of the spec that is moved.
     pub generation: i64,
+    /// Where the record led when the move began (host name).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Since when the record is seen to lead to the new place (RFC 3339), which may be long after the stage began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flipped: Option<String>,

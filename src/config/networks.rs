@@ -1,4 +1,6 @@
 //! Networks by which trusted proxies are told.
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 /// Where Cloudflare's edge connects from, as published at <https://www.cloudflare.com/ips/>.
@@ -27,6 +29,11 @@ pub const CLOUDFLARE: [&str; 22] = [
     "2c0f:f248::/32",
 ];
 
+/// Whether the address is one of Cloudflare's edge.
+pub fn is_cloudflare(address: IpAddr) -> bool {
+    CLOUDFLARE.iter().filter_map(|network| network.parse::<IpNet>().ok()).any(|network| network.contains(&address))
+}
+
 /// Addresses and networks joined by commas; the word `cloudflare` stands for all of [`CLOUDFLARE`]. The error is the
 /// part that is neither.
 pub fn parse(text: &str) -> Result<Vec<IpNet>, String> {
@@ -36,7 +43,7 @@ pub fn parse(text: &str) -> Result<Vec<IpNet>, String> {
             networks.extend(CLOUDFLARE.iter().filter_map(|network| network.parse::<IpNet>().ok()));
             continue;
         }
-        let one = part.parse::<IpNet>().or_else(|_| part.parse::<std::net::IpAddr>().map(IpNet::from));
+        let one = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
         networks.push(one.map_err(|_: std::net::AddrParseError| part.to_owned())?);
     }
     Ok(networks)
@@ -54,5 +61,7 @@ mod tests {
         assert!(!networks[0].contains(&"127.0.0.2".parse::<std::net::IpAddr>().unwrap()));
         assert_eq!(parse("10.0.0.0/8,proxy").unwrap_err(), "proxy");
         assert_eq!(parse("").unwrap(), []);
+        let edge = |text: &str| is_cloudflare(text.parse().unwrap());
+        assert!(edge("104.16.0.1") && edge("2606:4700::1111") && !edge("192.0.2.1") && !edge("::1"));
     }
 }

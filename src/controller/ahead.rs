@@ -82,8 +82,8 @@ impl Context {
         let is_here =
             |place: &Place| *place == here || (place.settings.is_empty() && place.class_name == here.class_name);
         let of_former = |made: &&MadeResource| former.iter().any(|host| host.as_str() == made.name);
-        let mut going: Vec<(&str, &MadeResource)> =
-            made.iter().filter(of_former).map(|made| (after_proof.as_str(), made)).collect();
+        let mut going: Vec<(&str, &str, &MadeResource)> =
+            made.iter().filter(of_former).map(|made| (after_proof.as_str(), "delete", made)).collect();
         let mut ahead = Ahead { proof: after_proof.clone(), ..Ahead::default() };
         for place in standing.places().into_iter().filter(|place| !is_here(place)) {
             let old = match self.at_place(&place).await? {
@@ -103,14 +103,20 @@ impl Context {
                 Some(_) => "",
                 None => after_proof.as_str(),
             };
-            going.extend(made.iter().filter(left).map(|made| (waits, made)));
+            // Whoever takes over a record that was made for a portal keeps it.
+            let given_up = |made: &MadeResource| {
+                let of_dns = old.dns.as_ref().is_some_and(|shared| shared.worker.instance() == made.system);
+                of_dns && class.dns.is_none()
+            };
+            let verb = |made: &MadeResource| if given_up(made) { "release" } else { "delete" };
+            going.extend(made.iter().filter(left).map(|made| (waits, verb(made), made)));
             let from = self.target_at(portal, &old);
             if standing.home.as_ref() == Some(&place) && moves && flips(&old, class, &from, valid) {
                 ahead.flip = Some(Flip { waits: before_the_flip(&old, class, &from, valid), from });
             }
         }
-        for (waits, made) in going {
-            let line = format!("{waits}{}: delete {}", made.system, made.name);
+        for (waits, verb, made) in going {
+            let line = format!("{waits}{}: {verb} {}", made.system, made.name);
             if !ahead.removals.contains(&line) {
                 ahead.removals.push(line);
             }

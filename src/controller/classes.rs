@@ -9,6 +9,9 @@ use crate::api::{ENVIRONMENT_CLASS, PortalClass, PortalClassSpec};
 use crate::config::Secret;
 use crate::config::secret::{NO_PASSWORD, NO_TOKEN};
 
+/// Reason of several default classes.
+pub const AMBIGUOUS_DEFAULT: &str = "AmbiguousDefaultClass";
+
 /// The class that is made from the process environment where no class object exists.
 #[derive(Debug, Clone)]
 pub struct EnvironmentClass {
@@ -77,7 +80,7 @@ where
                 "more than one PortalClass is marked default ({}); name one in spec.className",
                 names.join(", ")
             );
-            Err(rejected("AmbiguousDefaultClass", message))
+            Err(rejected(AMBIGUOUS_DEFAULT, message))
         }
     }
 }

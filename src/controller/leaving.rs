@@ -265,7 +265,7 @@ impl Context {
             if let Some(Present { outside, proved }) = present {
                 let mut gone = Vec::new();
                 for mut leaving in std::mem::take(&mut found.standing.leaving) {
-                    match self.still_serves(&mut leaving, valid, outside, proved) {
+                    match self.still_serves(&mut leaving, valid, outside, proved, found.standing.record_seconds) {
                         Some(wait) => {
                             kept = Some(kept.map_or(wait, |before: Duration| before.min(wait)));
                             still.push(leaving);
@@ -314,6 +314,10 @@ impl Context {
             let used = |class: &ClassRuntime| same(&one, &class.dns) || same(&one, &class.proxy);
             used(class) || others.iter().any(|other| used(other))
         };
+        let in_others = |system: &str| {
+            let mut all = others.iter().flat_map(|other| other.dns.iter().chain(&other.proxy));
+            all.any(|shared| shared.worker.instance() == system)
+        };
         let account =
             |class: &ClassRuntime| class.class.spec.cloudflare.as_ref().and_then(|dns| dns.account_id.clone());
         // Of two accounts that have one zone each has a record of its own, though both are one system by name. What is in
@@ -333,7 +337,17 @@ impl Context {
                 Ok(former) => {
                     let free = |shared: &Option<Shared>| shared.clone().filter(|shared| !in_use(shared));
                     let old = mixed(&former, &free(&former.dns), &free(&former.proxy));
-                    let mut outside = withdraw(&old, &mark, &valid.key, &hosts, &valid.recorded, Way::Delete).await;
+                    // Whoever takes over a record that was made for a portal keeps it.
+                    let given_up = old.dns.clone().filter(|_| valid.enabled && class.dns.is_none());
+                    let rest = match &given_up {
+                        Some(_) => mixed(&old, &None, &old.proxy),
+                        None => mixed(&old, &old.dns, &old.proxy),
+                    };
+                    let mut outside = withdraw(&rest, &mark, &valid.key, &hosts, &valid.recorded, Way::Delete).await;
+                    if given_up.is_some() {
+                        let record = mixed(&old, &given_up, &None);
+                        outside.join(withdraw(&record, &mark, &valid.key, &hosts, &valid.recorded, Way::Release).await);
+                    }
                     if let Some(dns) = twin(&former) {
                         let (one, way) = (mixed(&former, &Some(dns), &None), Way::LeaveBut(made));
                         let mut twin = withdraw(&one, &mark, &valid.key, &hosts, &valid.recorded, way).await;
@@ -355,6 +369,9 @@ impl Context {
                 }
             };
             if words.is_empty() {
+                // What was told to remain there is gone.
+                let cleaned = |made: &MadeResource| systems.as_ref().is_some_and(|all| all.contains(&made.system));
+                found.standing.left_behind.retain(|made| !cleaned(made));
                 continue;
             }
             let words = words.join("; ");
@@ -366,7 +383,7 @@ impl Context {
             }
             let stands = |one: &&MadeResource| match &systems {
                 Some(systems) => systems.contains(&one.system),
-                None => !made.iter().any(|other| other.system == one.system),
+                None => !made.iter().any(|other| other.system == one.system) && !in_others(&one.system),
             };
             let remains: Vec<MadeResource> = found.resources.iter().filter(stands).cloned().collect();
             if lost && remains.is_empty() {

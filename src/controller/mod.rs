@@ -7,6 +7,7 @@ mod context;
 mod environment;
 mod error;
 mod findings;
+mod former;
 mod fuse;
 mod leaving;
 mod logo;

@@ -9,9 +9,12 @@ use kube::runtime::events::EventType;
 
 use super::context::Context;
 use super::error::ControllerError;
+use super::former::Old;
 use super::leaving::Made;
 use super::outside::{Outside, program};
 use super::places::{self, Standing};
+use super::proving::is_wrong;
+use super::recorded::AWAITING_OPERATOR;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::settling::{settling, stamp_after};
@@ -21,12 +24,6 @@ use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{Finding, MOVED, Truth};
 use crate::api::portal::{Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
-
-/// Whence a portal moves.
-pub struct Old {
-    pub(super) class: std::sync::Arc<ClassRuntime>,
-    pub(super) target: Option<HostName>,
-}
 
 /// A time as the status holds it.
 pub fn stamp(at: Timestamp) -> String {
@@ -136,37 +133,28 @@ impl Context {
         let mut old = None;
         match standing.home.clone() {
             Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
-                match self.at_place(&home).await? {
-                    Ok(former) => {
-                        let target = self.target_at(portal, &former);
-                        // A host that is served at home already moves like any other, whatever else is still left of another.
-                        let host_changes = host_changes && !has_route(&former, valid, &found.resources);
-                        if host_changes || !flips(&former, class, &target, valid) {
-                            // Nothing is flipped: the former place is left as soon as the portal is proved here.
-                            standing.moving = None;
-                            leave(standing, home, false);
-                            standing.home = Some(here.clone());
-                        } else {
-                            let generation = valid.generation;
-                            let begun = |moving: &Move| {
-                                moving.stage != MoveStage::RolledBack
-                                    || (moving.generation == generation
-                                        && passed(&moving.since, now) < self.timing.move_again)
-                            };
-                            if !standing.moving.as_ref().is_some_and(begun) {
-                                let (to, since) = (here.clone(), stamp(now));
-                                let (stage, flipped, note) = (MoveStage::Proving, None, None);
-                                standing.moving = Some(Move { to, stage, since, generation, flipped, note });
-                            }
-                            old = Some(Old { class: former, target });
-                        }
+                let former = self.former(portal, class, &home, standing.moving.as_ref()).await?;
+                // A host that is served at home already moves like any other, whatever else is still left of another.
+                let served = former.has(valid, &found.resources);
+                let nothing = !served && (host_changes || former.lost);
+                if nothing || !flips(&former.class, class, &former.target, valid) {
+                    // Nothing is flipped: the former place is left as soon as the portal is proved here.
+                    standing.moving = None;
+                    leave(standing, home, false);
+                    standing.home = Some(here.clone());
+                } else {
+                    let generation = valid.generation;
+                    let begun = |moving: &Move| {
+                        moving.stage != MoveStage::RolledBack
+                            || (moving.generation == generation && passed(&moving.since, now) < self.timing.move_again)
+                    };
+                    if !standing.moving.as_ref().is_some_and(begun) {
+                        let (to, since) = (here.clone(), stamp(now));
+                        let (stage, flipped, note) = (MoveStage::Proving, None, None);
+                        let from = former.target.as_ref().map(HostName::to_string);
+                        standing.moving = Some(Move { to, stage, since, generation, from, flipped, note });
                     }
-                    // What is there may be out of reach for good, or its Secret be late: leaving decides.
-                    Err(_) => {
-                        standing.moving = None;
-                        leave(standing, home, false);
-                        standing.home = Some(here.clone());
-                    }
+                    old = Some(former);
                 }
             }
             _ => {
@@ -218,8 +206,8 @@ impl Context {
     ) -> Result<Made, ControllerError> {
         let installation = self.store.installation();
         let held = ValidPortal { cname_target: old.target.clone(), ..valid.clone() };
-        let dns = class.dns.clone().or_else(|| old.class.dns.clone());
-        let (from, to) = (instance(&old.class), instance(class));
+        let dns = old.account(class);
+        let (from, to) = (old.instance(), instance(class));
         let way = underway::way(&from, &to, &old.target, &valid.cname_target);
         let held_record = underway::record(&mixed(class, &dns, &None), &old.target).cloned();
         let new_record = underway::record(class, &valid.cname_target).cloned();
@@ -265,6 +253,19 @@ impl Context {
                     let wait = outside.wait.unwrap_or(if left.is_zero() { backoff } else { backoff.min(left) });
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
+                MoveStage::Flipped
+                    if moving.flipped.is_none()
+                        && old.gives_record_up(class)
+                        && self.record_stands(old, &held).await =>
+                {
+                    let mut outside = program(&mixed(class, &None, &class.proxy), valid, installation, &[], &[]).await;
+                    found.changes.append(&mut outside.changes);
+                    let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
+                    let words = underway::by_hand(&way, &class.class, old.target.as_ref());
+                    found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
+                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
+                    return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                }
                 MoveStage::Flipped => {
                     // One proxy has one route for the host: the former one stays until the record is seen to be changed.
                     let first = moving.flipped.is_none() && replaces(&old.class, class);
@@ -285,7 +286,8 @@ impl Context {
                     }
                     let Some(flipped) = moving.flipped.clone() else {
                         // A rate limit ends; whatever else keeps the record from being changed may not.
-                        if outside.queue.is_none() && passed(&moving.since, now) >= self.timing.move_patience {
+                        let late = outside.queue.is_none() && passed(&moving.since, now) >= self.timing.move_patience;
+                        if late && old.is_way_back(class) {
                             look_anew(&old.class, valid);
                             self.roll_back(portal, moving, "the record cannot be changed", &way, &outside, found)
                                 .await?;
@@ -295,12 +297,12 @@ impl Context {
                         let words = underway::to_be_flipped(&way, new_record.as_ref());
                         found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                         let mut wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
-                        if outside.queue.is_none() {
+                        if outside.queue.is_none() && !late {
                             wait = wait.min(self.timing.move_patience.saturating_sub(passed(&moving.since, now)));
                         }
                         return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                     };
-                    let settled = after(&flipped, settling(&self.timing, valid));
+                    let settled = after(&flipped, settling(&self.timing, valid, found.standing.record_seconds));
                     let live = self.live(class, valid, &outside, Fresh::After(settled)).await;
                     let probing = class.class.spec.probe.enabled;
                     let proved = if probing {
@@ -318,8 +320,10 @@ impl Context {
                         self.reports.event(portal, EventType::Normal, "Moved", "Move", &words).await;
                         return Ok(Made { outside, live, wait: None });
                     }
-                    let left = after(&stamp(settled), self.timing.move_patience).duration_since(now);
-                    if left <= SignedDuration::ZERO {
+                    let patience = self.timing.move_patience;
+                    let patience = if is_wrong(&live.reason) { patience / 5 } else { patience };
+                    let left = after(&stamp(settled), patience).duration_since(now);
+                    if left <= SignedDuration::ZERO && old.is_way_back(class) {
                         let seen = if outside.programmed() { &live.message } else { "record or route cannot be made" };
                         look_anew(&old.class, valid);
                         self.roll_back(portal, moving, seen, &way, &outside, found).await?;
@@ -327,8 +331,9 @@ impl Context {
                     }
                     let words = underway::flipped(&way, new_record.as_ref(), &flipped);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
-                    let left = Duration::try_from(left).unwrap_or_default();
-                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key).min(left));
+                    let left = Duration::try_from(left).ok().filter(|left| !left.is_zero());
+                    let backoff = self.backoff(&valid.key);
+                    let wait = outside.wait.unwrap_or_else(|| left.map_or(backoff, |left| backoff.min(left)));
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
                 MoveStage::RolledBack => {
@@ -338,7 +343,8 @@ impl Context {
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let seen = moving.note.as_deref().unwrap_or("no proof of life in time");
                     let again = stamp(after(&moving.since, self.timing.move_again));
-                    let words = underway::rolled_back(&way, held_record.as_ref(), &to, seen, &again);
+                    let back = held_record.as_ref().map(|target| (target, outside.recorded()));
+                    let words = underway::rolled_back(&way, back, &to, seen, &again);
                     found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
                     let resync = self.timing.resync;
                     let wait = self.until_probe(&valid.key).filter(|_| live.truth != Truth::True);

@@ -100,6 +100,8 @@ pub struct Standing {
     pub moving: Option<Move>,
     pub leaving: Vec<Leaving>,
     pub left_behind: Vec<MadeResource>,
+    /// See [`ResetPortalStatus::record_seconds`].
+    pub record_seconds: Option<i64>,
 }
 
 impl Standing {
@@ -114,6 +116,7 @@ impl Standing {
             moving: status.moving.clone(),
             leaving: status.leaving.clone(),
             left_behind: status.left_behind.clone(),
+            record_seconds: status.record_seconds,
         }
     }
 

@@ -1,19 +1,22 @@
 //! Whether a new route is right before the record leads to it: asked where it can be reached by itself.
 use super::context::Context;
-use super::moving::{LONGEST_NOTE, Old, passed, replaces};
+use super::former::Old;
+use super::moving::{LONGEST_NOTE, after, passed, replaces, stamp};
 use super::outside::Outside;
 use super::probe;
 use super::runtime::ClassRuntime;
 use super::validate::ValidPortal;
 use crate::api::HostName;
 use crate::api::portal::Move;
+use crate::config::networks;
 
 /// Names of tunnels: they lead nowhere but within Cloudflare.
 const TUNNELS: &str = ".cfargotunnel.com";
 
 /// What a new route may be seen to show that the record must not lead to. All else that is no proof, such as a private
 /// address or a certificate that only Cloudflare's edge trusts, says nothing about the way that visitors take.
-const SEEN_WRONG: [&str; 11] = [
+const SEEN_WRONG: [&str; 12] = [
+    "ConnectionRefused",
     "ForeignServer",
     "NotRouted",
     "NotServed",
@@ -27,20 +30,30 @@ const SEEN_WRONG: [&str; 11] = [
     "UnexpectedAnswer",
 ];
 
+/// Errors of Cloudflare's edge that say that the record leads nowhere.
+const LEADS_NOWHERE: [&str; 3] = ["OriginNameNotFound", "OriginRefused", "OriginUnreachable"];
+
+/// Whether what visitors are shown is no matter of time, as a certificate that is being ordered is.
+pub(super) fn is_wrong(reason: &str) -> bool {
+    SEEN_WRONG.contains(&reason) || LEADS_NOWHERE.contains(&reason)
+}
+
 /// How a new route is proved before the record leads to it.
 enum Way<'a> {
     /// At an address that the class names.
     Pinned(&'a str),
     /// At the address of its own target.
-    Through(&'a HostName),
+    Through(HostName),
     /// Not at all, for this reason.
     Not(&'static str),
 }
 
-fn way<'a>(old: &ClassRuntime, class: &'a ClassRuntime, from: &Option<HostName>, valid: &'a ValidPortal) -> Way<'a> {
+fn way<'a>(old: &ClassRuntime, class: &'a ClassRuntime, from: &Option<HostName>, valid: &ValidPortal) -> Way<'a> {
     let spec = &class.class.spec;
     let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.spec.probe.address);
-    let target = valid.cname_target.as_ref().filter(|target| Some(*target) != from.as_ref());
+    // A class without a Cloudflare account may still say where its proxy is.
+    let named = || spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok());
+    let target = valid.cname_target.clone().or_else(named).filter(|target| Some(target) != from.as_ref());
     match (pinned, target) {
         _ if replaces(old, class) => Way::Not("the proxy has one route for the host"),
         _ if !spec.probe.enabled => Way::Not("probing is switched off in the class"),
@@ -68,6 +81,21 @@ pub(super) fn before_the_flip(
 }
 
 impl Context {
+    /// Whether a proxy's name leads to where the portal's host leads, or to Cloudflare: there a request is led by its host,
+    /// which is the former way still, and proves nothing.
+    async fn is_at_the_edge(&self, proxy: &HostName, valid: &ValidPortal) -> bool {
+        let (names, port) = (self.names.as_ref(), 443);
+        let Ok(of_proxy) = names.addresses(proxy.as_str(), port).await else { return false };
+        if of_proxy.iter().any(|address| networks::is_cloudflare(address.ip())) {
+            return true;
+        }
+        let of_host = match valid.proxied {
+            true => names.addresses(valid.host.as_str(), port).await.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        of_proxy.iter().any(|address| of_host.contains(address))
+    }
+
     /// Whether the record may be changed now, with what there is to say about that; or what is waited for.
     pub(super) async fn prove_before(
         &self,
@@ -80,9 +108,19 @@ impl Context {
         if !outside.programmed() {
             return Err("the new route is made".to_owned());
         }
+        let target;
         let way = match way(&old.class, class, &old.target, valid) {
             Way::Pinned(address) => probe::Way::Pinned(address),
-            Way::Through(target) => probe::Way::Through(self.names.as_ref(), target),
+            Way::Through(name) if self.is_at_the_edge(&name, valid).await => {
+                return Ok(Some(format!(
+                    "{name} leads to Cloudflare's edge, which knows the way to the former route only, so the new one could \
+                     not be tried by itself"
+                )));
+            }
+            Way::Through(name) => {
+                target = name;
+                probe::Way::Through(self.names.as_ref(), &target)
+            }
             Way::Not(why) => return Ok(Some(why.to_owned())),
         };
         let outcome = match self.turns.take().await {
@@ -104,7 +142,15 @@ impl Context {
         let in_time =
             class.class.spec.proxy.manual.is_some() || passed(&moving.since, self.clock.now()) < self.timing.move_proof;
         if seen.reason != "PrivateAddress" && in_time {
-            return Err(format!("the new route is proved; not yet: {}", seen.message));
+            if class.class.spec.proxy.manual.is_some() {
+                return Err(format!("the new route is proved; not yet: {}", seen.message));
+            }
+            let then = stamp(after(&moving.since, self.timing.move_proof));
+            return Err(format!(
+                "the new route is proved; not yet: {}; from {then} on the record is changed all the same, to try the route \
+                 that way, and changed back if it shows no proof there",
+                seen.message
+            ));
         }
         Ok(Some(seen.message.chars().take(LONGEST_NOTE).collect()))
     }

@@ -15,6 +15,7 @@ use super::moving::signed;
 use super::outside::{Outside, program};
 use super::places::{Standing, place_of};
 use super::runtime::ClassRuntime;
+use super::settling;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, retains, validate};
 use crate::api::condition::{ACCEPTED, DNS_PROGRAMMED, Finding, LIVE, ROUTE_PROGRAMMED, Truth};
@@ -81,7 +82,17 @@ impl Context {
             Ok(class) => validate(portal, &class.class, &self.policy)
                 .map(|valid| (class, valid))
                 .inspect_err(|_| self.directory.withdraw(&key)),
-            Err(finding) => Err(self.serve_as_before(portal, found, finding).await?),
+            Err(finding) => match self.stand_in(portal, found, &finding).await? {
+                Some(stand_in) => {
+                    let words = format!(
+                        "{}; meanwhile the portal stays in PortalClass {:?}",
+                        finding.message, stand_in.0.class.name
+                    );
+                    found.findings.push(Finding { message: words, ..finding });
+                    Ok(stand_in)
+                }
+                None => Err(self.serve_as_before(portal, found, finding).await?),
+            },
         };
         let (class, valid) = match accepted {
             Ok(accepted) => accepted,
@@ -93,30 +104,32 @@ impl Context {
         };
         found.host = Some(valid.host.to_string());
         found.url = Some(valid.url.clone());
-        found.findings.push(Finding::new(
-            ACCEPTED,
-            Truth::True,
-            "Accepted",
-            format!("served by PortalClass {:?}", class.class.name),
-        ));
+        if found.findings.is_empty() {
+            let words = format!("served by PortalClass {:?}", class.class.name);
+            found.findings.push(Finding::new(ACCEPTED, Truth::True, "Accepted", words));
+        }
         self.ensure_finalizer(portal).await?;
         let claimed = self.claims.take(&key, &valid.uid, &valid.host, &valid.domain).await?;
         let lost = claimed.truth != Truth::True;
         found.findings.push(claimed);
         let former = former_hosts(&before.resources, self.claims.hosts(&valid.uid).await?, &valid.host);
-        if lost {
-            // A wanted name that cannot be had is no reason to stop serving the one that is held.
-            let held = self.claims.holds(&key, &valid.uid, &former).await?;
-            match held.split_first() {
+        let (valid, former) = match lost {
+            false => (valid, former),
+            // A wanted name that cannot be had is no reason to stop serving the one that is held, or to stop half way in a
+            // move.
+            true => match self.claims.holds(&key, &valid.uid, &former).await?.split_first() {
                 Some((host, others)) if valid.enabled => {
-                    let logo = self.logo(portal).await?;
                     let url = class.class.spec.public_url(host);
-                    self.publish(&class, &ValidPortal { host: host.clone(), url, ..valid }, others, logo);
+                    found.host = Some(host.to_string());
+                    found.url = Some(url.clone());
+                    (ValidPortal { host: host.clone(), url, ..valid }, others.to_vec())
                 }
-                _ => self.directory.withdraw(&key),
-            }
-            return Ok(None);
-        }
+                _ => {
+                    self.directory.withdraw(&key);
+                    return Ok(None);
+                }
+            },
+        };
         if !valid.enabled {
             return self.clear(portal, &class, &valid, &former, found).await;
         }
@@ -169,6 +182,9 @@ impl Context {
             }
         }
         let moved = found.standing.settled(&here);
+        if moved && outside.recorded() && class.dns.is_some() {
+            found.standing.record_seconds = settling::record_seconds(&valid);
+        }
         let missing =
             |made: &&MadeResource| !outside.resources.iter().any(|o| o.system == made.system && o.name == made.name);
         // What could not be looked at is not forgotten.
@@ -177,6 +193,9 @@ impl Context {
             (false, true) => kept.iter().filter(missing).cloned().collect(),
             _ => found.resources.iter().filter(missing).cloned().collect(),
         };
+        // What is in place now is not left behind.
+        let in_place = |made: &MadeResource| outside.resources.contains(made);
+        found.standing.left_behind.retain(|made| !in_place(made));
         let left = &found.standing.left_behind;
         let remembered = remembered.into_iter().filter(|made| !left.contains(made));
         found.resources = outside.resources.iter().cloned().chain(remembered).collect();

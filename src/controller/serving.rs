@@ -86,9 +86,9 @@ impl Context {
         self.directory.publish(&portal, |host| class.class.spec.public_url(host));
     }
 
-    /// The class that the portal asks for cannot be had, which is no fault of the portal's: its page stays. Where it stands
-    /// in another class, that one serves it, as when the class that it was moving to is deleted; a class whose Secret is
-    /// missing leaves published what is. `why` comes back, with what became of the page.
+    /// The class that the portal asks for cannot be used, as while a Secret of it is missing, which is no fault of the
+    /// portal's: its page stays. Where it stands in another class, that one serves it; else what is published stays so.
+    /// `why` comes back, with what became of the page.
     pub(super) async fn serve_as_before(
         &self,
         portal: &ResetPortal,
@@ -98,7 +98,7 @@ impl Context {
         let key = portal.key();
         let home = found.standing.home.as_ref().map(|home| home.class_name.as_str());
         let class = match home {
-            _ if !portal.spec.enabled => None,
+            _ if !portal.spec.enabled || why.reason == CLASS_GONE => None,
             Some(home) => match self.class(Some(home)).await? {
                 Ok(class) => Some(class),
                 Err(finding) if finding.reason == CLASS_GONE => None,

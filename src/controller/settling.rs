@@ -12,20 +12,27 @@ use super::validate::ValidPortal;
 use crate::api::portal::Leaving;
 
 /// TTL of records whose TTL is automatic and that are not proxied, in seconds.
-const AUTOMATIC_TTL: u64 = 300;
+const AUTOMATIC_TTL: i64 = 300;
 
 /// The first whole second after it, where something is to last from then on: cut off, it would end too early.
 pub(super) fn stamp_after(at: Timestamp) -> String {
     stamp(at.checked_add(SignedDuration::from_nanos(999_999_999)).unwrap_or(at))
 }
 
-/// How long after a change of the record a proof counts: before, an edge or a resolver may still lead to the old route.
-pub(super) fn settling(timing: &Timing, valid: &ValidPortal) -> Duration {
+/// For how many seconds resolvers may keep the record that the portal wants.
+pub(super) fn record_seconds(valid: &ValidPortal) -> Option<i64> {
     match (valid.proxied, valid.ttl) {
-        (true, _) => timing.move_settle,
-        (false, 1) => timing.move_settle.max(Duration::from_secs(AUTOMATIC_TTL)),
-        (false, ttl) => timing.move_settle.max(Duration::from_secs(ttl.into())),
+        (true, _) => None,
+        (false, 1) => Some(AUTOMATIC_TTL),
+        (false, ttl) => Some(ttl.into()),
     }
+}
+
+/// How long after a change of the record a proof counts: before, an edge or a resolver may still lead to the old route.
+/// `before` is for how many seconds resolvers may keep the record as it was.
+pub(super) fn settling(timing: &Timing, valid: &ValidPortal, before: Option<i64>) -> Duration {
+    let seconds = record_seconds(valid).max(before).and_then(|seconds| u64::try_from(seconds).ok());
+    timing.move_settle.max(Duration::from_secs(seconds.unwrap_or_default()))
 }
 
 impl Context {
@@ -37,6 +44,7 @@ impl Context {
         valid: &ValidPortal,
         outside: &Outside,
         proved: bool,
+        record_seconds: Option<i64>,
     ) -> Option<Duration> {
         if !leaving.serves {
             return None;
@@ -47,7 +55,7 @@ impl Context {
             return Some(self.timing.first_retry);
         }
         let since = leaving.unserved.get_or_insert_with(|| stamp_after(now));
-        let left = after(since, settling(&self.timing, valid)).duration_since(now);
+        let left = after(since, settling(&self.timing, valid, record_seconds)).duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
         (!left.is_zero() || !proved).then(|| left.max(self.timing.first_retry))
     }

@@ -105,6 +105,7 @@ impl Reports {
             moving: found.standing.moving,
             leaving: found.standing.leaving,
             left_behind: found.standing.left_behind,
+            record_seconds: found.standing.record_seconds,
         };
         for written in &found.changes {
             self.written(portal, written).await;
@@ -134,8 +135,9 @@ impl Reports {
     pub async fn note(&self, portal: &ResetPortal, found: &mut Found) -> Result<(), ControllerError> {
         let key = portal.key();
         let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
-        let Standing { home, moving, leaving, left_behind } = found.standing.clone();
-        let standing = ResetPortalStatus { place: home, moving, leaving, left_behind, ..Default::default() };
+        let Standing { home, moving, leaving, left_behind, record_seconds } = found.standing.clone();
+        let standing =
+            ResetPortalStatus { place: home, moving, leaving, left_behind, record_seconds, ..Default::default() };
         let patch = json!({"status": standing_patch(&standing)});
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         found.noted = true;
@@ -180,8 +182,8 @@ impl Reports {
 fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> {
     let list = |empty: bool, value: Value| if empty { Value::Null } else { value };
     let mut moving = json!(status.moving);
-    if let (Some(fields), Some(Move { note, flipped, .. })) = (moving.as_object_mut(), &status.moving) {
-        for (name, absent) in [("note", note.is_none()), ("flipped", flipped.is_none())] {
+    if let (Some(fields), Some(Move { note, flipped, from, .. })) = (moving.as_object_mut(), &status.moving) {
+        for (name, absent) in [("note", note.is_none()), ("flipped", flipped.is_none()), ("from", from.is_none())] {
             absent.then(|| fields.insert(name.to_owned(), Value::Null));
         }
     }
@@ -189,6 +191,7 @@ fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> 
         ("place".to_owned(), json!(status.place)),
         ("moving".to_owned(), moving),
         ("leaving".to_owned(), list(status.leaving.is_empty(), json!(status.leaving))),
+        ("recordSeconds".to_owned(), json!(status.record_seconds)),
         ("leftBehind".to_owned(), list(status.left_behind.is_empty(), json!(status.left_behind))),
     ]
     .into_iter()
@@ -224,7 +227,7 @@ mod tests {
         // and so are those of a move, whose times are not those of the one before
         let to = Place { class_name: "b".into(), settings: String::new() };
         let (stage, since) = (MoveStage::Proving, "2026-01-01T00:00:00Z".to_owned());
-        let moving = Some(Move { to, stage, since, generation: 1, flipped: None, note: None });
+        let moving = Some(Move { to, stage, since, generation: 1, from: None, flipped: None, note: None });
         let patch = merge(&old, &ResetPortalStatus { moving, ..new });
         let fields = patch["moving"].as_object().unwrap();
         assert_eq!((fields.get("flipped"), fields.get("note")), (Some(&Value::Null), Some(&Value::Null)));

@@ -1,5 +1,6 @@
 //! What is told of a portal on its way from one proxy to another. Pure. A class without DNS, or without a target, has no
 //! record of ours that leads anywhere; then only the routes are spoken of.
+use super::classes::ResolvedClass;
 use super::runtime::ClassRuntime;
 use crate::api::HostName;
 
@@ -50,10 +51,25 @@ pub(super) fn moved(way: &str, record: Option<&HostName>, note: Option<&str>) ->
     }
 }
 
-/// It was not proved in time.
-pub(super) fn rolled_back(way: &str, record: Option<&HostName>, to: &str, seen: &str, again: &str) -> String {
+/// The new class makes no records, so a person has to lead the record to the new proxy.
+pub(super) fn by_hand(way: &str, class: &ResolvedClass, record: Option<&HostName>) -> String {
+    let led = record.map_or(String::new(), |target| format!(" and leads to {target}"));
+    let to = class.spec.cname_target.as_deref().unwrap_or("the new proxy");
+    format!(
+        "{way}: PortalClass {:?} has no Cloudflare account, so the record stays as it was made{led}, where the former route \
+         serves visitors; lead it to {to} by hand, and the former route goes when the portal is proved there; or give the \
+         class an account",
+        class.name
+    )
+}
+
+/// It was not proved in time. `record` is where it is to lead again, and whether it does.
+pub(super) fn rolled_back(way: &str, record: Option<(&HostName, bool)>, to: &str, seen: &str, again: &str) -> String {
     let state = match record {
-        Some(target) => format!("The record leads to {target} again and the route in {to} stays"),
+        Some((target, true)) => format!("The record leads to {target} again and the route in {to} stays"),
+        Some((target, false)) => {
+            format!("The record is to lead to {target} again and is not changed back yet; the route in {to} stays")
+        }
         None => format!("The former route stays, and so does the one in {to}"),
     };
     format!("{way}: {seen}. {state}; the next try is at {again}, or when the portal or its class is changed")
@@ -79,7 +95,7 @@ mod tests {
             proving(WAY, record, "the new route is proved"),
             flipped(WAY, record, "2026-01-01T00:00:00Z"),
             moved(WAY, record, Some("both routes have the same address")),
-            rolled_back(WAY, record, "caddy/b", "404", "2026-01-01T06:00:00Z"),
+            rolled_back(WAY, record.map(|target| (target, true)), "caddy/b", "404", "2026-01-01T06:00:00Z"),
         ]
     }
 

@@ -6,7 +6,7 @@ use kube::api::{Api, Patch, PatchParams};
 use portalkeeper::api::PortalClass;
 use serde_json::json;
 
-use super::{Scene, target};
+use super::{HOST, Scene, target};
 
 const SETTLING: Duration = Duration::from_secs(2);
 
@@ -200,4 +200,77 @@ async fn the_record_is_never_led_to_a_name_that_does_not_exist() {
     scene.missing.store(false, Ordering::SeqCst);
     scene.until_moved().await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_edge_shows_for_the_proxys_own_name_proves_nothing() {
+    let scene = Scene::given().await;
+    // given a proxy whose own name is behind the edge, which leads by the host, and that the edge cannot reach
+    scene.orange.store(true, Ordering::SeqCst);
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    // then that is not taken for a proof: only the record can tell, and it is changed back
+    scene.until_stage("RolledBack").await;
+    scene.until_led_to("a").await;
+    let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(scene.world.client.clone(), "default");
+    let notes: Vec<String> =
+        events.list(&Default::default()).await.unwrap().items.into_iter().filter_map(|event| event.note).collect();
+    assert!(!notes.iter().any(|note| note.starts_with("moved")), "{notes:?}");
+    assert_eq!(scene.routed(), "a b");
+    // and when it can be reached, then the event says why it was not tried before
+    scene.cut.store(false, Ordering::SeqCst);
+    scene.world.patch("acme", json!({"spec": {"branding": {"title": "Acme"}}})).await;
+    scene.until_moved().await;
+    let words = format!("{} leads to Cloudflare's edge", target("b"));
+    let notes = events.list(&Default::default()).await.unwrap().items.into_iter().filter_map(|event| event.note);
+    assert!(notes.into_iter().any(|note| note.starts_with("moved") && note.contains(&words)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_somebody_else_has_does_not_stop_a_move_half_way() {
+    let scene = Scene::given().await;
+    scene.world.create("globex", json!({"domain": "globex.localhost"})).await;
+    scene.world.until_ready("globex").await;
+    // given a move whose record is changed and whose proof does not come
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    // when the portal asks for a name that another one has, then the move is rolled back all the same
+    scene.world.patch("acme", json!({"spec": {"host": "reset.globex.localhost"}})).await;
+    scene.world.until_condition("acme", "Claimed", "False", "HostConflict").await;
+    scene.until_led_to("a").await;
+    scene.world.until_condition("acme", "Moved", "False", "MoveRolledBack").await;
+    let status = scene.world.portals().get("acme").await.unwrap().status.unwrap();
+    assert_eq!(status.host.as_deref(), Some(HOST), "the page that is told is its own");
+    assert_eq!(scene.world.get(HOST, "/").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_stays_for_as_long_as_resolvers_may_keep_the_record_that_led_there() {
+    let scene = Scene::given().await;
+    // given a record that resolvers may keep for ten minutes
+    scene.world.patch("acme", json!({"spec": {"dns": {"proxied": false, "ttl": 600}}})).await;
+    let noted = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        portal.and_then(|portal| portal.status.as_ref()).is_some_and(|status| status.record_seconds == Some(600))
+    };
+    scene.world.until("acme", "noted", noted).await;
+    // when it is proxied from the move on, then those who still have it find the former route
+    scene.world.patch("acme", json!({"spec": {"className": "b", "dns": {"proxied": true, "ttl": 1}}})).await;
+    scene.until_led_to("b").await;
+    scene.work_for(scene.world.timing.move_patience).await;
+    assert_eq!(scene.routed(), "a b");
+    scene.until_stage("Flipped").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_not_changed_back_yet_is_not_told_as_if_it_were() {
+    let scene = Scene::given().await;
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    scene.refuse_changes_of_records();
+    scene.until_told(&format!("The record is to lead to {} again and is not changed back yet", target("a"))).await;
+    scene.world.simulators.faults.clear();
+    scene.until_told(&format!("The record leads to {} again", target("a"))).await;
+    assert_eq!(scene.leads_to(), "a");
 }

@@ -157,15 +157,21 @@ struct Resolver {
     hidden: Arc<AtomicBool>,
     /// There are no such names.
     missing: Arc<AtomicBool>,
+    /// They are behind the edge themselves.
+    orange: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl Names for Resolver {
     async fn addresses(&self, host: &str, _: u16) -> Result<Vec<SocketAddr>, LookupError> {
-        let Some((_, front)) = self.fronts.iter().find(|(name, _)| name == host) else { return Ok(vec![self.edge]) };
+        let Some((_, front)) = self.fronts.iter().find(|(name, _)| name == host) else {
+            let is_proxy = host.ends_with(".proxies.localhost");
+            return if is_proxy { Err(LookupError::NotFound(host.to_owned())) } else { Ok(vec![self.edge]) };
+        };
         match (self.missing.load(Ordering::SeqCst), self.hidden.load(Ordering::SeqCst)) {
             (true, _) => Err(LookupError::NotFound(host.to_owned())),
             (false, true) => Err(LookupError::NoAnswer(host.to_owned())),
+            (false, false) if self.orange.load(Ordering::SeqCst) => Ok(vec![self.edge]),
             (false, false) => Ok(vec![*front]),
         }
     }
@@ -180,6 +186,7 @@ struct Scene {
     cut: Arc<AtomicBool>,
     hidden: Arc<AtomicBool>,
     missing: Arc<AtomicBool>,
+    orange: Arc<AtomicBool>,
     stale: Arc<AtomicBool>,
     foreign: Arc<AtomicBool>,
     a_url: String,
@@ -191,7 +198,7 @@ impl Scene {
     async fn given() -> Self {
         let mut world = World::stopped(None).await;
         let (story, cloudflare) = (Arc::<Mutex<Vec<String>>>::default(), world.simulators.cloudflare.clone());
-        let [cut, hidden, missing, stale, foreign] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let [cut, hidden, missing, orange, stale, foreign] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
         let proxy = |name| {
             let (cloudflare, story) = (cloudflare.clone(), story.clone());
             Arc::new(Proxy { name, caddy: CaddyDouble::new(), cloudflare, story })
@@ -217,14 +224,20 @@ impl Scene {
             world.put(&class).await;
             running.extend([admin, public]);
         }
-        world.names =
-            Arc::new(Resolver { fronts, edge: edge.address, hidden: hidden.clone(), missing: missing.clone() });
+        world.names = Arc::new(Resolver {
+            fronts,
+            edge: edge.address,
+            hidden: hidden.clone(),
+            missing: missing.clone(),
+            orange: orange.clone(),
+        });
         let (a_url, b_url) = (running[0].url.to_string(), running[2].url.to_string());
         running.push(edge);
         world.start_daemon().await;
         world.create("acme", json!({"domain": "acme.localhost"})).await;
         world.until_ready("acme").await;
-        let scene = Self { world, a, b, story, cut, hidden, missing, stale, foreign, a_url, b_url, _running: running };
+        let scene =
+            Self { world, a, b, story, cut, hidden, missing, orange, stale, foreign, a_url, b_url, _running: running };
         scene.told();
         assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
         scene.world.clear_logs();

@@ -38,6 +38,9 @@ const SNAPSHOT: SignedDuration = SignedDuration::from_mins(10);
 /// How long the numbers of a full zone are shown without being read again.
 const USAGE: SignedDuration = SignedDuration::from_mins(10);
 
+/// Reason of a name that somebody else has.
+pub const CONFLICT: &str = "ForeignRecord";
+
 /// One account.
 #[derive(Debug, Clone)]
 pub struct CloudflareOptions {
@@ -316,6 +319,6 @@ impl Backend for CloudflareDns {
     }
 
     fn conflict_reason(&self) -> &'static str {
-        "ForeignRecord"
+        CONFLICT
     }
 }
