@@ -164,7 +164,7 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
-    /// A burst of wants is over when nothing comes for this long.
+    /// A lone want waits this long for others that belong to one burst with it.
     fn gather(&self) -> Duration {
         Duration::from_millis(10)
     }

@@ -131,6 +131,8 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 4096;
 /// A batch is begun after this, whether the burst is over or not.
 const LONGEST_SETTLE: Duration = Duration::from_secs(2);
+/// Where more than one want has come, a burst is under way, and it is over when nothing comes for at least this long.
+const BURST_QUIET: Duration = Duration::from_millis(100);
 /// Lanes that are worked on at the same time.
 const LANES: usize = 8;
 
@@ -310,6 +312,7 @@ async fn tick(interval: Option<&mut tokio::time::Interval>) {
 async fn settle(quiet: Duration, queue: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
     let latest = tokio::time::Instant::now() + LONGEST_SETTLE;
     while batch.len() < BATCH {
+        let quiet = if batch.len() > 1 { quiet.max(BURST_QUIET) } else { quiet };
         let until = latest.min(tokio::time::Instant::now() + quiet);
         match tokio::time::timeout_at(until, queue.recv()).await {
             Ok(Some(job)) => batch.push(job),
