@@ -27,6 +27,9 @@ use crate::telemetry::metrics;
 /// How often what was verified is doubted while a portal does not answer.
 const DOUBT_EVERY: SignedDuration = SignedDuration::from_mins(30);
 
+/// A look that takes longer tells so in a status that says nothing yet.
+pub(super) const SLOW: Duration = Duration::from_secs(2);
+
 impl Context {
     /// One look. Tells when to look again.
     pub async fn reconcile(&self, portal: &ResetPortal) -> Result<Duration, ControllerError> {
@@ -38,7 +41,16 @@ impl Context {
             return Ok(self.remove(portal).await?.unwrap_or(self.timing.resync));
         }
         let mut found = Found::default();
-        let wait = self.look(portal, &mut found).await?;
+        let wait = {
+            let mut looking = std::pin::pin!(self.look(portal, &mut found));
+            match tokio::time::timeout(SLOW, &mut looking).await {
+                Ok(wait) => wait?,
+                Err(_) => {
+                    self.reports.begun(portal, self.clock.now()).await?;
+                    looking.await?
+                }
+            }
+        };
         let switches = Switches {
             mode: Mode::of(portal),
             enabled: portal.spec.enabled,

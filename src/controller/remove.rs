@@ -10,6 +10,7 @@ use super::error::{ControllerError, is_code};
 use super::moving::{after, stamp};
 use super::outside::{Outside, Way, withdraw};
 use super::places::{CLASS_GONE, Standing, place_of};
+use super::reconcile::SLOW;
 use super::recorded::Recorded;
 use super::status::Found;
 use super::tombstones::Epitaph;
@@ -51,8 +52,20 @@ impl Context {
             return Ok(Some(self.timing.resync));
         }
         // Nothing is written for an observed portal, and what was never made need not be removed.
-        let outside =
-            if mode == Mode::ObserveOnly { Ok(Outside::default()) } else { self.withdraw_all(portal).await? };
+        let outside = match mode {
+            Mode::ObserveOnly => Ok(Outside::default()),
+            _ => {
+                let mut withdrawing = std::pin::pin!(self.withdraw_all(portal));
+                match tokio::time::timeout(SLOW, &mut withdrawing).await {
+                    Ok(outside) => outside?,
+                    Err(_) => {
+                        let words = "the page is off; record and route are still being removed, because a system is slow to answer";
+                        self.waiting(portal, "Deleting", words.to_owned()).await?;
+                        withdrawing.await?
+                    }
+                }
+            }
+        };
         let (problems, outside) = match outside {
             Ok(mut outside) => {
                 for written in &outside.changes {

@@ -14,7 +14,7 @@ use super::error::{ControllerError, is_code};
 use super::moving::stamp;
 use super::outside::Written;
 use super::places::Standing;
-use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, conditions};
+use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, Truth, conditions};
 use crate::api::portal::{MadeResource, Move, QueuePlace, ResetPortalStatus, Verified};
 use crate::api::{FIELD_MANAGER, ResetPortal};
 use crate::http::double::lock;
@@ -129,6 +129,25 @@ impl Reports {
             self.event(portal, kind, &ready.reason, "Reconcile", &ready.message).await;
         }
         Ok(())
+    }
+
+    /// Tells of a new portal that the first look at it takes its time.
+    pub async fn begun(&self, portal: &ResetPortal, now: Timestamp) -> Result<(), ControllerError> {
+        if portal.status.is_some() {
+            return Ok(());
+        }
+        let words = "record and route are being made; a system is slow to answer";
+        let finding = Finding::new(READY, Truth::Unknown, "Working", words);
+        let generation = portal.metadata.generation.unwrap_or_default();
+        let host = portal.spec.public_host().ok().map(String::from);
+        let patch = json!({"status": {"host": host, "conditions": conditions(&[], &[finding], generation, now)}});
+        let key = portal.key();
+        let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_status(&key.name, &params, &Patch::Merge(&patch)).await {
+            Err(error) if !is_code(&error, 404) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Writes down where the portal stands, before anything is done about it outside.

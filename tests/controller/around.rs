@@ -224,3 +224,28 @@ async fn without_a_portal_the_program_is_ready_too() {
     }
     panic!("not ready");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_hangs_leaves_nobody_without_a_word() {
+    let world = World::start().await;
+    // given a proxy that takes its time
+    world.simulators.faults.push("GET", "/config", usize::MAX, Fault::Delay(std::time::Duration::from_secs(4)));
+    // when a portal is made, then it is told that somebody is slow long before the call is given up
+    world.create("acme", acme()).await;
+    let message = world.until_condition("acme", "Ready", "Unknown", "Working").await;
+    assert_eq!(message, "record and route are being made; a system is slow to answer");
+    let status = world.portals().get("acme").await.unwrap().status.unwrap();
+    assert_eq!((status.host.as_deref(), status.observed_generation), (Some(HOST), None));
+    // and when it was live and is deleted, then it is not told to be live meanwhile
+    world.simulators.faults.clear();
+    world.until_ready("acme").await;
+    world.simulators.faults.push("GET", "/config", usize::MAX, Fault::Delay(std::time::Duration::from_secs(4)));
+    world.portals().delete("acme", &DeleteParams::default()).await.unwrap();
+    let message = world.until_condition("acme", "Ready", "False", "Deleting").await;
+    assert_eq!(
+        message,
+        "the page is off; record and route are still being removed, because a system is slow to answer"
+    );
+    world.simulators.faults.clear();
+    world.until("acme", "gone", |portal| portal.is_none()).await;
+}
