@@ -66,6 +66,12 @@ impl Environment {
         let force_https = reader.flag("FORCE_HTTPS").unwrap_or(false);
         let allowed = "allowed is a number from 0 to 10";
         let trusted_proxy_count = reader.number("TRUSTED_PROXY_COUNT", allowed, |count: &u8| *count <= 10).unwrap_or(1);
+        if force_https && trusted_proxy_count == 0 {
+            let why = "TRUSTED_PROXY_COUNT is 0: this program itself serves plain http, and no proxy's word for https would be \
+                       believed, so that each page would be a redirect to itself; set TRUSTED_PROXY_COUNT to the number of \
+                       proxies in front of this program, or FORCE_HTTPS to false";
+            reader.unusable("FORCE_HTTPS", why);
+        }
         let networks = reader.text("TRUSTED_PROXY_CIDRS").unwrap_or_default();
         let trusted_proxies = networks::parse(&networks).unwrap_or_else(|part| {
             let allowed =

@@ -157,6 +157,17 @@ fn each_wrong_value_is_told_with_its_name_and_what_is_allowed() {
         ]
     );
     assert_eq!(with("FORCE_HTTPS", "maybe"), ["FORCE_HTTPS=maybe is not valid: allowed are true and false"]);
+    let no_proxy = [&CADDY[..], &[("FORCE_HTTPS", "true"), ("TRUSTED_PROXY_COUNT", "0")]].concat();
+    let told = read(&no_proxy).unwrap_err();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("FORCE_HTTPS is set, but TRUSTED_PROXY_COUNT is 0: "), "{told:?}");
+    assert!(
+        told[0].ends_with(
+            "set TRUSTED_PROXY_COUNT to the number of proxies in front of this program, or FORCE_HTTPS to false"
+        ),
+        "{told:?}"
+    );
+    assert!(read(&[("FORCE_HTTPS", "false"), ("TRUSTED_PROXY_COUNT", "0")]).is_ok(), "without a proxy, by http");
     assert_eq!(with("RESET_SMTP_PORT", "0"), ["RESET_SMTP_PORT=0 is not valid: allowed is a port, 1 to 65535"]);
     assert_eq!(
         with("CF_API_TOKEN", ""),
