@@ -293,6 +293,10 @@ mod tests {
                 ("127.0.0.1", "`127.0.0.1` has no port"),
                 ("127.0.0.1:5000/pages", "`127.0.0.1:5000/pages` has a path, query, user or fragment"),
                 ("me:hunter2@pages:5000", "`…@pages:5000` has a path, query, user or fragment"),
+                (
+                    "https://pages:5000",
+                    "`https://pages:5000` has a scheme other than http, in which the pages are served",
+                ),
             ] {
                 let wrong: Vec<String> = wrong_names(&read(origin)).iter().map(ToString::to_string).collect();
                 assert_eq!(wrong.len(), 1, "{wrong:?}");

@@ -47,7 +47,7 @@ pub enum ProxyVariables {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaddyVariables {
     pub admin_url: Url,
-    /// Without a scheme, and otherwise as it was written; whether it is an address is for who knows these.
+    /// As it was written; whether it is an address is for who knows these.
     pub origin: String,
     /// Listen address of the server that gets the routes.
     pub listen: Option<String>,
@@ -111,7 +111,7 @@ impl Reader<'_> {
                 "REVERSE_PROXY_BACKEND=caddy needs Caddy's admin address, like http://127.0.0.1:2019",
             ),
         };
-        let origin = self.origin("CADDY_ORIGIN");
+        let origin = self.text("CADDY_ORIGIN");
         self.needed(
             "CADDY_ORIGIN",
             "REVERSE_PROXY_BACKEND=caddy needs the address under which Caddy finds this program, like 127.0.0.1:5000",

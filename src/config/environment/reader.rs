@@ -10,12 +10,6 @@ pub(super) struct Reader<'a> {
     pub errors: Vec<ConfigError>,
 }
 
-/// What a variable that is to be `host:port` means: a scheme before it is cut off, as the manual's program does.
-pub fn bare_origin(text: &str) -> &str {
-    let text = text.trim();
-    text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/')
-}
-
 impl Reader<'_> {
     /// A set, non-empty text without blanks around it.
     pub fn text(&self, name: &str) -> Option<String> {
@@ -83,10 +77,6 @@ impl Reader<'_> {
             self.invalid(name, &text, "allowed is an address that begins with http:// or https://");
         }
         url
-    }
-    /// What is to be `host:port`.
-    pub fn origin(&self, name: &str) -> Option<String> {
-        self.text(name).map(|text| bare_origin(&text).to_owned())
     }
     /// The variable itself, or the content of the file that `NAME_FILE` names.
     pub fn secret(&mut self, name: &'static str) -> Option<Secret> {

@@ -26,7 +26,7 @@ fn nothing_set_is_no_class() {
 fn the_manuals_caddy_example_is_read() {
     let class = read(&CADDY).unwrap().class.unwrap();
     let ProxyVariables::Caddy(caddy) = &class.proxy else { panic!("caddy") };
-    assert_eq!(caddy.origin, "127.0.0.1:5000");
+    assert_eq!(caddy.origin, "http://127.0.0.1:5000", "whoever uses it knows what it means");
     assert_eq!(class.cloudflare.unwrap().api_token.expose(), "token-1234");
 }
 
