@@ -16,6 +16,9 @@ pub const READY: &str = "Ready";
 
 /// Tri-state of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Reason of a condition whose system needs some seconds to take in what was written: nothing is wrong yet.
+pub const LOADING: &str = "Loading";
+
 pub enum Truth {
     True,
     False,

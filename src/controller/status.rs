@@ -14,7 +14,7 @@ use super::error::{ControllerError, is_code};
 use super::moving::stamp;
 use super::outside::Written;
 use super::places::Standing;
-use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, conditions};
+use crate::api::condition::{DNS_PROGRAMMED, Finding, LOADING, READY, conditions};
 use crate::api::portal::{MadeResource, Move, QueuePlace, ResetPortalStatus, Verified};
 use crate::api::{FIELD_MANAGER, ResetPortal};
 use crate::http::double::lock;
@@ -124,6 +124,8 @@ impl Reports {
         if let Some(ready) = new.conditions.iter().find(|c| c.type_ == READY)
             && ready_before != Some((ready.status.clone(), ready.reason.clone()))
         {
+            // That passes by itself, and what comes of it is told.
+            && ready.reason != LOADING
             let kind = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
             self.event(portal, kind, &ready.reason, "Reconcile", &ready.message).await;
         }

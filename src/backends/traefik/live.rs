@@ -25,6 +25,8 @@ pub struct Trouble {
 
 /// Reason of a file that Traefik has not taken in.
 pub const NOT_LOADED: &str = "NotLoaded";
+/// Reason of a service that is not as it is written.
+pub const SERVICE_DIFFERS: &str = "ServiceDiffers";
 
 fn trouble(reason: &'static str, message: String) -> Option<Trouble> {
     Some(Trouble { truth: Truth::False, reason, message })
@@ -122,7 +124,7 @@ impl Live {
                 true => format!("Traefik has not loaded the service {name} yet"),
                 false => format!("Traefik's service {name} leads to {leads} and not to {}", entry.target()),
             };
-            return Ok(trouble("ServiceDiffers", message));
+            return Ok(trouble(SERVICE_DIFFERS, message));
         }
         Ok(None)
     }
