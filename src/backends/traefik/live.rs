@@ -148,8 +148,8 @@ fn expect_ok(response: &Response) -> Result<Value, BackendError> {
             Err(BackendError::new(ErrorClass::Credential, "ApiRefused", message))
         }
         404 => {
-            let message = "there is no Traefik API at this address; switch it on (api.insecure, or a router to api@internal) or \
-                           leave out proxy.traefik.apiUrl (TRAEFIK_API_URL)";
+            let message = "there is no Traefik API at this address; switch it on (api.insecure, or a router to api@internal), leave \
+                           /api and /dashboard out of its address, or leave out proxy.traefik.apiUrl (TRAEFIK_API_URL)";
             Err(BackendError::new(ErrorClass::Permanent, "NoApi", message))
         }
         _ => Err(odd(response)),

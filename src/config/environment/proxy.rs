@@ -269,6 +269,13 @@ impl Reader<'_> {
         let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
         let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
         let api_url = self.url("TRAEFIK_API_URL");
+        let path = api_url.as_ref().map(|url| url.path().trim_end_matches('/')).unwrap_or_default();
+        if path.ends_with("/api") || path.ends_with("/dashboard") {
+            let text = self.text("TRAEFIK_API_URL").unwrap_or_default();
+            let allowed =
+                "leave out /api and /dashboard: allowed is the address before them, like http://127.0.0.1:8080";
+            self.invalid("TRAEFIK_API_URL", &text, allowed);
+        }
         let origin_ca = self.origin_ca("TRAEFIK_CERTIFICATE");
         Some(ProxyVariables::Traefik {
             dynamic_dir: dynamic_dir?,
@@ -292,7 +299,11 @@ impl Reader<'_> {
                 Some((name, value)) => {
                     annotations.insert(name.trim().to_owned(), value.trim().to_owned());
                 }
-                None => self.invalid("INGRESS_ANNOTATIONS", pair, "allowed is name=value, joined by commas"),
+                None => {
+                    let allowed = "allowed is name=value, joined by commas; a value with a comma in it needs a PortalClass, in \
+                                   proxy.ingress.annotations";
+                    self.invalid("INGRESS_ANNOTATIONS", pair, allowed);
+                }
             }
         }
         let class_name = self.fitting("INGRESS_CLASS_NAME", &rules::SUBDOMAIN);

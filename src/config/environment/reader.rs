@@ -80,10 +80,14 @@ impl Reader<'_> {
     }
     /// The variable itself, or the content of the file that `NAME_FILE` names.
     pub fn secret(&mut self, name: &'static str) -> Option<Secret> {
+        let file = self.text(&format!("{name}_FILE"));
         if let Some(text) = self.text(name) {
+            if file.is_some() {
+                self.unusable(name, format!("{name}_FILE is set, too: leave one of them out"));
+            }
             return Some(Secret::new(text));
         }
-        let path = self.text(&format!("{name}_FILE"))?;
+        let path = file?;
         match std::fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim())),
             Ok(_) => {

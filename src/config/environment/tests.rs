@@ -241,6 +241,12 @@ fn the_manuals_traefik_example_is_read() {
         with(&[("TRAEFIK_DYNAMIC_DIR", "dynamic")]).unwrap_err(),
         ["TRAEFIK_DYNAMIC_DIR=dynamic is not valid: allowed is a whole path, one that begins with /"]
     );
+    for url in ["http://127.0.0.1:8080/api", "https://traefik.example/dashboard/#/"] {
+        let told = with(&[("TRAEFIK_API_URL", url)]).unwrap_err();
+        let words = format!("TRAEFIK_API_URL={url} is not valid: leave out /api and /dashboard: ");
+        assert!(told.len() == 1 && told[0].starts_with(&words), "{told:?}");
+    }
+    assert!(with(&[("TRAEFIK_API_URL", "http://127.0.0.1:8080/")]).is_ok());
     assert_eq!(read(&pairs[..1]).unwrap_err().len(), 2);
     let class = with(&[("TRAEFIK_CERTIFICATE", "origin_ca")]).unwrap().class.unwrap();
     assert!(matches!(class.proxy, ProxyVariables::Traefik { origin_ca: true, .. }));
@@ -286,7 +292,9 @@ fn ingress_needs_nothing_and_takes_a_record_along_where_there_is_a_token() {
     let wrong = [("REVERSE_PROXY_BACKEND", "ingress"), ("INGRESS_ANNOTATIONS", "x")];
     assert_eq!(
         read(&wrong).unwrap_err(),
-        ["INGRESS_ANNOTATIONS=x is not valid: allowed is name=value, joined by commas"]
+        [
+            "INGRESS_ANNOTATIONS=x is not valid: allowed is name=value, joined by commas; a value with a comma in it needs a PortalClass, in proxy.ingress.annotations"
+        ]
     );
 }
 
