@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use portalkeeper::api::MailAddress;
 use portalkeeper::backends::manual::{Edge, Purpose};
+use portalkeeper::reset::live;
 use portalkeeper::store::Recovery;
 use portalkeeper::web::{Trust, WebOptions};
 use serde_json::json;
@@ -199,5 +200,13 @@ async fn the_program_behind_real_proxies_knows_who_asks_and_insists_on_https() {
         let direct = ask_plain(world.pages, "127.0.0.3", &request("GET", "/r?x=1", more, "")).await;
         let to = format!("https://{HOST}/r?x=1");
         assert_eq!((direct.status, direct.header("location")), (308, Some(to.as_str())), "{what}: {direct:?}");
+        // and the proof of life is what a page is: there for the one, a redirect of ours for the other
+        let path = format!("{}?nonce={}", live::PATH, live::nonce());
+        let proof = front.ask("127.0.0.2", &request("GET", &path, "", "")).await;
+        assert_eq!(proof.status, 200, "{what}: {proof:?}");
+        let direct = ask_plain(world.pages, "127.0.0.3", &request("GET", &path, more, "")).await;
+        let to = format!("https://{HOST}{path}");
+        assert_eq!((direct.status, direct.header("location")), (308, Some(to.as_str())), "{what}: {direct:?}");
+        assert_eq!(direct.header(live::REDIRECT_HEADER), Some("https"), "{what}: {direct:?}");
     }
 }

@@ -125,19 +125,58 @@ fn all_around_the_snippets_is_a_comment() {
     }
 }
 
-/// The daemon cuts a scheme off MANUAL_PROXY_ORIGIN, and so does the command that has it from the same environment.
 #[test]
-fn a_scheme_before_the_origin_is_cut_off_as_the_daemon_does() {
-    for origin in ["https://pages:5000", "http://pages:5000/", "tcp://pages:5000", " pages:5000 "] {
+fn http_before_the_origin_is_cut_off_and_https_is_refused() {
+    for origin in ["http://pages:5000/", "HTTP://pages:5000", "pages:5000"] {
+        let (_, printed, _) = portalkeeper(&["snippets", HOST, "--proxy", "nginx", "--origin", origin]);
+        assert!(printed.contains("set $portalkeeper pages:5000;"), "{origin}: {printed}");
+    }
+    let (code, _, told) = portalkeeper(&["snippets", HOST, "--origin", "https://pages:5000"]);
+    let words = "portalkeeper: --origin: the origin `https://pages:5000` has a scheme other than http, in which the pages are \
+                 served; write it as in `127.0.0.1:5000`\n";
+    assert_eq!((code, told.as_str()), (Some(1), words));
+}
+
+/// The daemon reads its variables from `.env`, too, and the command is to print what it does.
+#[test]
+fn the_command_knows_the_daemons_variables_also_from_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let printed = |file: &str, variables: &[(&str, &str)], more: &[&str]| {
+        std::fs::write(folder.path().join(".env"), file).expect("written");
         let output = Command::new(env!("CARGO_BIN_EXE_portalkeeper"))
             .args(["snippets", HOST, "--proxy", "nginx"])
-            .env("MANUAL_PROXY_ORIGIN", origin)
+            .args(more)
+            .env_remove("MANUAL_PROXY_ORIGIN")
             .env_remove("RESET_PORTAL_CNAME_TARGET")
+            .envs(variables.iter().copied())
+            .current_dir(folder.path())
             .output()
             .expect("the program starts");
-        let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(printed.contains("set $portalkeeper pages:5000;"), "{origin}: {output:?}");
-    }
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    // given both in the file
+    let file = "MANUAL_PROXY_ORIGIN=http://pages:5001\nRESET_PORTAL_CNAME_TARGET=edge.example.net\n";
+    let text = printed(file, &[], &[]);
+    assert!(text.contains("CNAME  edge.example.net ") && text.contains("set $portalkeeper pages:5001;"), "{text}");
+    // then the process' own come before them, and flags before those
+    let text = printed(file, &[("MANUAL_PROXY_ORIGIN", "own:5002")], &["--cname-target", "flag.example.net"]);
+    assert!(text.contains("CNAME  flag.example.net ") && text.contains("set $portalkeeper own:5002;"), "{text}");
+    // an empty one is none
+    let text = printed("MANUAL_PROXY_ORIGIN=\n", &[("RESET_PORTAL_CNAME_TARGET", "")], &[]);
+    assert!(text.contains("the public name of your proxy") && text.contains("http://127.0.0.1:5000;"), "{text}");
+    // and a wrong one is named
+    let text = printed("MANUAL_PROXY_ORIGIN=https://pages:5001\n", &[], &[]);
+    assert!(
+        text.starts_with("portalkeeper: MANUAL_PROXY_ORIGIN: the origin `https://pages:5001` has a scheme"),
+        "{text}"
+    );
+    let text = printed("RESET_PORTAL_CNAME_TARGET=Edge.Example.net\n", &[], &[]);
+    assert!(
+        text.starts_with("portalkeeper: RESET_PORTAL_CNAME_TARGET: the CNAME target `Edge.Example.net` is"),
+        "{text}"
+    );
+    let text = printed("MANUAL_PROXY_ORIGIN 'x\n", &[], &[]);
+    assert!(text.starts_with("portalkeeper: .env is set, but a line cannot be read"), "{text}");
 }
 
 #[test]
@@ -153,7 +192,11 @@ fn the_command_refuses_what_it_cannot_use_and_says_why() {
         ),
         (
             ["snippets", HOST, "--origin", "127.0.0.1"],
-            "portalkeeper: the origin `127.0.0.1` has no port from 1 to 65535; write it as in `127.0.0.1:5000`\n",
+            "portalkeeper: --origin: the origin `127.0.0.1` has no port from 1 to 65535; write it as in `127.0.0.1:5000`\n",
+        ),
+        (
+            ["snippets", HOST, "--cname-target", HOST],
+            "portalkeeper: --cname-target: the CNAME target `reset.acme.example` is the portal's host itself; name the public host of your proxy\n",
         ),
         (
             ["snippets", HOST, "--proxy", "iis"],

@@ -2,6 +2,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::config::visible;
+
 pub const ACCEPTED: &str = "Accepted";
 pub const CLAIMED: &str = "Claimed";
 pub const DNS_PROGRAMMED: &str = "DNSProgrammed";
@@ -13,6 +15,9 @@ pub const PROVIDER_READY: &str = "ProviderReady";
 pub const MOVED: &str = "Moved";
 pub const LIVE: &str = "Live";
 pub const READY: &str = "Ready";
+
+/// Reason of a condition whose system needs some seconds to take in what was written: nothing is wrong yet.
+pub const LOADING: &str = "Loading";
 
 /// Tri-state of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +52,8 @@ impl Finding {
     }
 }
 
-/// The new condition list: exactly the findings, in their order, each stamped with `generation`; the
-/// transition time moves only where the truth changed.
+/// The new condition list: exactly the findings, in their order, each stamped with `generation`; the transition time
+/// moves only where the truth changed. What others have a say in is made visible, whatever it is.
 pub fn conditions(previous: &[Condition], findings: &[Finding], generation: i64, now: Timestamp) -> Vec<Condition> {
     findings
         .iter()
@@ -58,10 +63,24 @@ pub fn conditions(previous: &[Condition], findings: &[Finding], generation: i64,
                 type_: finding.type_.to_owned(),
                 status: finding.truth.as_str().to_owned(),
                 reason: finding.reason.clone(),
-                message: finding.message.clone(),
+                message: visible(&finding.message),
                 observed_generation: Some(generation),
                 last_transition_time: kept.map_or(Time(now), |c| c.last_transition_time.clone()),
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_condition_speaks_to_a_terminal() {
+        let found = [Finding::new(LIVE, Truth::False, "Odd", "it said \u{1b}]0;x\u{7}\nand more")];
+        let listed = conditions(&[], &found, 1, Timestamp::UNIX_EPOCH);
+        assert_eq!(listed[0].message, r"it said \u{1b}]0;x\u{7} and more");
+        // and what is unchanged stays so
+        assert_eq!(conditions(&listed, &found, 1, Timestamp::now()), listed);
+    }
 }

@@ -179,12 +179,19 @@ pub fn wrong_names(environment: &Environment) -> Vec<ConfigError> {
         HostName::parse(text).err().map(|error| (name, text.clone(), error.to_string()))
     };
     let from = class.and_then(|class| class.smtp.as_ref()).and_then(|smtp| smtp.from.as_ref());
+    let mail = |name, text: Option<&String>| {
+        let text = text?;
+        MailAddress::parse(text).err().map(|error| (name, text.clone(), error.to_string()))
+    };
+    let contact = match class.map(|class| &class.proxy) {
+        Some(ProxyVariables::Npm(npm)) => npm.email.as_ref(),
+        _ => None,
+    };
     let wrong = [
         host("RESET_PORTAL_CNAME_TARGET", class.and_then(|class| class.cname_target.as_ref())),
         host("ADMIN_HOST", environment.admin_host.as_ref()),
-        from.and_then(|text| {
-            MailAddress::parse(text).err().map(|error| ("RESET_SMTP_FROM", text.clone(), error.to_string()))
-        }),
+        mail("RESET_SMTP_FROM", from),
+        mail("NPM_LETSENCRYPT_EMAIL", contact),
     ];
     let told = |(name, shown, allowed)| ConfigError::Invalid { name, shown, allowed };
     let wrong = wrong.into_iter().flatten().map(told).chain(wrong_tunnel(environment));
@@ -293,6 +300,10 @@ mod tests {
                 ("127.0.0.1", "`127.0.0.1` has no port"),
                 ("127.0.0.1:5000/pages", "`127.0.0.1:5000/pages` has a path, query, user or fragment"),
                 ("me:hunter2@pages:5000", "`…@pages:5000` has a path, query, user or fragment"),
+                (
+                    "https://pages:5000",
+                    "`https://pages:5000` has a scheme other than http, in which the pages are served",
+                ),
             ] {
                 let wrong: Vec<String> = wrong_names(&read(origin)).iter().map(ToString::to_string).collect();
                 assert_eq!(wrong.len(), 1, "{wrong:?}");
@@ -303,6 +314,27 @@ mod tests {
             let spec = class(right.class.as_ref().unwrap()).spec;
             assert_eq!(spec.origin(), if backend == "traefik" { "http://[::1]:80" } else { "[::1]:80" });
         }
+    }
+
+    #[test]
+    fn the_contact_of_certificate_orders_is_a_mail_address() {
+        let wrong = |email: &str| {
+            let pairs = [
+                ("NPM_API_URL", "http://127.0.0.1:81"),
+                ("NPM_IDENTITY", "me@example.com"),
+                ("NPM_SECRET", "secret"),
+                ("NPM_FORWARD_HOST", "10.0.0.5"),
+                ("NPM_LETSENCRYPT_EMAIL", email),
+                ("CF_API_TOKEN", "token-1234"),
+                ("RESET_PORTAL_CNAME_TARGET", "proxy.example.com"),
+            ];
+            let lookup = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            wrong_names(&Environment::read(&lookup).unwrap())
+        };
+        assert_eq!(wrong("me@example.com"), []);
+        assert_eq!(wrong(""), [], "then the login is the contact");
+        let told = wrong("me").first().map(ToString::to_string).unwrap_or_default();
+        assert!(told.starts_with("NPM_LETSENCRYPT_EMAIL=me is not valid: `me` is not a mail address"), "{told}");
     }
 
     #[test]

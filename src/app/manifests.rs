@@ -106,7 +106,11 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
     let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
         // The first line says where and what; the rest draws it.
         let shown = error.to_string();
-        let message = shown.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let mut message = shown.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // What no file may be larger than, lest reading it takes for ever.
+        if message.contains("budget breached") {
+            message.push_str("; the file is too large, of more than 1024 documents for one: split it into several");
+        }
         let line = error.location().map_or(1, |location| location.line());
         ManifestError::Yaml { file: file.to_owned(), line, message }
     })?;
@@ -354,6 +358,9 @@ mod tests {
         let error = parse("portals/a.yaml", "apiVersion: v1\nkind: [unclosed\n").unwrap_err();
         assert_eq!(error.reason(), "InvalidYaml");
         assert!(error.to_string().starts_with("portals/a.yaml:2: "), "{error}");
+        let many = "kind: ConfigMap\n---\n".repeat(1100);
+        let error = parse("many.yaml", &many).unwrap_err();
+        assert!(error.to_string().ends_with("split it into several"), "{error}");
         let error = parse("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n").unwrap_err();
         assert_eq!(error.to_string(), "b.yaml:3: the document has no metadata.name");
     }

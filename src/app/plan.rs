@@ -6,6 +6,7 @@ use super::connect::{Connection, connect};
 use super::daemon::{AppError, environment, policy};
 use super::data::existing_store;
 use crate::api::clock::SystemClock;
+use crate::config::visible;
 use crate::controller::{ControllerError, Deps, PortalPlan, Readiness, Timing, plan};
 use crate::http::PublicNames;
 use crate::http::shutdown::Shutdown;
@@ -58,10 +59,10 @@ fn render(plans: &[PortalPlan]) -> (String, usize) {
     for plan in plans {
         text.push_str(&format!("{}\n", plan.portal));
         for change in &plan.changes {
-            text.push_str(&format!("  would  {change}\n"));
+            text.push_str(&format!("  would  {}\n", visible(change)));
         }
         for problem in &plan.problems {
-            text.push_str(&format!("  held   {problem}\n"));
+            text.push_str(&format!("  held   {}\n", visible(problem)));
         }
         if plan.changes.is_empty() && plan.problems.is_empty() {
             text.push_str("  as wanted\n");

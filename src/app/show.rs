@@ -8,6 +8,7 @@ use super::connect::{Connection, connect};
 use super::daemon::AppError;
 use crate::api::ResetPortal;
 use crate::api::condition::READY;
+use crate::config::visible;
 
 /// Which API is asked.
 #[derive(Debug, Clone)]
@@ -43,9 +44,11 @@ pub async fn list(options: &ShowOptions) -> Result<String, AppError> {
 /// Text in columns, each as wide as its widest cell.
 fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut text = String::new();
+    // Others may write these objects, too.
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| visible(cell))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
@@ -73,7 +76,7 @@ pub async fn describe(options: &ShowOptions, namespace: &str, name: &str) -> Res
         ("backend", status.backend),
         ("last proof", status.last_proof),
     ] {
-        text.push_str(&format!("  {label:<11} {}\n", value.as_deref().unwrap_or("–")));
+        text.push_str(&format!("  {label:<11} {}\n", visible(value.as_deref().unwrap_or("–"))));
     }
     text.push_str("\nConditions\n");
     let mut rows = Vec::new();
@@ -95,7 +98,7 @@ pub async fn describe(options: &ShowOptions, namespace: &str, name: &str) -> Res
     ] {
         if !lines.is_empty() {
             text.push_str(&format!("\n{heading}\n"));
-            lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+            lines.iter().for_each(|line| text.push_str(&format!("  {}\n", visible(line))));
         }
     }
     Ok(text)
@@ -113,4 +116,15 @@ async fn events(client: kube::Client, namespace: &str, uid: &str) -> Result<Vec<
         format!("{at}  {}  {reason}  {note}", event.type_.unwrap_or_default())
     };
     Ok(events.into_iter().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_into_a_portal_does_not_reach_the_terminal() {
+        let rows = [["NAME", "REASON"].map(str::to_owned), ["acme\u{1b}[2J", "a\nb"].map(str::to_owned)];
+        assert_eq!(columns(&rows), "NAME           REASON\nacme\\u{1b}[2J  a b\n");
+    }
 }

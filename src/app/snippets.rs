@@ -1,21 +1,45 @@
 //! `portalkeeper snippets HOST`: what to put into a proxy by hand. Needs no server.
 use crate::api::{HostName, NameError, Origin, OriginError, PortalClassSpec};
 use crate::backends::manual::{Dialect, Edge, Place, Purpose, record, snippets};
-use crate::config::environment::bare_origin;
+use crate::config::ConfigError;
+use crate::config::environment::variable;
 use crate::reset::ServedPortal;
 use crate::web::SnippetsQuery;
 
 /// Where proxies find the program, unless somebody says otherwise.
 pub const DEFAULT_ORIGIN: &str = "127.0.0.1:5000";
+/// Where the daemon has a proxy's origin from.
+const OF_CLASS: &str = "the proxy of the class";
 /// What stands before a proxy, unless somebody says otherwise.
 pub const DEFAULT_EDGE: &str = "cloudflare";
+
+/// A text, with the flag, variable or field that it stands in.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub named: &'static str,
+    pub text: String,
+}
+
+impl Setting {
+    pub fn new(named: &'static str, text: impl Into<String>) -> Self {
+        Self { named, text: text.into() }
+    }
+
+    /// What the flag says, or else the variable, where the daemon finds it, too. Errors: a `.env` that cannot be read.
+    pub fn given(flag: &'static str, text: Option<String>, name: &'static str) -> Result<Option<Self>, SnippetsError> {
+        Ok(match text {
+            Some(text) => Some(Self::new(flag, text)),
+            None => variable(name)?.map(|text| Self::new(name, text)),
+        })
+    }
+}
 
 /// What the command was asked.
 #[derive(Debug, Clone)]
 pub struct SnippetsOptions {
     pub host: String,
-    pub origin: String,
-    pub cname_target: Option<String>,
+    pub origin: Setting,
+    pub cname_target: Option<Setting>,
     /// Only this proxy.
     pub proxy: Option<String>,
     /// `direct` or `cloudflare`.
@@ -29,10 +53,14 @@ pub struct SnippetsOptions {
 pub enum SnippetsError {
     #[error("the portal's host {0}")]
     Host(NameError),
-    #[error("the CNAME target {0}")]
-    Target(NameError),
-    #[error("the origin {0}")]
-    Origin(#[from] OriginError),
+    #[error("{0}: the CNAME target {1}")]
+    Target(&'static str, NameError),
+    #[error("{0}: the CNAME target `{1}` is the portal's host itself; name the public host of your proxy")]
+    OwnTarget(&'static str, HostName),
+    #[error("{0}: the origin {1}")]
+    Origin(&'static str, OriginError),
+    #[error(transparent)]
+    Environment(#[from] ConfigError),
     #[error("`{0}` is not a known proxy; one of {1} is")]
     Proxy(String, String),
     #[error("`{0}` is not known to stand before a proxy; one of direct, cloudflare is")]
@@ -43,8 +71,10 @@ impl SnippetsError {
     /// Stable CamelCase word.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Host(error) | Self::Target(error) => error.reason(),
-            Self::Origin(error) => error.reason(),
+            Self::Host(error) | Self::Target(_, error) => error.reason(),
+            Self::OwnTarget(..) => "TargetIsHost",
+            Self::Origin(_, error) => error.reason(),
+            Self::Environment(error) => error.reason(),
             Self::Proxy(..) => "UnknownProxy",
             Self::Edge(_) => "UnknownEdge",
         }
@@ -60,16 +90,25 @@ fn edge(name: &str) -> Result<Edge, SnippetsError> {
     Edge::parse(name).ok_or_else(|| SnippetsError::Edge(name.to_owned()))
 }
 
+fn origin(Setting { named, text }: &Setting) -> Result<Origin, SnippetsError> {
+    Origin::parse(text).map_err(|error| SnippetsError::Origin(named, error))
+}
+
+fn cname_target(Setting { named, text }: &Setting, host: &HostName) -> Result<HostName, SnippetsError> {
+    let target = HostName::parse(text).map_err(|error| SnippetsError::Target(named, error))?;
+    if target == *host { Err(SnippetsError::OwnTarget(named, target)) } else { Ok(target) }
+}
+
 /// The whole text that is printed.
 pub fn text(options: &SnippetsOptions) -> Result<String, SnippetsError> {
+    let host = HostName::parse(&options.host).map_err(SnippetsError::Host)?;
+    let target = options.cname_target.as_ref().map(|target| cname_target(target, &host)).transpose()?;
     let place = Place {
-        host: HostName::parse(&options.host).map_err(SnippetsError::Host)?,
-        // Read as the daemon reads the variable that it may come from.
-        origin: Origin::parse(bare_origin(&options.origin))?,
+        host,
+        origin: origin(&options.origin)?,
         edge: edge(&options.edge)?,
         purpose: if options.main_app { Purpose::MainApp } else { Purpose::Portal },
     };
-    let target = options.cname_target.as_deref().map(HostName::parse).transpose().map_err(SnippetsError::Target)?;
     Ok(render(&place, target.as_ref(), dialect(options.proxy.as_deref())?))
 }
 
@@ -78,7 +117,7 @@ pub fn of_portal(portal: &ServedPortal, asked: &SnippetsQuery) -> Result<String,
     let by_record = if portal.by_hand.proxied { Edge::Cloudflare } else { Edge::Direct };
     let place = Place {
         host: HostName::parse(&asked.host).map_err(SnippetsError::Host)?,
-        origin: Origin::parse(&portal.by_hand.origin)?,
+        origin: origin(&Setting::new(OF_CLASS, &portal.by_hand.origin))?,
         edge: asked.edge.as_deref().map(edge).transpose()?.unwrap_or(by_record),
         purpose: Purpose::Portal,
     };
@@ -89,8 +128,12 @@ pub fn of_portal(portal: &ServedPortal, asked: &SnippetsQuery) -> Result<String,
 pub fn of_main_app(class: Option<&PortalClassSpec>, asked: &SnippetsQuery) -> Result<String, SnippetsError> {
     text(&SnippetsOptions {
         host: asked.host.clone(),
-        origin: class.map_or(DEFAULT_ORIGIN, PortalClassSpec::origin).to_owned(),
-        cname_target: class.and_then(|class| class.cname_target.clone()),
+        origin: Setting::new(OF_CLASS, class.map_or(DEFAULT_ORIGIN, PortalClassSpec::origin)),
+        // The program's own host may be the name that portals point to; its own record cannot.
+        cname_target: class
+            .and_then(|class| class.cname_target.as_ref())
+            .filter(|target| **target != asked.host)
+            .map(|target| Setting::new("cnameTarget of the class", target)),
         proxy: asked.proxy.clone(),
         edge: asked.edge.clone().unwrap_or_else(|| DEFAULT_EDGE.to_owned()),
         main_app: true,

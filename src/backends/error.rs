@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::config::visible;
 use crate::http::HttpError;
 
 /// What a caller should make of a failure.
@@ -46,7 +47,7 @@ pub struct Place {
 
 impl BackendError {
     pub fn new(class: ErrorClass, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class, reason, message: message.into(), retry_after: None, place: None }
+        Self { class, reason, message: visible(&message.into()), retry_after: None, place: None }
     }
     pub fn reason(&self) -> &'static str {
         self.reason

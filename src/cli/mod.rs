@@ -12,7 +12,7 @@ use crate::apiserver::GivenCertificate;
 use crate::app::plan::PlanOptions;
 use crate::app::sandbox::SandboxOptions;
 use crate::app::show::ShowOptions;
-use crate::app::snippets::SnippetsOptions;
+use crate::app::snippets::{DEFAULT_ORIGIN, Setting, SnippetsError, SnippetsOptions};
 use crate::app::{self, RunOptions, StandaloneOptions, data};
 use crate::telemetry;
 
@@ -149,11 +149,11 @@ pub enum Command {
     Snippets {
         /// The public host, `reset.example.com`.
         host: String,
-        /// Where the proxy finds Portalkeeper.
-        #[arg(long, env = "MANUAL_PROXY_ORIGIN", default_value = "127.0.0.1:5000", value_name = "HOST:PORT")]
-        origin: String,
-        /// Public name that the portals' CNAMEs point to.
-        #[arg(long, env = "RESET_PORTAL_CNAME_TARGET", value_name = "HOST")]
+        /// Where the proxy finds Portalkeeper; without it MANUAL_PROXY_ORIGIN, else 127.0.0.1:5000.
+        #[arg(long, value_name = "HOST:PORT")]
+        origin: Option<String>,
+        /// Public name that the portals' CNAMEs point to; without it RESET_PORTAL_CNAME_TARGET.
+        #[arg(long, value_name = "HOST")]
         cname_target: Option<String>,
         /// Only this proxy: nginx, nginx-old, caddy, haproxy, apache, traefik, swag, ingress, npm or pangolin.
         #[arg(long)]
@@ -263,9 +263,13 @@ fn execute(command: Command, named: bool) -> Result<(), String> {
         }
         Command::Crds { out } => app::crds::run(out.as_deref()).map_err(|error| error.to_string()),
         Command::Snippets { host, origin, cname_target, proxy, edge, main_app } => {
-            app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy, edge, main_app })
-                .map(|text| print!("{text}"))
-                .map_err(|error| error.to_string())
+            let text = || {
+                let origin = Setting::given("--origin", origin, "MANUAL_PROXY_ORIGIN")?;
+                let origin = origin.unwrap_or_else(|| Setting::new("--origin", DEFAULT_ORIGIN));
+                let cname_target = Setting::given("--cname-target", cname_target, "RESET_PORTAL_CNAME_TARGET")?;
+                app::snippets::text(&SnippetsOptions { host, origin, cname_target, proxy, edge, main_app })
+            };
+            text().map(|text| print!("{text}")).map_err(|error: SnippetsError| error.to_string())
         }
         Command::Run { data, listen, health_listen, namespace } => {
             block_on(app::run(RunOptions { data: data.directory(), listen, health_listen, namespace }))

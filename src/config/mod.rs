@@ -5,6 +5,8 @@ pub mod networks;
 pub mod room;
 pub mod rules;
 pub mod secret;
+mod visible;
 
 pub use environment::{ConfigError, Environment};
 pub use secret::{Secret, redact};
+pub use visible::visible;

@@ -1,7 +1,7 @@
 //! The summary of a portal's conditions. Pure.
 use super::status::Found;
 use super::validate::Mode;
-use crate::api::condition::{Finding, READY, Truth};
+use crate::api::condition::{Finding, LIVE, LOADING, READY, Truth};
 
 /// Reason of `Ready` while a portal is disabled and everything is as that wants it.
 pub const DISABLED: &str = "Disabled";
@@ -39,12 +39,14 @@ pub fn ready(findings: &[Finding], switches: Switches) -> Finding {
             "enabled is false: record and route are removed, the claim is kept",
         );
     }
+    // Then nobody asks for the proof, and what is waited for says more than that it is missing.
+    let loading = findings.iter().any(|f| f.reason == LOADING);
     for truth in [Truth::False, Truth::Unknown] {
-        if let Some(worst) = findings.iter().find(|f| f.truth == truth) {
+        if let Some(worst) = findings.iter().find(|f| f.truth == truth && !(loading && f.type_ == LIVE)) {
             return Finding::new(READY, truth, worst.reason.clone(), format!("{}: {}", worst.type_, worst.message));
         }
     }
-    if !findings.iter().any(|f| f.type_ == crate::api::condition::LIVE) {
+    if !findings.iter().any(|f| f.type_ == LIVE) {
         return Finding::new(READY, Truth::Unknown, "NotProved", "no proof of life yet");
     }
     let (reason, message) = match switches {
@@ -60,7 +62,7 @@ pub fn ready(findings: &[Finding], switches: Switches) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::condition::{ACCEPTED, LIVE};
+    use crate::api::condition::{ACCEPTED, DNS_PROGRAMMED, ROUTE_PROGRAMMED};
 
     const PLAIN: Switches = Switches { mode: Mode::Full, enabled: true, retain: false, adopt: false };
 
@@ -75,6 +77,13 @@ mod tests {
         assert_eq!(truth(&[accepted.clone(), live(Truth::False)]), Truth::False);
         assert_eq!(truth(&[accepted.clone(), live(Truth::Unknown)]), Truth::Unknown);
         assert_eq!(ready(&[accepted.clone(), live(Truth::False)], PLAIN).message, "Live: y");
+        // when a system needs some seconds, then that is told, unless something else is wrong
+        let loading = Finding::new(ROUTE_PROGRAMMED, Truth::Unknown, LOADING, "not yet");
+        let waits = [loading.clone(), Finding::new(LIVE, Truth::False, "NotProgrammed", "waits")];
+        let summary = ready(&waits, PLAIN);
+        assert_eq!((summary.truth, summary.reason.as_str()), (Truth::Unknown, LOADING));
+        let wrong = Finding::new(DNS_PROGRAMMED, Truth::False, "ZoneNotFound", "no zone");
+        assert_eq!(ready(&[vec![wrong], waits.to_vec()].concat(), PLAIN).reason, "ZoneNotFound");
         let off = Switches { enabled: false, ..PLAIN };
         assert_eq!(ready(&[accepted], off).reason, "Disabled");
     }

@@ -5,7 +5,7 @@ use super::moving::stamp;
 use super::recorded::Recorded;
 use super::runtime::ClassRuntime;
 use super::validate::{Mode, ValidPortal};
-use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, ROUTE_PROGRAMMED, Truth};
+use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, LOADING, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, QueuePlace, Verified};
 use crate::api::{HostName, PortalKey};
 use crate::backends::{BackendError, ErrorClass, Programmed, Remark, Want, Worker};
@@ -95,9 +95,10 @@ impl Outside {
         }));
     }
 
-    /// Nothing is known to be missing; what the instances cannot confirm is for the proof of life to decide.
+    /// Nothing is known to be missing; what the instances cannot confirm is for the proof of life to decide, but not what
+    /// they are still loading.
     pub fn programmed(&self) -> bool {
-        self.findings.iter().all(|finding| finding.truth != Truth::False)
+        self.findings.iter().all(|finding| finding.truth != Truth::False && finding.reason != LOADING)
     }
 
     /// The record is as wanted, or none is made here.

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::sighting::{Asked, Sighting, judge, no_answer, not_asked, unusable_address};
 use crate::api::HostName;
-use crate::config::Secret;
+use crate::config::{Secret, visible};
 use crate::http::{Client, ClientOptions, Names};
 use crate::reset::live;
 use crate::telemetry::metrics;
@@ -40,6 +40,8 @@ pub enum Way<'a> {
 /// installation's signature over it.
 pub async fn probe(probe: &Probe<'_>, way: Way<'_>) -> Result<(), Sighting> {
     let outcome = ask(probe, way).await;
+    // Whoever answered may have had a say in the words.
+    let outcome = outcome.map_err(|seen| Sighting { message: visible(&seen.message), ..seen });
     metrics::probed(outcome.as_ref().map_or_else(|seen| seen.reason, |()| "Proved"));
     outcome
 }

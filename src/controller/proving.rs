@@ -15,7 +15,8 @@ const TUNNELS: &str = ".cfargotunnel.com";
 
 /// What a new route may be seen to show that the record must not lead to. All else that is no proof, such as a private
 /// address or a certificate that only Cloudflare's edge trusts, says nothing about the way that visitors take.
-const SEEN_WRONG: [&str; 12] = [
+const SEEN_WRONG: [&str; 13] = [
+    "HttpsNotSeen",
     "ConnectionRefused",
     "ForeignServer",
     "NotRouted",

@@ -135,11 +135,20 @@ pub fn judge(asked: &Asked, status: u16, headers: &HeaderMap, body: &[u8]) -> Op
     Some(Sighting { reason, message: format!("{} answered with {words}", asked.shown) })
 }
 
+const NOT_SEEN: &str = "FORCE_HTTPS is on, and it takes the request for http although it was asked by https, so that visitors \
+                        are sent in a circle: the proxy must send `X-Forwarded-Proto: https`, and TRUSTED_PROXY_COUNT and \
+                        TRUSTED_PROXY_CIDRS must fit the proxies in front (or FORCE_HTTPS be off); with Cloudflare's SSL mode \
+                        Flexible the proxy itself is asked by http: set the zone to Full (strict)";
+
 /// A redirect is never followed: what it leads to proves nothing about this host.
 fn redirect(asked: &Asked, status: u16, headers: &HeaderMap) -> (&'static str, String) {
     let location = header(headers, "location");
     // What follows may be a secret of somebody's login page.
     let bare = location.split(['?', '#']).next().unwrap_or_default();
+    // Only to the very address that was asked is the header believed: anybody can send one.
+    if headers.contains_key(live::REDIRECT_HEADER) && bare == format!("{}{}", asked.url, live::PATH) {
+        return ("HttpsNotSeen", format!("a redirect ({status}) of this program to the same address; {NOT_SEEN}"));
+    }
     let to = clean(bare, LONGEST_ADDRESS);
     let host = url::Url::parse(bare).ok().and_then(|url| url.host_str().map(str::to_owned));
     let cause = match host {
@@ -343,6 +352,18 @@ mod tests {
         let seen = saw(301, &[("location", "https://reset.acme.example/.well-known/x?token=canary")], "").unwrap();
         assert_eq!(seen.reason, "Redirected");
         assert!(seen.message.contains("SSL mode Flexible") && !seen.message.contains("canary"), "{}", seen.message);
+        // when it is our own, then it is what the program makes of the request
+        let own = (live::REDIRECT_HEADER, "https");
+        let to = "https://reset.acme.example/.well-known/portalkeeper/live?nonce=00ff00ff00ff00ff";
+        assert_eq!(to.split_once('?').unwrap().0, format!("https://reset.acme.example{}", live::PATH));
+        let seen = saw(308, &[("location", to), own], "").unwrap();
+        assert_eq!(seen.reason, "HttpsNotSeen");
+        for word in ["X-Forwarded-Proto", "TRUSTED_PROXY_COUNT", "TRUSTED_PROXY_CIDRS", "FORCE_HTTPS", "Full (strict)"]
+        {
+            assert!(seen.message.contains(word), "{word}: {}", seen.message);
+        }
+        // and nobody else's that leads elsewhere
+        assert_eq!(reason(308, &[("location", "https://sso.acme.example/login"), own], ""), "Redirected");
         let seen = saw(302, &[("location", "https://sso.acme.example/login")], "").unwrap();
         assert!(
             seen.message.contains("to https://sso.acme.example/login, probably a redirect rule"),

@@ -14,9 +14,10 @@ use super::error::{ControllerError, is_code};
 use super::moving::stamp;
 use super::outside::Written;
 use super::places::Standing;
-use crate::api::condition::{DNS_PROGRAMMED, Finding, READY, Truth, conditions};
+use crate::api::condition::{DNS_PROGRAMMED, Finding, LOADING, READY, Truth, conditions};
 use crate::api::portal::{MadeResource, Move, QueuePlace, ResetPortalStatus, Verified};
 use crate::api::{FIELD_MANAGER, ResetPortal};
+use crate::config::visible;
 use crate::http::double::lock;
 
 /// Longest note of an event, by the API's own limit.
@@ -99,7 +100,7 @@ impl Reports {
             resources: found.resources,
             verified: found.verified,
             queue: found.queue,
-            pending: found.pending,
+            pending: found.pending.iter().map(|words| visible(words)).collect(),
             last_proof: found.last_proof.map(stamp),
             place: found.standing.home,
             moving: found.standing.moving,
@@ -124,6 +125,8 @@ impl Reports {
         }
         if let Some(ready) = new.conditions.iter().find(|c| c.type_ == READY)
             && ready_before != Some((ready.status.clone(), ready.reason.clone()))
+            // That passes by itself, and what comes of it is told.
+            && ready.reason != LOADING
         {
             let kind = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
             self.event(portal, kind, &ready.reason, "Reconcile", &ready.message).await;
@@ -186,7 +189,7 @@ impl Reports {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note.chars().take(LONGEST_NOTE).collect()),
+            note: Some(visible(note).chars().take(LONGEST_NOTE).collect()),
             action: action.to_owned(),
             secondary: None,
         };

@@ -39,6 +39,10 @@ pub trait Item: Clone + Debug + PartialEq + Send + Sync + 'static {
     fn adoptable(&self) -> bool {
         true
     }
+    /// Whether its description itself says why it cannot be taken over.
+    fn says_why(&self) -> bool {
+        false
+    }
     /// What stays of it while its portal, whose host this is, is not wanted for now; `None` where it goes.
     fn switched_off(&self, _: &HostName) -> Option<Self> {
         None
@@ -178,6 +182,8 @@ pub struct Blocked {
     pub marked: bool,
     /// It may be taken over when the portal says so; of several, one of them when it is left alone.
     pub adoptable: bool,
+    /// What cannot be taken over says so itself, with the reason.
+    pub said: bool,
 }
 
 /// Ordered changes (deletions of stale keys last) and what is blocked.
@@ -269,6 +275,7 @@ pub fn plan<I: Item>(wants: &[(PortalKey, Want<I>)], observed: &[Observed<I>]) -
                             several: others.len() > 1,
                             marked: matches!(first.ownership, Ownership::Marked(_)),
                             adoptable: others.iter().any(|o| o.item.adoptable()),
+                            said: others.iter().all(|o| o.item.adoptable() || o.item.says_why()),
                         }),
                     }
                 }

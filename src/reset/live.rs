@@ -9,6 +9,10 @@ use subtle::ConstantTimeEq;
 pub use crate::api::PROOF_PATH as PATH;
 use crate::config::Secret;
 
+/// Header of the pages' own redirect to https. Whoever is sent to where it came from learns by it that no proxy is at
+/// fault that insists on https, but that the pages did not take its question for one.
+pub const REDIRECT_HEADER: &str = "x-portalkeeper-redirect";
+
 /// The proof for a nonce, in hexadecimal.
 pub fn proof(key: &Secret, host: &str, uid: &str, nonce: &str) -> String {
     sign(key, &["live", host, uid, nonce])

@@ -77,13 +77,15 @@ where
     };
     let peer = parts.extensions.get::<PeerAddr>().map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
     let secure = portal.url.starts_with("https://");
-    let proof = parts.uri.path() == live::PATH;
-    if site.options.force_https && secure && !proof && !site.options.trust.came_by_https(&parts.headers, peer) {
+    // The proof of life, too: it is one only of what visitors get.
+    if site.options.force_https && secure && !site.options.trust.came_by_https(&parts.headers, peer) {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut response = plain(StatusCode::PERMANENT_REDIRECT, "This page is served over https.\n");
         if let Ok(to) = HeaderValue::from_str(&format!("{}{path}", portal.url)) {
             response.headers_mut().insert(LOCATION, to);
         }
+        let header = HeaderName::from_static(live::REDIRECT_HEADER);
+        response.headers_mut().insert(header, HeaderValue::from_static("https"));
         return response;
     }
     let body = if post {

@@ -135,6 +135,64 @@ async fn a_write_without_a_guard_that_fails_says_so_too() {
     assert!(error.message.starts_with("caddy refused (500): no room; it was written without a guard"), "{error}");
 }
 
+/// Answers every write with 200, each time after another while, and keeps nothing.
+struct Forgetful(CaddyDouble, std::sync::atomic::AtomicU64);
+
+impl Double for Forgetful {
+    fn name(&self) -> &'static str {
+        "caddy"
+    }
+    fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
+        if request.method == "GET" {
+            return self.0.handle(request);
+        }
+        let tries = self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(tries % 20));
+        DoubleResponse::empty(200)
+    }
+    fn snapshot(&self) -> Value {
+        Value::Null
+    }
+    fn restore(&self, _: Value) {}
+}
+
+#[tokio::test]
+async fn a_caddy_that_keeps_nothing_is_not_written_to_ever_on() {
+    // given an admin endpoint without ETag that takes writes and keeps none, and a portal
+    let forgetful = Arc::new(Forgetful(CaddyDouble::new().without_etag(), Default::default()));
+    let running = RunningDouble::start(forgetful.clone()).await.expect("a loopback port");
+    let world = World::start().await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    let through = json!({"spec": {
+        "proxy": {"caddy": {"adminUrl": running.url.as_str(), "listen": null}}, "probe": {"enabled": false},
+    }});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&through)).await.expect("patched");
+    world.create("acme", json!({"domain": "acme.localhost"})).await;
+    world.until_condition("acme", "RouteProgrammed", "False", "TooManyWriters").await;
+    let writes = || running.log.writes().len();
+    let until = async |number: usize| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while writes() < number {
+            assert!(std::time::Instant::now() < deadline, "{} writes", writes());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    until(writes() + 12).await;
+    // when it is tried again and again, then each time says the same, which wakes nobody: the waits grow as they should
+    let version = async || world.portals().get("acme").await.expect("there").metadata.resource_version;
+    let before = version().await;
+    until(writes() + 16).await;
+    assert_eq!(version().await, before);
+    // and no batch writes faster than it must
+    running.log.clear();
+    let begun = std::time::Instant::now();
+    until(16).await;
+    assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
+    let portal = world.portals().get("acme").await.expect("there");
+    let told = crate::world::condition_of(&portal, "RouteProgrammed").expect("told").message.clone();
+    assert!(told.contains("it was written without a guard: "), "{told}");
+}
+
 #[tokio::test]
 async fn a_deleted_portal_leaves_an_event_about_what_its_removal_may_have_cost() {
     // given a class over a Caddy that shows no ETag, and a portal in it

@@ -130,6 +130,28 @@ async fn what_caddy_refuses_is_told_without_its_secrets() {
 }
 
 #[tokio::test]
+async fn what_caddy_says_cannot_speak_to_a_terminal() {
+    let running = RunningDouble::start(Arc::new(CaddyDouble::new())).await.expect("a loopback port");
+    let words = DoubleResponse::json(500, &json!({"error": "\u{1b}[2Jgone\u{7}\r\nsecond line"}));
+    running.faults.push("PATCH", "", 1, Fault::Answer(words));
+    let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let refused = scene.want("reset.acme.example").await.expect_err("refused");
+    assert_eq!(refused.message, r"caddy refused (500): \u{1b}[2Jgone\u{7}  second line");
+}
+
+#[tokio::test]
+async fn something_before_the_admin_api_that_redirects_is_told_with_where_it_leads() {
+    let running = RunningDouble::start(Arc::new(CaddyDouble::new())).await.expect("a loopback port");
+    let login = DoubleResponse::empty(302).with_header("location", "https://sso.example/login?token=canary");
+    running.faults.push("GET", "", usize::MAX, Fault::Answer(login));
+    let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
+    let refused = scene.want("reset.acme.example").await.expect_err("refused");
+    let start =
+        "caddy refused (302): it leads to https://sso.example/login; something before Caddy's admin API answers, ";
+    assert!(refused.message.starts_with(start) && refused.message.contains("CADDY_ADMIN_URL"), "{refused}");
+}
+
+#[tokio::test]
 async fn an_address_that_is_not_the_admin_api_is_told_as_such() {
     let double = Arc::new(CaddyDouble::new());
     let running = RunningDouble::start(double).await.expect("a loopback port");

@@ -310,6 +310,8 @@ async fn a_host_of_another_namespace_is_respected_and_a_copy_of_ours_is_not_ours
     // not even by adoption, as it is not in our namespace
     let refused = scene.submit(adopting("reset.acme.example")).await.expect_err("elsewhere");
     assert!(refused.message.contains("stands in another namespace") && !refused.message.contains("adopt"), "{refused}");
+    // and nothing is said of it that is not so
+    assert!(!refused.message.contains("serves other names"), "{refused}");
     // which whoever gives advice can ask before
     let scope = Scope { hosts: vec![host("reset.acme.example"), host("www.acme.example")], ..Scope::default() };
     let seen = cluster.backend().observe(&scope).await.expect("seen");

@@ -168,6 +168,11 @@ async fn where_nothing_is_known_to_be_broken_the_files_to_look_at_are_named() {
             // when a portal is made, then it is not loaded as long as that is there, and is told where to look
             let host = hosts.next().expect("a host");
             let end = Instant::now() + Duration::from_millis(500);
+            // but not before Traefik has had its time
+            let doubt = scene.want(&host).await.expect("written").doubts.remove(0);
+            assert_eq!((doubt.truth, doubt.reason), (Truth::Unknown, "Loading"), "{words}: {}", doubt.message);
+            assert!(doubt.message.contains("up to 10 seconds") && !doubt.message.contains(".yml"), "{}", doubt.message);
+            real.watched.age();
             while Instant::now() < end {
                 let doubt = scene.want(&host).await.expect("written").doubts.remove(0);
                 assert_eq!((doubt.truth, doubt.reason), (Truth::False, "NotLoaded"), "{words}: {}", doubt.message);

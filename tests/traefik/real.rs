@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
+use k8s_openapi::api::events::v1::Event;
 use portalkeeper::api::condition::Truth;
 use portalkeeper::backends::ErrorClass;
 use portalkeeper::backends::traefik::{Layout, Word};
@@ -222,7 +223,7 @@ async fn an_entry_point_that_is_not_there_is_named() {
     let mut options = real.options(Layout::PerHost);
     options.routing.entry_points = vec![Word::parse("websecure").expect("a word")];
     let scene = given(options);
-    let done = scene.until("reset.acme.example", |done| done.doubts.iter().any(|d| d.reason != "NotLoaded")).await;
+    let done = scene.until("reset.acme.example", |done| done.doubts.iter().any(|d| d.reason != "Loading")).await;
     assert!(["RouterDisabled", "EntryPointMissing"].contains(&done.doubts[0].reason), "{:?}", done.doubts);
     assert!(
         done.doubts[0].message.contains("websecure") || done.doubts[0].message.contains("entryPoint"),
@@ -238,8 +239,10 @@ async fn a_declared_portal_is_reached_and_proved_through_real_traefik() {
     use portalkeeper::api::PortalClass;
     for peer in traefiks() {
         for api in [true, false] {
-            // given a Traefik with a site of its own, and a class that names its folder
-            let real = Real::start(&peer, Duration::from_millis(100)).await;
+            // given a Traefik with a site of its own, and with its own pace where it can be asked, and a class that names
+            // its folder
+            let pace = if api { Duration::from_secs(2) } else { Duration::from_millis(100) };
+            let real = Real::start(&peer, pace).await;
             let before = real.watched.files();
             let world = World::start().await;
             let classes: Api<PortalClass> = Api::all(world.client.clone());
@@ -256,6 +259,14 @@ async fn a_declared_portal_is_reached_and_proved_through_real_traefik() {
             world.until_ready("acme").await;
             let reason = if api { "Programmed" } else { "Proved" };
             world.until_condition("acme", "RouteProgrammed", "True", reason).await;
+            // and nobody was warned of what only took its time
+            if api {
+                let events: Api<Event> = Api::namespaced(world.client.clone(), "default");
+                let events = events.list(&Default::default()).await.expect("a list").items;
+                let warned = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+                let warned: Vec<_> = warned.map(|event| (&event.reason, &event.note)).collect();
+                assert!(warned.is_empty(), "{}: {warned:?}", peer.name);
+            }
             let traefik: std::net::SocketAddr = ([127, 0, 0, 1], real.listen).into();
             let page = raw(traefik, "GET", "reset.acme.localhost", "/", &[], "").await;
             assert!(page.status == 200 && page.body.contains("Acme Mail"), "{}: {page:?}", peer.name);

@@ -16,6 +16,10 @@ use crate::telemetry::metrics;
 /// Tries of one guarded write while others write, too.
 pub const TRIES: usize = 8;
 
+/// Pause before the second try, which then doubles: whoever else writes is done soon, and something that keeps nothing of
+/// what is written is not to be written to without a pause.
+pub const PAUSE: Duration = Duration::from_millis(5);
+
 /// What a write without a guard means.
 pub const UNGUARDED: &str = "this Caddy shows no ETag (it is older than 2.5.2, or something before its admin API drops HTTP \
                              trailers), so it cannot refuse a write that is based on an older state: what somebody else \
@@ -97,7 +101,16 @@ impl Admin {
         let shared = self.challenges.secrets();
         let words = redact(&words, &self.secrets.iter().chain(&shared).collect::<Vec<_>>());
         let status = response.status;
+        let words = match response.headers.get("location").and_then(|to| to.to_str().ok()) {
+            // What follows may be a secret of somebody's login page.
+            Some(to) if (300..400).contains(&status) => {
+                let to: String = to.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect();
+                format!("it leads to {to}")
+            }
+            _ => words,
+        };
         let (class, reason, advice) = match status {
+            300..=399 => (ErrorClass::Permanent, "CaddyRefused", NOT_ITSELF),
             401 if words.contains("client identity") => (ErrorClass::Credential, CLIENT_REFUSED, ALLOW_KEY),
             401 => (ErrorClass::Credential, "TokenRefused", ""),
             403 if words.contains("not authorized to") => (ErrorClass::Credential, "AdminPathRefused", ALLOW_PATHS),
@@ -222,9 +235,11 @@ pub fn within(window: Duration) -> String {
     format!("within {} ms", window.as_millis().max(1))
 }
 
+/// Without the time, which event and log have: a message that differs with each try is a new status each time, which is a
+/// reason to look at the portal again at once.
 fn with_loss(mut error: BackendError, window: Option<Duration>) -> BackendError {
-    if let Some(window) = window {
-        error.message.push_str(&format!("; it was written without a guard {}: {UNGUARDED}", within(window)));
+    if window.is_some() {
+        error.message.push_str(&format!("; it was written without a guard: {UNGUARDED}"));
     }
     error
 }
@@ -245,6 +260,9 @@ pub fn overtaken() -> BackendError {
 
 /// Said where something else than Caddy's admin API answers.
 const NO_ADMIN: &str = "; is proxy.caddy.adminUrl (CADDY_ADMIN_URL) the address of Caddy's admin API, without a path?";
+
+const NOT_ITSELF: &str = "; something before Caddy's admin API answers, such as a login page or a redirect to https: \
+                          proxy.caddy.adminUrl (CADDY_ADMIN_URL) must lead to the API itself";
 
 /// Reason of a client certificate that is missing or that Caddy does not know.
 pub const CLIENT_REFUSED: &str = "ClientCertificateRefused";

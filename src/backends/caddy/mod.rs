@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use url::Url;
 
-use self::admin::{Admin, OnBehalf, Outcome, Part, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
+use self::admin::{Admin, OnBehalf, Outcome, PAUSE, Part, REMOVED, TRIES, UNGUARDED, WRITTEN, overtaken, within};
 pub use self::challenges::Challenges;
 use self::policies::Told;
 pub use self::routes::Route;
@@ -218,7 +218,12 @@ impl Caddy {
     /// Reads, computes and writes until nobody was in between.
     async fn guarded_write(&self, plan: &Plan<Route>) -> Result<Outcomes, BackendError> {
         let mut last = None;
+        let mut pause = PAUSE;
         for _ in 0..TRIES {
+            if last.is_some() {
+                tokio::time::sleep(pause).await;
+                pause = pause.saturating_mul(2);
+            }
             match self.write(plan).await? {
                 (Outcome::Written, outcomes) => return Ok(outcomes),
                 (Outcome::ReadAgain(error), _) => last = Some(error),

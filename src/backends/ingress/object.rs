@@ -130,6 +130,9 @@ impl Item for Route {
     fn adoptable(&self) -> bool {
         self.stays.is_none()
     }
+    fn says_why(&self) -> bool {
+        self.stays.is_some()
+    }
     fn describe(&self) -> String {
         let text = |at: &str| self.body.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
         let kind = text("/kind");

@@ -1,11 +1,17 @@
 //! What speaks against a route that is written: Traefik's own word, and files of other people that may be in the way.
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use super::folder::{File, Kind};
 use super::foreign::Foreign;
-use super::live::{NOT_LOADED, Trouble};
-use super::{Body, Route, Traefik, certificates};
-use crate::api::condition::Truth;
+use super::live::{NOT_LOADED, SERVICE_DIFFERS, Trouble};
+use super::{Body, Route, Traefik, beside, certificates};
+use crate::api::condition::{LOADING, Truth};
 use crate::backends::Doubt;
 
+/// How long Traefik may take to load a file: it gathers changes for two seconds (`providersThrottleDuration`), and more
+/// where somebody has set that.
+const TAKES: Duration = Duration::from_secs(10);
 /// Most files that are named as where to look.
 const NAMED: usize = 5;
 
@@ -28,7 +34,7 @@ impl Traefik {
         let (broken, suspects) = (broken(&files, &folder), suspects(&files, &folder));
         let mut doubts = Vec::new();
         for item in items {
-            let Body::Ours(_, entry) = &item.body else { continue };
+            let Body::Ours(file, entry) = &item.body else { continue };
             let name = entry.router["service"].as_str().unwrap_or_default();
             let found = match &self.live {
                 Some(live) => live.against(name, entry, &self.routing.entry_points).await,
@@ -46,6 +52,13 @@ impl Traefik {
                     let message = format!("{}; {broken}", found.message);
                     Some(Doubt { key, truth: found.truth, reason: "ForeignFileBroken", message })
                 }
+                (Some(found), None) if self.is_loading(&found, file).await => {
+                    let message = format!(
+                        "the file is written; Traefik has not loaded it yet, which takes up to {} seconds",
+                        TAKES.as_secs()
+                    );
+                    Some(Doubt { key, truth: Truth::Unknown, reason: LOADING, message })
+                }
                 (Some(found), None) => {
                     let suspects = suspects.as_deref().filter(|_| found.reason == NOT_LOADED).unwrap_or_default();
                     let message = format!("{}{suspects}", found.message);
@@ -59,6 +72,18 @@ impl Traefik {
             });
         }
         doubts
+    }
+
+    /// Whether nothing but time may be missing: the file was put there so shortly ago.
+    async fn is_loading(&self, found: &Trouble, file: &str) -> bool {
+        if ![NOT_LOADED, SERVICE_DIFFERS].contains(&found.reason) {
+            return false;
+        }
+        let (folder, file) = (Arc::clone(&self.folder), file.to_owned());
+        // The file tells its age after a restart, too.
+        let written = beside(move || Ok(folder.path().join(file).metadata().and_then(|meta| meta.modified()))).await;
+        let age = written.ok().and_then(Result::ok).and_then(|at| SystemTime::now().duration_since(at).ok());
+        age.is_some_and(|age| age < TAKES)
     }
 }
 
@@ -109,8 +134,6 @@ fn suspects(files: &[File], folder: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::folder::judge;
     use super::*;
 

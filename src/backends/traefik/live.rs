@@ -25,6 +25,8 @@ pub struct Trouble {
 
 /// Reason of a file that Traefik has not taken in.
 pub const NOT_LOADED: &str = "NotLoaded";
+/// Reason of a service that is not as it is written.
+pub const SERVICE_DIFFERS: &str = "ServiceDiffers";
 
 fn trouble(reason: &'static str, message: String) -> Option<Trouble> {
     Some(Trouble { truth: Truth::False, reason, message })
@@ -122,7 +124,7 @@ impl Live {
                 true => format!("Traefik has not loaded the service {name} yet"),
                 false => format!("Traefik's service {name} leads to {leads} and not to {}", entry.target()),
             };
-            return Ok(trouble("ServiceDiffers", message));
+            return Ok(trouble(SERVICE_DIFFERS, message));
         }
         Ok(None)
     }
@@ -146,8 +148,8 @@ fn expect_ok(response: &Response) -> Result<Value, BackendError> {
             Err(BackendError::new(ErrorClass::Credential, "ApiRefused", message))
         }
         404 => {
-            let message = "there is no Traefik API at this address; switch it on (api.insecure, or a router to api@internal) or \
-                           leave out proxy.traefik.apiUrl (TRAEFIK_API_URL)";
+            let message = "there is no Traefik API at this address; switch it on (api.insecure, or a router to api@internal), leave \
+                           /api and /dashboard out of its address, or leave out proxy.traefik.apiUrl (TRAEFIK_API_URL)";
             Err(BackendError::new(ErrorClass::Permanent, "NoApi", message))
         }
         _ => Err(odd(response)),

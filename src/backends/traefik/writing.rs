@@ -23,7 +23,6 @@ impl Folder {
     /// The same with this mode, and with the folder's group where that may be given.
     pub fn replace_as(&self, name: &str, text: &str, mode: u32) -> Result<(), BackendError> {
         let at = self.path().join(name);
-        let advice = "; this program must be allowed to write the folder";
         let write = |staging: PathBuf| -> std::io::Result<()> {
             let prepared = staging.join(format!(".{name}.portalkeeper"));
             match std::fs::remove_file(&prepared) {
@@ -63,7 +62,7 @@ impl Folder {
                 break;
             }
         }
-        done.map_err(|error| failed("FolderNotWritable", &at, "write", &error, advice))?;
+        done.map_err(|error| failed("FolderNotWritable", &at, "write", &error, advice(&error)))?;
         self.sync();
         Ok(())
     }
@@ -72,8 +71,7 @@ impl Folder {
     pub fn remove(&self, name: &str) -> Result<(), BackendError> {
         match std::fs::remove_file(self.path().join(name)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                let advice = "; this program must be allowed to write the folder";
-                Err(failed("FolderNotWritable", &self.path().join(name), "remove", &error, advice))
+                Err(failed("FolderNotWritable", &self.path().join(name), "remove", &error, advice(&error)))
             }
             _ => {
                 self.tidy();
@@ -106,6 +104,18 @@ impl Folder {
     }
 }
 
+/// What to do where the folder cannot be written.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the disk of the folder",
+        ErrorKind::ReadOnlyFilesystem => "; mount the folder so that it can be written",
+        ErrorKind::CrossesDevices => {
+            "; its folder .portalkeeper, in which files are prepared, must be on the same file system: remove what is mounted there"
+        }
+        _ => "; this program must be allowed to write the folder",
+    }
+}
+
 /// The folder's parent, where a rename from it stays on one file system.
 fn beside(folder: &Path) -> Option<PathBuf> {
     let real = folder.canonicalize().ok()?;
@@ -126,6 +136,16 @@ mod tests {
         assert_eq!(beside(&inner), Some(outer.path().canonicalize().unwrap()));
         assert_eq!(beside(Path::new("/proc")), None, "a mount of its own");
         assert_eq!(beside(Path::new("/nowhere/at/all")), None);
+    }
+
+    #[test]
+    fn what_keeps_a_file_from_being_written_is_told_with_what_helps_against_just_that() {
+        for (code, words) in
+            [(28, "make room"), (122, "make room"), (18, "same file system"), (30, "mount"), (13, "allowed")]
+        {
+            let told = advice(&std::io::Error::from_raw_os_error(code));
+            assert!(told.contains(words), "{code}: {told}");
+        }
     }
 
     #[test]

@@ -318,7 +318,8 @@ impl<'a, B: Backend> Bench<'a, B> {
 }
 
 fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {
-    let Blocked { key, by, marked, several, adoptable, .. } = blocked;
+    let Blocked { key, by, marked, several, adoptable, said, .. } = blocked;
+    let why = if *said { String::new() } else { format!("; {NOT_ADOPTABLE}") };
     let message = match (marked, several, adoptable) {
         (true, ..) => format!(
             "{key} is held by another portal or another installation of Portalkeeper: {by}; if that one is gone for good, remove this by hand"
@@ -326,14 +327,14 @@ fn conflict(reason: &'static str, blocked: &Blocked) -> BackendError {
         (false, true, true) => format!(
             "{key} is taken by several things that are not ours: {by}; remove them, or all but one and set the annotation {ANNOTATION_ADOPT}=true to take that over"
         ),
-        (false, true, false) => format!(
-            "{key} is taken by several things that are not ours: {by}; take {key} out of them by hand; {NOT_ADOPTABLE}"
-        ),
+        (false, true, false) => {
+            format!("{key} is taken by several things that are not ours: {by}; take {key} out of them by hand{why}")
+        }
         (false, false, true) => format!(
             "{key} is taken by something that is not ours: {by}; remove it, or set the annotation {ANNOTATION_ADOPT}=true to take it over"
         ),
         (false, false, false) => {
-            format!("{key} is taken by something that is not ours: {by}; take {key} out of it by hand; {NOT_ADOPTABLE}")
+            format!("{key} is taken by something that is not ours: {by}; take {key} out of it by hand{why}")
         }
     };
     BackendError::new(ErrorClass::Conflict, reason, message)

@@ -60,7 +60,7 @@ impl Reader<'_> {
             Some("ingress") => Some(self.ingress()),
             Some("manual") if self.text("INGRESS_CLASS_NAME").is_some() => Some(self.ingress()),
             Some("manual") => {
-                let origin = self.origin("MANUAL_PROXY_ORIGIN").unwrap_or_else(|| "127.0.0.1:5000".to_owned());
+                let origin = self.text("MANUAL_PROXY_ORIGIN").unwrap_or_else(|| "127.0.0.1:5000".to_owned());
                 Some(ProxyVariables::Manual { origin })
             }
             Some(other) => {

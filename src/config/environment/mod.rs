@@ -19,7 +19,6 @@ use super::networks;
 pub use class::{ClassVariables, CloudflareVariables, MxVariables, SmtpVariables};
 pub use fields::{FIELDS, named};
 pub use proxy::{CaddyVariables, NpmCertificateVariable, NpmVariables, ProxyVariables};
-pub use reader::bare_origin;
 pub use variables::{VARIABLES, Variable};
 
 /// A variable with a wrong value, with what is allowed.
@@ -66,6 +65,12 @@ impl Environment {
         let force_https = reader.flag("FORCE_HTTPS").unwrap_or(false);
         let allowed = "allowed is a number from 0 to 10";
         let trusted_proxy_count = reader.number("TRUSTED_PROXY_COUNT", allowed, |count: &u8| *count <= 10).unwrap_or(1);
+        if force_https && trusted_proxy_count == 0 {
+            let why = "TRUSTED_PROXY_COUNT is 0: this program itself serves plain http, and no proxy's word for https would be \
+                       believed, so that each page would be a redirect to itself; set TRUSTED_PROXY_COUNT to the number of \
+                       proxies in front of this program, or FORCE_HTTPS to false";
+            reader.unusable("FORCE_HTTPS", why);
+        }
         let networks = reader.text("TRUSTED_PROXY_CIDRS").unwrap_or_default();
         let trusted_proxies = networks::parse(&networks).unwrap_or_else(|part| {
             let allowed =
@@ -104,9 +109,22 @@ impl Environment {
 
     /// Reads the process environment, and beneath it the file `.env` of the working directory.
     pub fn from_process() -> Result<Self, Vec<ConfigError>> {
-        let file = dot_env(std::path::Path::new(".env")).map_err(|error| vec![error])?;
-        Self::read(&|name| std::env::var(name).ok().or_else(|| file.get(name).cloned()))
+        let lookup = process().map_err(|error| vec![error])?;
+        Self::read(&lookup)
     }
+}
+
+/// One variable, for a command that needs no other: read as [`Environment::from_process`] does, an empty one counts as
+/// unset.
+pub fn variable(name: &str) -> Result<Option<String>, ConfigError> {
+    let lookup = process()?;
+    Ok(Reader { lookup: &lookup, errors: Vec::new() }.text(name))
+}
+
+/// The process environment, and beneath it the file `.env` of the working directory.
+fn process() -> Result<impl Fn(&str) -> Option<String>, ConfigError> {
+    let file = dot_env(std::path::Path::new(".env"))?;
+    Ok(move |name: &str| std::env::var(name).ok().or_else(|| file.get(name).cloned()))
 }
 
 /// The variables of a `.env` file; none where there is no such file.

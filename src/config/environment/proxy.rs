@@ -47,7 +47,7 @@ pub enum ProxyVariables {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaddyVariables {
     pub admin_url: Url,
-    /// Without a scheme, and otherwise as it was written; whether it is an address is for who knows these.
+    /// As it was written; whether it is an address is for who knows these.
     pub origin: String,
     /// Listen address of the server that gets the routes.
     pub listen: Option<String>,
@@ -111,7 +111,7 @@ impl Reader<'_> {
                 "REVERSE_PROXY_BACKEND=caddy needs Caddy's admin address, like http://127.0.0.1:2019",
             ),
         };
-        let origin = self.origin("CADDY_ORIGIN");
+        let origin = self.text("CADDY_ORIGIN");
         self.needed(
             "CADDY_ORIGIN",
             "REVERSE_PROXY_BACKEND=caddy needs the address under which Caddy finds this program, like 127.0.0.1:5000",
@@ -269,6 +269,13 @@ impl Reader<'_> {
         let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
         let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
         let api_url = self.url("TRAEFIK_API_URL");
+        let path = api_url.as_ref().map(|url| url.path().trim_end_matches('/')).unwrap_or_default();
+        if path.ends_with("/api") || path.ends_with("/dashboard") {
+            let text = self.text("TRAEFIK_API_URL").unwrap_or_default();
+            let allowed =
+                "leave out /api and /dashboard: allowed is the address before them, like http://127.0.0.1:8080";
+            self.invalid("TRAEFIK_API_URL", &text, allowed);
+        }
         let origin_ca = self.origin_ca("TRAEFIK_CERTIFICATE");
         Some(ProxyVariables::Traefik {
             dynamic_dir: dynamic_dir?,
@@ -292,7 +299,11 @@ impl Reader<'_> {
                 Some((name, value)) => {
                     annotations.insert(name.trim().to_owned(), value.trim().to_owned());
                 }
-                None => self.invalid("INGRESS_ANNOTATIONS", pair, "allowed is name=value, joined by commas"),
+                None => {
+                    let allowed = "allowed is name=value, joined by commas; a value with a comma in it needs a PortalClass, in \
+                                   proxy.ingress.annotations";
+                    self.invalid("INGRESS_ANNOTATIONS", pair, allowed);
+                }
             }
         }
         let class_name = self.fitting("INGRESS_CLASS_NAME", &rules::SUBDOMAIN);

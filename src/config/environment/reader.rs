@@ -10,12 +10,6 @@ pub(super) struct Reader<'a> {
     pub errors: Vec<ConfigError>,
 }
 
-/// What a variable that is to be `host:port` means: a scheme before it is cut off, as the manual's program does.
-pub fn bare_origin(text: &str) -> &str {
-    let text = text.trim();
-    text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/')
-}
-
 impl Reader<'_> {
     /// A set, non-empty text without blanks around it.
     pub fn text(&self, name: &str) -> Option<String> {
@@ -84,16 +78,16 @@ impl Reader<'_> {
         }
         url
     }
-    /// What is to be `host:port`.
-    pub fn origin(&self, name: &str) -> Option<String> {
-        self.text(name).map(|text| bare_origin(&text).to_owned())
-    }
     /// The variable itself, or the content of the file that `NAME_FILE` names.
     pub fn secret(&mut self, name: &'static str) -> Option<Secret> {
+        let file = self.text(&format!("{name}_FILE"));
         if let Some(text) = self.text(name) {
+            if file.is_some() {
+                self.unusable(name, format!("{name}_FILE is set, too: leave one of them out"));
+            }
             return Some(Secret::new(text));
         }
-        let path = self.text(&format!("{name}_FILE"))?;
+        let path = file?;
         match std::fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim())),
             Ok(_) => {

@@ -84,6 +84,21 @@ fn a_token_with_a_blank_or_a_line_end_in_it_is_refused_and_not_shown() {
 }
 
 #[test]
+fn a_secret_comes_from_one_place_only() {
+    let twice = [&CADDY[..], &[("CF_API_TOKEN_FILE", "/run/secrets/token")]].concat();
+    let words = "CF_API_TOKEN is set, but CF_API_TOKEN_FILE is set, too: leave one of them out";
+    assert_eq!(read(&twice).unwrap_err(), [words]);
+    // and an empty one is none
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "token-of-a-file\n").unwrap();
+    let rest: Vec<_> = CADDY.iter().copied().filter(|(name, _)| *name != "CF_API_TOKEN").collect();
+    let file = [("CF_API_TOKEN", ""), ("CF_API_TOKEN_FILE", path.to_str().unwrap())];
+    let class = read(&[&rest[..], &file].concat()).unwrap().class.unwrap();
+    assert_eq!(class.cloudflare.unwrap().api_token.expose(), "token-of-a-file");
+}
+
+#[test]
 fn caddys_server_is_chosen_and_an_authority_that_nobody_looks_at_is_refused() {
     let with = |more: &[(&'static str, &'static str)]| read(&[&CADDY[..], more].concat());
     let class = with(&[("CADDY_LISTEN", ":8443")]).unwrap().class.unwrap();

@@ -26,7 +26,7 @@ fn nothing_set_is_no_class() {
 fn the_manuals_caddy_example_is_read() {
     let class = read(&CADDY).unwrap().class.unwrap();
     let ProxyVariables::Caddy(caddy) = &class.proxy else { panic!("caddy") };
-    assert_eq!(caddy.origin, "127.0.0.1:5000");
+    assert_eq!(caddy.origin, "http://127.0.0.1:5000", "whoever uses it knows what it means");
     assert_eq!(class.cloudflare.unwrap().api_token.expose(), "token-1234");
 }
 
@@ -157,6 +157,17 @@ fn each_wrong_value_is_told_with_its_name_and_what_is_allowed() {
         ]
     );
     assert_eq!(with("FORCE_HTTPS", "maybe"), ["FORCE_HTTPS=maybe is not valid: allowed are true and false"]);
+    let no_proxy = [&CADDY[..], &[("FORCE_HTTPS", "true"), ("TRUSTED_PROXY_COUNT", "0")]].concat();
+    let told = read(&no_proxy).unwrap_err();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("FORCE_HTTPS is set, but TRUSTED_PROXY_COUNT is 0: "), "{told:?}");
+    assert!(
+        told[0].ends_with(
+            "set TRUSTED_PROXY_COUNT to the number of proxies in front of this program, or FORCE_HTTPS to false"
+        ),
+        "{told:?}"
+    );
+    assert!(read(&[("FORCE_HTTPS", "false"), ("TRUSTED_PROXY_COUNT", "0")]).is_ok(), "without a proxy, by http");
     assert_eq!(with("RESET_SMTP_PORT", "0"), ["RESET_SMTP_PORT=0 is not valid: allowed is a port, 1 to 65535"]);
     assert_eq!(
         with("CF_API_TOKEN", ""),
@@ -230,6 +241,12 @@ fn the_manuals_traefik_example_is_read() {
         with(&[("TRAEFIK_DYNAMIC_DIR", "dynamic")]).unwrap_err(),
         ["TRAEFIK_DYNAMIC_DIR=dynamic is not valid: allowed is a whole path, one that begins with /"]
     );
+    for url in ["http://127.0.0.1:8080/api", "https://traefik.example/dashboard/#/"] {
+        let told = with(&[("TRAEFIK_API_URL", url)]).unwrap_err();
+        let words = format!("TRAEFIK_API_URL={url} is not valid: leave out /api and /dashboard: ");
+        assert!(told.len() == 1 && told[0].starts_with(&words), "{told:?}");
+    }
+    assert!(with(&[("TRAEFIK_API_URL", "http://127.0.0.1:8080/")]).is_ok());
     assert_eq!(read(&pairs[..1]).unwrap_err().len(), 2);
     let class = with(&[("TRAEFIK_CERTIFICATE", "origin_ca")]).unwrap().class.unwrap();
     assert!(matches!(class.proxy, ProxyVariables::Traefik { origin_ca: true, .. }));
@@ -275,7 +292,9 @@ fn ingress_needs_nothing_and_takes_a_record_along_where_there_is_a_token() {
     let wrong = [("REVERSE_PROXY_BACKEND", "ingress"), ("INGRESS_ANNOTATIONS", "x")];
     assert_eq!(
         read(&wrong).unwrap_err(),
-        ["INGRESS_ANNOTATIONS=x is not valid: allowed is name=value, joined by commas"]
+        [
+            "INGRESS_ANNOTATIONS=x is not valid: allowed is name=value, joined by commas; a value with a comma in it needs a PortalClass, in proxy.ingress.annotations"
+        ]
     );
 }
 

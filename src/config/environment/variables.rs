@@ -120,7 +120,11 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "cert-manager's ClusterIssuer that makes a certificate for each portal instead.",
     ),
-    class("INGRESS_ANNOTATIONS", "", "Annotations of the Ingress objects, `name=value` joined by commas."),
+    class(
+        "INGRESS_ANNOTATIONS",
+        "",
+        "Annotations of the Ingress objects, `name=value` joined by commas. A value with a comma in it needs a `PortalClass`.",
+    ),
     class("MANUAL_PROXY_ORIGIN", "127.0.0.1:5000", "Where hand-made proxies find this program; shown in snippets."),
     class("RESET_SMTP_HOST", "", "Mail server that takes the mails."),
     class("RESET_SMTP_PORT", "587", "Its port; 465 is TLS from the first byte, others STARTTLS."),

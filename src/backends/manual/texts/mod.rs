@@ -2,6 +2,8 @@
 mod haproxy;
 mod nginx;
 
+use sha2::{Digest, Sha256};
+
 pub(super) use self::haproxy::haproxy;
 pub(super) use self::nginx::{Http2, nginx, swag};
 use super::snippets::{Edge, Place, Purpose};
@@ -94,9 +96,20 @@ pub(super) fn apache(place: &Place) -> Parts {
     ))
 }
 
-/// A name for routers and resources, unlike that of other portals.
+/// Longest label, in characters: with `-tls` it still is a name of Kubernetes.
+const LONGEST_LABEL: usize = 249;
+
+/// A name for routers and resources, unlike that of other portals. Where the host has hyphens, another host could have
+/// the same one, and applying its text would replace this one's: a short hash keeps them apart.
 fn label(place: &Place) -> String {
-    place.host.as_str().replace('.', "-")
+    let host = place.host.as_str();
+    let plain = host.replace('.', "-");
+    if !host.contains('-') && plain.len() <= LONGEST_LABEL {
+        return plain;
+    }
+    let hash: String = Sha256::digest(host.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let start = &plain[..plain.len().min(LONGEST_LABEL - 1 - hash.len())];
+    format!("{}-{hash}", start.trim_end_matches('-'))
 }
 
 /// Port within the container or Service.
@@ -191,4 +204,30 @@ pub(super) fn pangolin(place: &Place) -> Parts {
         host = place.host,
     );
     Parts { once, each }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{HostName, Origin};
+
+    #[test]
+    fn hosts_that_differ_have_names_that_differ_and_fit() {
+        let name = |host: &str| {
+            let (host, origin) = (HostName::parse(host).unwrap(), Origin::parse("127.0.0.1:5000").unwrap());
+            label(&Place { host, origin, edge: Edge::Direct, purpose: Purpose::Portal })
+        };
+        // given hosts that would have one name with hyphens for dots
+        let names = ["a.b.c.example", "a.b-c.example", "a-b.c.example", "a-b-c.example"].map(name);
+        assert_eq!(names[0], "a-b-c-example", "nothing is lost here");
+        let distinct: std::collections::HashSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(names[1..].iter().all(|name| name.starts_with("a-b-c-example-")), "{names:?}");
+        // and the longest hosts there are, with and without hyphens
+        for label in ["a".repeat(49), format!("{}-{}", "a".repeat(24), "a".repeat(24))] {
+            let host = [label.as_str(); 5].join(".") + ".aa";
+            let name = name(&host);
+            assert!(name.len() <= LONGEST_LABEL && name.ends_with(|c: char| c.is_ascii_alphanumeric()), "{name}");
+        }
+    }
 }

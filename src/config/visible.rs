@@ -1,0 +1,27 @@
+//! Texts of other systems, as they may be shown.
+
+/// The text without characters that a terminal would obey: line ends and tabs are blanks, others are seen as what they
+/// are. What remote systems say goes into conditions and events, and from there to terminals.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if c.is_control() => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        assert_eq!(visible("größer – fine"), "größer – fine");
+        assert_eq!(visible("a\r\nb\tc"), "a  b c");
+        assert_eq!(visible("\u{1b}[31mred\u{7}\u{9b}x\u{7f}"), r"\u{1b}[31mred\u{7}\u{9b}x\u{7f}");
+    }
+}
