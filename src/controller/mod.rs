@@ -3,6 +3,7 @@ mod ahead;
 mod caddy;
 mod claims;
 pub mod classes;
+mod clearing;
 mod context;
 mod environment;
 mod error;

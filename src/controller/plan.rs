@@ -3,9 +3,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, ListParams};
 
 use super::ahead::Stand;
+use super::clearing::{going, is_cleared};
 use super::context::Context;
 use super::error::ControllerError;
-use super::leaving::{going, is_cleared};
 use super::outside::program;
 use super::places::Standing;
 use super::remove::WAITING;
