@@ -47,7 +47,9 @@ pub struct Place {
 
 impl BackendError {
     pub fn new(class: ErrorClass, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class, reason, message: visible(&message.into()), retry_after: None, place: None }
+        // Backends read each other's lines; where the message is shown, they become one.
+        let lines: Vec<String> = message.into().split('\n').map(visible).collect();
+        Self { class, reason, message: lines.join("\n"), retry_after: None, place: None }
     }
     pub fn reason(&self) -> &'static str {
         self.reason

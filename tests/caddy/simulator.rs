@@ -136,7 +136,7 @@ async fn what_caddy_says_cannot_speak_to_a_terminal() {
     running.faults.push("PATCH", "", 1, Fault::Answer(words));
     let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     let refused = scene.want("reset.acme.example").await.expect_err("refused");
-    assert_eq!(refused.message, r"caddy refused (500): \u{1b}[2Jgone\u{7}  second line");
+    assert_eq!(refused.message, "caddy refused (500): \\u{1b}[2Jgone\\u{7} \nsecond line");
 }
 
 #[tokio::test]
