@@ -42,6 +42,8 @@ pub const FIELD_MANAGER: &str = "portalkeeper";
 pub const ANNOTATION_PAUSED: &str = "portalkeeper.dev/paused";
 /// Takes over a foreign record or route at the portal's name, once, when `"true"`.
 pub const ANNOTATION_ADOPT: &str = "portalkeeper.dev/adopt";
+/// Says that the record leads to the new place of a move that is made by hand; the value is the name of its class.
+pub const ANNOTATION_MOVED_BY_HAND: &str = "portalkeeper.dev/moved-by-hand";
 /// On a `PortalClass`: lets the held plan of this id go ahead.
 pub const ANNOTATION_APPROVE_PLAN: &str = "portalkeeper.dev/approve-plan";
 /// Path of a portal at which it is asked for its proof of life.

@@ -279,12 +279,15 @@ pub struct Leaving {
     /// Since when the record is seen to lead elsewhere (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unserved: Option<String>,
+    /// The portal stood there, and has not been proved anywhere else since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stood: bool,
 }
 
 impl Leaving {
     /// A place to which no record leads any more.
     pub fn unserved(place: Place, since: String) -> Self {
-        Self { place, since, serves: false, unserved: None }
+        Self { place, since, serves: false, unserved: None, stood: false }
     }
 }
 

@@ -1,4 +1,5 @@
 //! Whence a portal moves: its former class as it was there, or what is known of it where that cannot be had any more.
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::classes::AMBIGUOUS_DEFAULT;
@@ -10,10 +11,11 @@ use super::places::CLASS_GONE;
 use super::runtime::{ClassRuntime, Shared};
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, validate};
-use crate::api::condition::{DNS_PROGRAMMED, Finding, Truth};
-use crate::api::portal::{MadeResource, Move, Place};
-use crate::api::{HostName, ResetPortal};
+use crate::api::condition::Finding;
+use crate::api::portal::{MadeResource, Move, MoveStage, Place};
+use crate::api::{ANNOTATION_MOVED_BY_HAND, HostName, ResetPortal};
 use crate::backends::cloudflare;
+use crate::config::networks;
 
 /// Whence a portal moves.
 pub struct Old {
@@ -39,7 +41,7 @@ impl Old {
     /// class that cannot be had: then it is not touched.
     pub(super) fn account(&self, class: &ClassRuntime) -> Option<Shared> {
         let known = !self.lost || self.target.is_some();
-        let former = || self.class.dns.clone().filter(|_| !self.gives_record_up(class));
+        let former = || self.class.dns.clone().filter(|_| same(&self.class.proxy, &class.proxy));
         class.dns.clone().or_else(former).filter(|_| known)
     }
 
@@ -50,28 +52,30 @@ impl Old {
         made.iter().filter(of_host).any(|made| self.lost || Some(made.system.as_str()) == system)
     }
 
-    /// The record was made there, and is nobody's business in the new class: only a person can lead it to the other proxy.
-    pub(super) fn gives_record_up(&self, class: &ClassRuntime) -> bool {
-        class.dns.is_none() && self.class.dns.is_some() && !same(&self.class.proxy, &class.proxy)
+    /// Whether only a person can say when the new place has the visitors: where the new class makes no record, or where a
+    /// route that is made by hand would have the address of the former one. The proof of life would come through the
+    /// former route.
+    pub(super) fn is_by_hand(&self, class: &ClassRuntime, valid: &ValidPortal) -> bool {
+        let has_route = self.lost || self.class.proxy.is_some();
+        let alike = class.proxy.is_none() && valid.cname_target == self.target;
+        has_route && !same(&self.class.proxy, &class.proxy) && (class.dns.is_none() || alike)
     }
 
     /// Whether the record can be changed back.
-    pub(super) fn is_way_back(&self, class: &ClassRuntime) -> bool {
-        match self.lost {
-            true => self.target.is_some() && class.dns.is_some(),
-            false => !self.gives_record_up(class),
-        }
+    pub(super) fn is_way_back(&self, class: &ClassRuntime, valid: &ValidPortal) -> bool {
+        let known = !self.lost || (self.target.is_some() && class.dns.is_some());
+        known && !self.is_by_hand(class, valid)
     }
 }
 
 impl Context {
-    /// Whence the portal moves that stands in `home`.
+    /// Whence the portal moves that stands in `home`. `known` is where the record led there, as an earlier look knew it.
     pub(super) async fn former(
         &self,
         portal: &ResetPortal,
         class: &ClassRuntime,
         home: &Place,
-        moving: Option<&Move>,
+        known: Option<&str>,
     ) -> Result<Old, ControllerError> {
         match self.at_place(home).await? {
             Ok(former) => {
@@ -82,23 +86,70 @@ impl Context {
                 let mut rest = mixed(class, &None, &None);
                 rest.class.name.clone_from(&home.class_name);
                 rest.class.spec.probe.address = None;
-                let target = moving.and_then(|moving| HostName::parse(moving.from.as_deref()?).ok());
+                let target = known.and_then(|name| HostName::parse(name).ok());
                 Ok(Old { class: Arc::new(rest), target, lost: true })
             }
         }
     }
 
-    /// Whether the record is still as it was made in the former place. Where that cannot be seen, it is taken to be.
-    pub(super) async fn record_stands(&self, old: &Old, held: &ValidPortal) -> bool {
-        let look = ValidPortal { mode: Mode::ObserveOnly, ..held.clone() };
-        let class = mixed(&old.class, &old.class.dns, &None);
+    /// Whether the record is seen to lead to the new place of a move by hand, or a person says so.
+    pub(super) async fn is_led_by_hand(
+        &self,
+        portal: &ResetPortal,
+        old: &Old,
+        class: &ClassRuntime,
+        held: &ValidPortal,
+    ) -> bool {
+        let said = portal.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_MOVED_BY_HAND));
+        if said.is_some_and(|said| said.trim() == class.class.name) {
+            return true;
+        }
+        let target = class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok());
+        let Some(target) = target.filter(|target| Some(target) != old.target.as_ref()) else { return false };
+        if let Some(content) = self.record_content(old, held).await {
+            return content == target;
+        }
+        let addresses = async |name: &HostName| self.names.addresses(name.as_str(), 443).await.unwrap_or_default();
+        let (of_host, of_new) = (addresses(&held.host).await, addresses(&target).await);
+        let of_old = match &old.target {
+            Some(target) => addresses(target).await,
+            None => Vec::new(),
+        };
+        let tells = |address: &&SocketAddr| !networks::is_cloudflare(address.ip()) && !of_old.contains(address);
+        !of_host.is_empty() && of_host.iter().all(|address| of_new.contains(address) && tells(&address))
+    }
+
+    /// Where the record leads, as the account shows it through which it was made.
+    async fn record_content(&self, old: &Old, held: &ValidPortal) -> Option<HostName> {
+        let class = mixed(&old.class, &Some(old.class.dns.clone()?), &None);
         // What was verified says nothing about what a person changes now.
         class.dns.iter().for_each(|shared| shared.worker.forget(&held.key));
+        let look = ValidPortal { mode: Mode::ObserveOnly, ..held.clone() };
         let seen = program(&class, &look, self.store.installation(), &[], &[]).await;
-        let taken = seen.findings.iter().any(|finding| {
-            finding.type_ == DNS_PROGRAMMED && finding.truth == Truth::False && finding.reason == cloudflare::CONFLICT
-        });
-        seen.pending.is_empty() && !taken
+        let conflict = seen.findings.iter().find(|finding| finding.reason == cloudflare::CONFLICT);
+        let words = seen.pending.first().or(conflict.map(|finding| &finding.message));
+        match words {
+            Some(words) => cloudflare::content_in(words),
+            None => old.target.clone().filter(|_| seen.recorded()),
+        }
+    }
+
+    /// The name at which a move was begun, where another one is wanted since: the move comes to its end there first, or
+    /// nobody would lead the record back if its proof does not come.
+    pub(super) async fn finishes_first(
+        &self,
+        found: &Found,
+        valid: &ValidPortal,
+        former: &[HostName],
+    ) -> Result<Option<HostName>, ControllerError> {
+        let under_way = |moving: &Move| moving.stage != MoveStage::RolledBack;
+        let made = |host: &HostName| found.resources.iter().any(|made| made.name == host.as_str());
+        let concerned = valid.enabled && valid.mode == Mode::Full && !made(&valid.host);
+        if !concerned || !found.standing.moving.as_ref().is_some_and(under_way) {
+            return Ok(None);
+        }
+        let begun: Vec<HostName> = former.iter().filter(|host| made(host)).cloned().collect();
+        Ok(self.claims.holds(&valid.key, &valid.uid, &begun).await?.into_iter().next())
     }
 
     /// The class in which the portal stands, while the one that it asks for does not exist or is not the only default.

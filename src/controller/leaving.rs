@@ -186,8 +186,11 @@ impl Context {
             let mut still = Vec::new();
             if let Some(Present { outside, proved }) = present {
                 let mut gone = Vec::new();
+                // A class without an account says nothing about the record until a person has led it there.
+                let recorded = outside.recorded() && (class.dns.is_some() || found.standing.moving.is_none());
                 for mut leaving in std::mem::take(&mut found.standing.leaving) {
-                    match self.still_serves(&mut leaving, valid, outside, proved, found.standing.record_seconds) {
+                    leaving.stood &= !proved;
+                    match self.still_serves(&mut leaving, valid, recorded, proved, found.standing.record_seconds) {
                         Some(wait) => {
                             kept = Some(kept.map_or(wait, |before: Duration| before.min(wait)));
                             still.push(leaving);
@@ -267,8 +270,15 @@ impl Context {
                     };
                     let mut outside = withdraw(&rest, &mark, &valid.key, &hosts, &valid.recorded, Way::Delete).await;
                     if given_up.is_some() {
+                        // Names that the portal had before are nobody's.
                         let record = mixed(&old, &given_up, &None);
-                        outside.join(withdraw(&record, &mark, &valid.key, &hosts, &valid.recorded, Way::Release).await);
+                        let (kept, gone): (Vec<HostName>, Vec<HostName>) =
+                            hosts.iter().cloned().partition(|host| *host == valid.host);
+                        outside.join(withdraw(&record, &mark, &valid.key, &kept, &valid.recorded, Way::Release).await);
+                        if !gone.is_empty() {
+                            outside
+                                .join(withdraw(&record, &mark, &valid.key, &gone, &valid.recorded, Way::Delete).await);
+                        }
                     }
                     if let Some(dns) = twin(&former) {
                         let (one, way) = (mixed(&former, &Some(dns), &None), Way::LeaveBut(made));

@@ -17,7 +17,7 @@ use super::proving::is_wrong;
 use super::recorded::AWAITING_OPERATOR;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
-use super::settling::{settling, stamp_after};
+use super::settling::{record_seconds, settling, stamp_after};
 use super::status::Found;
 use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
@@ -119,6 +119,7 @@ impl Context {
             standing.home = Some(other.to);
             leave(standing, home, false);
         }
+        let known = standing.moving.as_ref().and_then(|moving| moving.from.clone());
         if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
             // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
             leave(standing, other.to, other.stage != MoveStage::Proving);
@@ -133,14 +134,16 @@ impl Context {
         let mut old = None;
         match standing.home.clone() {
             Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
-                let former = self.former(portal, class, &home, standing.moving.as_ref()).await?;
+                let former = self.former(portal, class, &home, known.as_deref()).await?;
                 // A host that is served at home already moves like any other, whatever else is still left of another.
                 let served = former.has(valid, &found.resources);
                 let nothing = !served && (host_changes || former.lost);
                 if nothing || !flips(&former.class, class, &former.target, valid) {
                     // Nothing is flipped: the former place is left as soon as the portal is proved here.
                     standing.moving = None;
-                    leave(standing, home, false);
+                    leave(standing, home.clone(), false);
+                    let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == home);
+                    left.for_each(|leaving| leaving.stood |= nothing);
                     standing.home = Some(here.clone());
                 } else {
                     let generation = valid.generation;
@@ -170,7 +173,7 @@ impl Context {
         Ok(old)
     }
 
-    /// The place among those that are left which alone has a route for the host.
+    /// The place among those that are left which has the route for the host that visitors get.
     async fn still_served_by(
         &self,
         class: &ClassRuntime,
@@ -178,10 +181,9 @@ impl Context {
         made: &[MadeResource],
         left: &[Leaving],
     ) -> Result<Option<Place>, ControllerError> {
-        if has_route(class, valid, made) {
-            return Ok(None);
-        }
-        for leaving in left {
+        // A route that was never proved here is no reason to lead the record to it.
+        let here = has_route(class, valid, made);
+        for leaving in left.iter().filter(|leaving| leaving.stood || !here) {
             if self.at_place(&leaving.place).await?.is_ok_and(|former| has_route(&former, valid, made)) {
                 return Ok(Some(leaving.place.clone()));
             }
@@ -254,14 +256,17 @@ impl Context {
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
                 MoveStage::Flipped
-                    if moving.flipped.is_none()
-                        && old.gives_record_up(class)
-                        && self.record_stands(old, &held).await =>
+                    if old.is_by_hand(class, valid) && !self.is_led_by_hand(portal, old, class, &held).await =>
                 {
-                    let mut outside = program(&mixed(class, &None, &class.proxy), valid, installation, &[], &[]).await;
+                    let mut outside =
+                        program(&mixed(class, &class.dns, &class.proxy), valid, installation, &[], &[]).await;
                     found.changes.append(&mut outside.changes);
+                    if moving.flipped.take().is_some() {
+                        found.standing.moving = Some(moving);
+                    }
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                    let words = underway::by_hand(&way, &class.class, old.target.as_ref());
+                    let made = old.target.as_ref().filter(|_| old.class.dns.is_some());
+                    let words = underway::by_hand(&way, class, made);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
                     let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
@@ -276,6 +281,8 @@ impl Context {
                     let now = self.clock.now();
                     if moving.flipped.is_none() && outside.recorded() {
                         moving.flipped = Some(stamp_after(now));
+                        // It may be called off, and then this is what caches have.
+                        found.standing.record_seconds = found.standing.record_seconds.max(record_seconds(valid));
                         found.standing.moving = Some(moving.clone());
                         found.keep(&outside.resources);
                         self.forget_probe(&valid.key);
@@ -287,7 +294,7 @@ impl Context {
                     let Some(flipped) = moving.flipped.clone() else {
                         // A rate limit ends; whatever else keeps the record from being changed may not.
                         let late = outside.queue.is_none() && passed(&moving.since, now) >= self.timing.move_patience;
-                        if late && old.is_way_back(class) {
+                        if late && old.is_way_back(class, valid) {
                             look_anew(&old.class, valid);
                             self.roll_back(portal, moving, "the record cannot be changed", &way, &outside, found)
                                 .await?;
@@ -323,7 +330,7 @@ impl Context {
                     let patience = self.timing.move_patience;
                     let patience = if is_wrong(&live.reason) { patience / 5 } else { patience };
                     let left = after(&stamp(settled), patience).duration_since(now);
-                    if left <= SignedDuration::ZERO && old.is_way_back(class) {
+                    if left <= SignedDuration::ZERO && old.is_way_back(class, valid) {
                         let seen = if outside.programmed() { &live.message } else { "record or route cannot be made" };
                         look_anew(&old.class, valid);
                         self.roll_back(portal, moving, seen, &way, &outside, found).await?;

@@ -18,7 +18,7 @@ use super::runtime::ClassRuntime;
 use super::settling;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, retains, validate};
-use crate::api::condition::{ACCEPTED, DNS_PROGRAMMED, Finding, LIVE, ROUTE_PROGRAMMED, Truth};
+use crate::api::condition::{ACCEPTED, DNS_PROGRAMMED, Finding, LIVE, MOVED, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, Verified};
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::http::double::lock;
@@ -142,6 +142,17 @@ impl Context {
                 }
             },
         };
+        let wanted = valid.host.clone();
+        let (valid, former) = match self.finishes_first(found, &valid, &former).await? {
+            Some(host) => {
+                let url = class.class.spec.public_url(&host);
+                found.host = Some(host.to_string());
+                found.url = Some(url.clone());
+                let others = former.into_iter().filter(|one| *one != host).collect();
+                (ValidPortal { host, url, ..valid }, others)
+            }
+            None => (valid, former),
+        };
         if !valid.enabled {
             return self.clear(portal, &class, &valid, &former, found).await;
         }
@@ -179,6 +190,9 @@ impl Context {
             }
             None => self.stay(portal, &class, &valid, &former, found).await?,
         };
+        if let Some(moved) = found.findings.iter_mut().find(|one| one.type_ == MOVED && valid.host != wanted && !lost) {
+            moved.message.push_str(&format!("; the host is changed to {wanted} when that is done"));
+        }
         let Made { mut outside, live, mut wait } = made;
         let now = self.clock.now();
         // A former place has what serves visitors until the new host is proved.

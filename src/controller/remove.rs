@@ -58,6 +58,7 @@ impl Context {
                 let mut withdrawing = std::pin::pin!(self.withdraw_all(portal));
                 match tokio::time::timeout(SLOW, &mut withdrawing).await {
                     Ok(outside) => outside?,
+                    Err(_) if !is_ready(portal) => withdrawing.await?,
                     Err(_) => {
                         let words = "the page is off; record and route are still being removed, because a system is slow to answer";
                         self.waiting(portal, "Deleting", words.to_owned()).await?;
@@ -211,6 +212,12 @@ impl Context {
         };
         self.reports.report(portal, found, self.clock.now()).await
     }
+}
+
+/// Whether the portal is still told to be live.
+fn is_ready(portal: &ResetPortal) -> bool {
+    let conditions = portal.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == READY && condition.status == "True")
 }
 
 /// What a deletion waits for, until when, and what becomes of it then.

@@ -6,7 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::context::Context;
 use super::moving::{after, stamp};
-use super::outside::Outside;
 use super::run::Timing;
 use super::validate::ValidPortal;
 use crate::api::portal::Leaving;
@@ -42,7 +41,7 @@ impl Context {
         &self,
         leaving: &mut Leaving,
         valid: &ValidPortal,
-        outside: &Outside,
+        recorded: bool,
         proved: bool,
         record_seconds: Option<i64>,
     ) -> Option<Duration> {
@@ -50,7 +49,7 @@ impl Context {
             return None;
         }
         let now = self.clock.now();
-        if !outside.recorded() {
+        if !recorded {
             leaving.unserved = None;
             return Some(self.timing.first_retry);
         }

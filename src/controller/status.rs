@@ -243,8 +243,7 @@ mod tests {
     fn fields_that_are_gone_are_patched_away() {
         let old = ResetPortalStatus { host: Some("a".into()), url: Some("u".into()), ..Default::default() };
         let new = ResetPortalStatus { host: Some("b".into()), ..Default::default() };
-        let nowhere =
-            json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null});
+        let nowhere = json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null, "recordSeconds": null});
         assert_eq!(merge(&old, &new), nowhere);
         // and so are those of a move, whose times are not those of the one before
         let to = Place { class_name: "b".into(), settings: String::new() };

@@ -1,8 +1,7 @@
 //! What is told of a portal on its way from one proxy to another. Pure. A class without DNS, or without a target, has no
 //! record of ours that leads anywhere; then only the routes are spoken of.
-use super::classes::ResolvedClass;
 use super::runtime::ClassRuntime;
-use crate::api::HostName;
+use crate::api::{ANNOTATION_MOVED_BY_HAND, HostName};
 
 /// Where the record leads that is made through this account; `None` where there is no such record.
 pub(super) fn record<'a>(class: &ClassRuntime, target: &'a Option<HostName>) -> Option<&'a HostName> {
@@ -52,14 +51,26 @@ pub(super) fn moved(way: &str, record: Option<&HostName>, note: Option<&str>) ->
 }
 
 /// The new class makes no records, so a person has to lead the record to the new proxy.
-pub(super) fn by_hand(way: &str, class: &ResolvedClass, record: Option<&HostName>) -> String {
-    let led = record.map_or(String::new(), |target| format!(" and leads to {target}"));
-    let to = class.spec.cname_target.as_deref().unwrap_or("the new proxy");
+/// `record` is where the record leads, if one was made for the portal.
+pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>) -> String {
+    let name = &class.class.name;
+    let say = format!("annotate the portal with {ANNOTATION_MOVED_BY_HAND}={name}");
+    if class.dns.is_some() {
+        return format!(
+            "{way}: the route of PortalClass {name:?} is made by hand and has the address of the former one, so that it \
+             cannot be seen from here which of them serves visitors; the former one stays until you {say}"
+        );
+    }
+    let to = class.class.spec.cname_target.as_deref().unwrap_or("the new proxy");
+    let stays = match record {
+        Some(target) => {
+            format!("the record stays as it was made and leads to {target}, where the former route serves visitors")
+        }
+        None => "it cannot be seen from here where the record leads, and the former route stays".to_owned(),
+    };
     format!(
-        "{way}: PortalClass {:?} has no Cloudflare account, so the record stays as it was made{led}, where the former route \
-         serves visitors; lead it to {to} by hand, and the former route goes when the portal is proved there; or give the \
-         class an account",
-        class.name
+        "{way}: PortalClass {name:?} has no Cloudflare account, so {stays}; lead it to {to} by hand, and the former route goes \
+         when the portal is proved there; where that cannot be seen from here, {say}; or give the class an account"
     )
 }
 

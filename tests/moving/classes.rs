@@ -7,7 +7,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use portalkeeper::api::PortalClass;
 use serde_json::json;
 
-use super::{HOST, Scene, target};
+use super::{HOST, Scene};
 
 fn classes(scene: &Scene) -> Api<PortalClass> {
     Api::all(scene.world.client.clone())
@@ -88,39 +88,6 @@ async fn a_move_away_from_a_class_that_is_deleted_waits_for_its_proof_all_the_sa
     scene.world.until_condition("acme", "Moved", "True", "LeftBehind").await;
     scene.world.until_ready("acme").await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_class_without_an_account_gets_the_portal_when_somebody_has_led_the_record_there() {
-    let scene = Scene::given().await;
-    // given a second class that makes no records
-    let without = json!({"spec": {"cloudflare": null}});
-    classes(&scene).patch("b", &PatchParams::default(), &Patch::Merge(&without)).await.unwrap();
-    // when a portal moves there, then the record that was made for it stays, with the route that it leads to
-    scene.move_to("b").await;
-    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
-    let words = format!(
-        "PortalClass \"b\" has no Cloudflare account, so the record stays as it was made and leads to {}, where the former \
-         route serves visitors; lead it to {} by hand",
-        target("a"),
-        target("b")
-    );
-    assert!(message.contains(&words), "{message}");
-    scene.work_for(scene.world.timing.move_patience * 2).await;
-    assert_eq!((scene.leads_to().as_str(), scene.routed(), scene.records_written()), ("a", "a b", 0));
-    scene.world.until_condition("acme", "Live", "True", "Proved").await;
-    // when somebody changes it, then the portal has moved, and the record is theirs
-    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
-    scene.world.until_ready("acme").await;
-    let gone = |portal: Option<&portalkeeper::api::ResetPortal>| {
-        portal
-            .and_then(|portal| portal.status.as_ref())
-            .is_some_and(|status| status.moving.is_none() && status.leaving.is_empty() && status.resources.len() == 1)
-    };
-    scene.world.until("acme", "moved", gone).await;
-    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
-    let records = scene.world.simulators.cloudflare.records();
-    assert_eq!((records.len(), &records[0]["comment"]), (1, &json!(null)));
 }
 
 /// Waits until the page's host is answered with this status.

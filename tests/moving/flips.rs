@@ -274,3 +274,28 @@ async fn a_record_that_is_not_changed_back_yet_is_not_told_as_if_it_were() {
     scene.until_told(&format!("The record leads to {} again", target("a"))).await;
     assert_eq!(scene.leads_to(), "a");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_changed_back_after_a_roll_back_is_served_where_it_was() {
+    let scene = Scene::given().await;
+    // given a move that was rolled back, whose trial route stays
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_stage("RolledBack").await;
+    scene.until_led_to("a").await;
+    assert_eq!(scene.routed(), "a b");
+    // and a host that cannot be had there
+    let mut taken = scene.b.caddy.config();
+    let servers = taken["apps"]["http"]["servers"].as_object_mut().expect("servers");
+    let routes = servers.values_mut().next().expect("a server")["routes"].as_array_mut().expect("routes");
+    routes.push(json!({"match": [{"host": ["other.acme.localhost"]}], "handle": [], "terminal": true}));
+    scene.b.caddy.load(taken);
+    scene.world.patch("acme", json!({"spec": {"subdomain": "other"}})).await;
+    scene.world.until_condition("acme", "RouteProgrammed", "False", "ForeignRoute").await;
+    // when the former host is wanted again, then the trial route that was never proved does not get its record
+    scene.foreign.store(true, Ordering::SeqCst);
+    scene.world.patch("acme", json!({"spec": {"subdomain": "reset"}})).await;
+    scene.until_told("the record leads to a.proxies.localhost until").await;
+    scene.work_for(scene.world.timing.move_proof * 2).await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a b"));
+}

@@ -1,5 +1,6 @@
 //! Portals that move from one proxy to another.
 mod ahead;
+mod byhand;
 mod classes;
 mod flips;
 mod killed;

@@ -2,7 +2,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams};
 use portalkeeper::api::PortalClass;
 use serde_json::json;
 
@@ -81,28 +81,6 @@ async fn a_new_proxy_that_cannot_be_reached_by_its_own_name_is_proved_through_th
         .collect();
     let words = format!("before the record was changed: the resolver gave no answer for {}", target("b"));
     assert!(notes.len() == 1 && notes[0].contains(&words), "{notes:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_move_to_a_class_without_a_record_of_ours_speaks_of_the_routes_alone() {
-    let mut scene = Scene::given().await;
-    let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
-    let without = Patch::Merge(json!({"spec": {"cloudflare": null, "cnameTarget": null}}));
-    // given two classes that make no records
-    for class in ["a", "b"] {
-        classes.patch(class, &PatchParams::default(), &without).await.unwrap();
-    }
-    let released = |portal: Option<&portalkeeper::api::ResetPortal>| {
-        portal
-            .and_then(|portal| portal.status.as_ref())
-            .is_some_and(|status| status.moving.is_none() && status.leaving.is_empty() && status.resources.len() == 1)
-    };
-    scene.world.until("acme", "released", released).await;
-    scene.restart_with(|timing| timing.move_settle = Duration::from_secs(600)).await;
-    scene.move_to("b").await;
-    let message = scene.world.until_condition("acme", "Moved", "Unknown", "Moving").await;
-    assert!(message.contains(": the new route is being proved since "), "{message}");
-    assert!(!message.contains("record") && !message.contains("nowhere"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 use serde_json::{Value, json};
 
 use super::zones::Zone;
+use crate::api::HostName;
 use crate::plan::{Intent, Item, Mark, Observed, Ownership};
 
 /// A record that stands at, or may stand at, a portal's name.
@@ -26,6 +27,12 @@ pub struct Stray {
     pub zone_id: String,
     /// The record's name with the zone's: nothing that is wanted has this key.
     key: String,
+}
+
+/// Where the CNAME record leads that is named first in words about records.
+pub fn content_in(words: &str) -> Option<HostName> {
+    let (_, rest) = words.split_once("CNAME record to ")?;
+    HostName::parse(rest.split([' ', ',', ';', ')']).next()?).ok()
 }
 
 impl Item for Record {

@@ -18,7 +18,7 @@ use serde_json::Value;
 use url::Url;
 
 use self::audit::Feed;
-pub use self::item::Record;
+pub use self::item::{Record, content_in};
 use self::zones::{Zone, Zones, not_found};
 use super::cloudflare_api::{Api, Budget};
 use super::{Backend, BackendError, Doubt, ErrorClass, Queue, Reach, Scope};

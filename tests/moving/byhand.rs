@@ -1,0 +1,186 @@
+//! Moves of which only a person can say that visitors go the new way.
+use std::sync::atomic::Ordering;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use portalkeeper::api::{ANNOTATION_MOVED_BY_HAND, PortalClass};
+use serde_json::{Value, json};
+
+use super::{HOST, Scene, target};
+
+async fn patch_class(scene: &Scene, class: &str, spec: Value) {
+    let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
+    classes.patch(class, &PatchParams::default(), &Patch::Merge(&spec)).await.unwrap();
+}
+
+impl Scene {
+    async fn wait_and_see_that_nothing_moves(&self) {
+        self.work_for(self.world.timing.move_proof * 2).await;
+        assert_eq!((self.leads_to().as_str(), self.routed()), ("a", "a b"));
+    }
+    /// Waits until nothing of the move is left in the status but the route.
+    async fn until_moved_by_hand(&self) {
+        let gone = |portal: Option<&portalkeeper::api::ResetPortal>| {
+            portal.and_then(|portal| portal.status.as_ref()).is_some_and(|status| {
+                status.moving.is_none() && status.leaving.is_empty() && status.resources.len() == 1
+            })
+        };
+        self.world.until("acme", "moved", gone).await;
+        self.world.until_ready("acme").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_without_an_account_gets_the_portal_when_somebody_has_led_the_record_there() {
+    let scene = Scene::given().await;
+    // given a second class that makes no records
+    let without = json!({"spec": {"cloudflare": null}});
+    patch_class(&scene, "b", without).await;
+    // when a portal moves there, then the record that was made for it stays, with the route that it leads to
+    scene.move_to("b").await;
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    let words = format!(
+        "PortalClass \"b\" has no Cloudflare account, so the record stays as it was made and leads to {}, where the former \
+         route serves visitors; lead it to {} by hand",
+        target("a"),
+        target("b")
+    );
+    assert!(message.contains(&words), "{message}");
+    scene.wait_and_see_that_nothing_moves().await;
+    assert_eq!(scene.records_written(), 0);
+    scene.world.until_condition("acme", "Live", "True", "Proved").await;
+    // when somebody changes something else about it, or takes the mark off, then that is no other place
+    scene.world.simulators.cloudflare.edit(HOST, "proxied", json!(false));
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.simulators.cloudflare.edit_comment(HOST, "");
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.patch("acme", json!({"spec": {"dns": {"proxied": false, "ttl": 60}}})).await;
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.patch("acme", json!({"spec": {"dns": {"proxied": true, "ttl": 1}}})).await;
+    // when somebody changes where it leads, then the portal has moved, and the record is theirs
+    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
+    scene.world.until_ready("acme").await;
+    let gone = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        portal
+            .and_then(|portal| portal.status.as_ref())
+            .is_some_and(|status| status.moving.is_none() && status.leaving.is_empty() && status.resources.len() == 1)
+    };
+    scene.world.until("acme", "moved", gone).await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
+    let records = scene.world.simulators.cloudflare.records();
+    assert_eq!((records.len(), &records[0]["comment"]), (1, &json!("")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_class_that_cannot_be_had_says_nothing_about_the_record() {
+    let scene = Scene::given().await;
+    patch_class(&scene, "b", json!({"spec": {"cloudflare": null}})).await;
+    scene.move_to("b").await;
+    scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    // when the former class's account cannot be asked any more, and when it can again
+    let secrets: Api<Secret> = Api::namespaced(scene.world.client.clone(), "portalkeeper");
+    let mut kept = secrets.get("sandbox").await.unwrap();
+    let words = "from what PortalClass \"a\" made";
+    kept.metadata = kube::api::ObjectMeta { name: Some("sandbox".into()), ..Default::default() };
+    let mut without = kept.clone();
+    without.data.as_mut().unwrap().remove("cloudflare-token");
+    secrets.delete("sandbox", &DeleteParams::default()).await.unwrap();
+    secrets.create(&Default::default(), &without).await.unwrap();
+    scene.until_told(words).await;
+    scene.wait_and_see_that_nothing_moves().await;
+    secrets.delete("sandbox", &DeleteParams::default()).await.unwrap();
+    secrets.create(&Default::default(), &kept).await.unwrap();
+    scene.until_told("from caddy/").await;
+    scene.wait_and_see_that_nothing_moves().await;
+    // and when the class is gone, then a person's word counts
+    let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
+    classes.delete("a", &DeleteParams::default()).await.unwrap();
+    scene.until_told(words).await;
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.world.until_condition("acme", "Moved", "True", "LeftBehind").await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_classes_without_accounts_a_person_says_when_the_record_is_changed() {
+    let scene = Scene::given().await;
+    // given a portal whose record was given up with the account
+    for class in ["a", "b"] {
+        patch_class(&scene, class, json!({"spec": {"cloudflare": null, "cnameTarget": null}})).await;
+    }
+    scene.until_moved_by_hand().await;
+    // when it moves on to another proxy, then its route stays until somebody says that nobody needs it
+    scene.move_to("b").await;
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    let words = "PortalClass \"b\" has no Cloudflare account, so it cannot be seen from here where the record leads, and the \
+                 former route stays; lead it to the new proxy by hand, and the former route goes when the portal is proved \
+                 there; where that cannot be seen from here, annotate the portal with portalkeeper.dev/moved-by-hand=b";
+    assert!(message.contains(words), "{message}");
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("a")).await;
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.until_moved_by_hand().await;
+    assert_eq!(scene.routed(), "b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_made_by_hand_at_the_same_address_waits_for_a_persons_word() {
+    let scene = Scene::given().await;
+    // given a class whose routes are made by hand in the proxy that the portal has now
+    patch_class(&scene, "b", json!({"spec": {"cnameTarget": target("a"), "proxy": {"caddy": null, "manual": {}}}}))
+        .await;
+    scene.move_to("b").await;
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    assert!(message.contains("is made by hand and has the address of the former one"), "{message}");
+    scene.work_for(scene.world.timing.move_proof * 2).await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
+    // when somebody has made it, then the one that was made here goes
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.world.until("acme", "without a route", |_| scene.routed().is_empty()).await;
+    assert_eq!(scene.leads_to(), "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_led_back_keeps_the_former_route() {
+    let mut scene = Scene::given().await;
+    scene.restart_with(|timing| timing.move_settle = std::time::Duration::from_secs(600)).await;
+    patch_class(&scene, "b", json!({"spec": {"cloudflare": null}})).await;
+    scene.move_to("b").await;
+    scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    let flipped = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        portal.and_then(|portal| portal.status.as_ref()?.moving.as_ref()).is_some_and(|moving| moving.flipped.is_some())
+    };
+    // when somebody leads the record there and thinks better of it
+    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
+    scene.world.until("acme", "led to b", flipped).await;
+    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("a")));
+    scene.world.until("acme", "not led to b", |portal| !flipped(portal)).await;
+    scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    scene.wait_and_see_that_nothing_moves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_changed_in_a_move_waits_for_its_end() {
+    let scene = Scene::given().await;
+    let other = "other.acme.localhost";
+    // given a move whose record is changed and whose proof does not come
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    // when the host is changed, then the record of the former one is led back first
+    scene.world.patch("acme", json!({"spec": {"host": other}})).await;
+    scene.until_led_to("a").await;
+    assert!(scene.a.caddy.route_for(HOST).is_some());
+    assert_eq!(scene.world.get(HOST, "/").await.0, 200);
+    // and then the other one is made
+    let made = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        portal
+            .and_then(|portal| portal.status.as_ref())
+            .is_some_and(|status| status.resources.iter().any(|made| made.name == other))
+    };
+    scene.world.until("acme", "at the other host", made).await;
+}
