@@ -2,9 +2,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
 use super::classes::AMBIGUOUS_DEFAULT;
 use super::context::Context;
-use super::error::ControllerError;
+use super::error::{ControllerError, is_code};
 use super::moving::{mixed, same};
 use super::outside::program;
 use super::places::CLASS_GONE;
@@ -13,7 +16,7 @@ use super::status::Found;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::Finding;
 use crate::api::portal::{MadeResource, Move, MoveStage, Place};
-use crate::api::{ANNOTATION_MOVED_BY_HAND, HostName, ResetPortal};
+use crate::api::{ANNOTATION_MOVED_BY_HAND, FIELD_MANAGER, HostName, ResetPortal};
 use crate::backends::cloudflare;
 use crate::config::networks;
 
@@ -37,6 +40,12 @@ impl Old {
         }
     }
 
+    /// The public name of the proxy, also where no record is made that leads there.
+    pub(super) fn address(&self) -> Option<HostName> {
+        let named = || HostName::parse(self.class.class.spec.cname_target.as_deref()?).ok();
+        self.target.clone().or_else(|| named().filter(|_| !self.lost))
+    }
+
     /// Through which account the record is held while it leads to the former place. Where it led is not known of every
     /// class that cannot be had: then it is not touched.
     pub(super) fn account(&self, class: &ClassRuntime) -> Option<Shared> {
@@ -57,7 +66,11 @@ impl Old {
     /// former route.
     pub(super) fn is_by_hand(&self, class: &ClassRuntime, valid: &ValidPortal) -> bool {
         let has_route = self.lost || self.class.proxy.is_some();
-        let alike = class.proxy.is_none() && valid.cname_target == self.target;
+        let unknown = self.lost && self.target.is_none();
+        // Asked at an address of its own, the new route shows itself.
+        let (asked, before) = (&class.class.spec.probe.address, &self.class.class.spec.probe.address);
+        let told_apart = asked.is_some() && asked != before;
+        let alike = class.proxy.is_none() && !told_apart && (unknown || valid.cname_target == self.target);
         has_route && !same(&self.class.proxy, &class.proxy) && (class.dns.is_none() || alike)
     }
 
@@ -105,18 +118,34 @@ impl Context {
             return true;
         }
         let target = class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok());
-        let Some(target) = target.filter(|target| Some(target) != old.target.as_ref()) else { return false };
+        let (Some(target), Some(before)) = (target, old.address()) else { return false };
+        if target == before {
+            return false;
+        }
         if let Some(content) = self.record_content(old, held).await {
             return content == target;
         }
         let addresses = async |name: &HostName| self.names.addresses(name.as_str(), 443).await.unwrap_or_default();
-        let (of_host, of_new) = (addresses(&held.host).await, addresses(&target).await);
-        let of_old = match &old.target {
-            Some(target) => addresses(target).await,
-            None => Vec::new(),
-        };
-        let tells = |address: &&SocketAddr| !networks::is_cloudflare(address.ip()) && !of_old.contains(address);
-        !of_host.is_empty() && of_host.iter().all(|address| of_new.contains(address) && tells(&address))
+        let (of_host, of_new, of_old) =
+            (addresses(&held.host).await, addresses(&target).await, addresses(&before).await);
+        let tells = |address: &SocketAddr| !networks::is_cloudflare(address.ip()) && !of_old.contains(address);
+        let known = !of_host.is_empty() && !of_old.is_empty();
+        known && of_host.iter().all(|address| of_new.contains(address) && tells(address))
+    }
+
+    /// A person's word is for one move: it would be taken for the next one to the same class, too.
+    pub(super) async fn spend_word(&self, portal: &ResetPortal) -> Result<(), ControllerError> {
+        if !portal.metadata.annotations.iter().flatten().any(|(name, _)| name == ANNOTATION_MOVED_BY_HAND) {
+            return Ok(());
+        }
+        let key = portal.key();
+        let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
+        let patch = json!({"metadata": {"annotations": {ANNOTATION_MOVED_BY_HAND: null}}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch(&key.name, &params, &Patch::Merge(&patch)).await {
+            Err(error) if !is_code(&error, 404) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Where the record leads, as the account shows it through which it was made.

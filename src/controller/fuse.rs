@@ -154,7 +154,11 @@ impl Context {
         let Some(plan) = self.held_changes(&object, &here, default).remove(&home.class_name) else { return Ok(None) };
         let (former, valid, frozen) = match self.at_place(&home).await? {
             Ok(former) => match validate(portal, &former.class, &self.policy) {
-                Ok(valid) => (former, valid, false),
+                // The host is the one that is looked at, which may not be the one that is wanted.
+                Ok(there) => {
+                    let (host, url) = (valid.host.clone(), former.class.spec.public_url(&valid.host));
+                    (former, ValidPortal { host, url, ..there }, false)
+                }
                 Err(_) => return Ok(None),
             },
             Err(finding) if finding.reason == SETTINGS_GONE => {

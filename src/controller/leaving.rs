@@ -302,7 +302,10 @@ impl Context {
             };
             if words.is_empty() {
                 // What was told to remain there is gone.
-                let cleaned = |made: &MadeResource| systems.as_ref().is_some_and(|all| all.contains(&made.system));
+                let looked_at = |made: &MadeResource| hosts.iter().any(|host| host.as_str() == made.name);
+                let cleaned = |made: &MadeResource| {
+                    looked_at(made) && systems.as_ref().is_some_and(|all| all.contains(&made.system))
+                };
                 found.standing.left_behind.retain(|made| !cleaned(made));
                 continue;
             }

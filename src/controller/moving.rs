@@ -21,7 +21,7 @@ use super::settling::{record_seconds, settling, stamp_after};
 use super::status::Found;
 use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
-use crate::api::condition::{Finding, MOVED, Truth};
+use crate::api::condition::{DNS_PROGRAMMED, Finding, MOVED, Truth};
 use crate::api::portal::{Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
 
@@ -197,13 +197,14 @@ impl Context {
         target.unwrap_or_else(|_| class.class.spec.cname_target.as_deref().and_then(|t| HostName::parse(t).ok()))
     }
 
-    /// One look at a portal on its way.
+    /// One look at a portal on its way. What is at its former hosts stays meanwhile.
     pub(super) async fn travel(
         &self,
         portal: &ResetPortal,
         class: &ClassRuntime,
         valid: &ValidPortal,
         old: &Old,
+        former: &[HostName],
         found: &mut Found,
     ) -> Result<Made, ControllerError> {
         let installation = self.store.installation();
@@ -231,7 +232,8 @@ impl Context {
                     self.reports.note(portal, found).await?;
                 }
                 MoveStage::Proving => {
-                    let mut outside = program(&mixed(class, &dns, &class.proxy), &held, installation, &[], &[]).await;
+                    let mut outside =
+                        program(&mixed(class, &dns, &class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
                     let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
                         Ok(note) => {
@@ -259,7 +261,7 @@ impl Context {
                     if old.is_by_hand(class, valid) && !self.is_led_by_hand(portal, old, class, &held).await =>
                 {
                     let mut outside =
-                        program(&mixed(class, &class.dns, &class.proxy), valid, installation, &[], &[]).await;
+                        program(&mixed(class, &class.dns, &class.proxy), valid, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
                     if moving.flipped.take().is_some() {
                         found.standing.moving = Some(moving);
@@ -275,11 +277,14 @@ impl Context {
                     // One proxy has one route for the host: the former one stays until the record is seen to be changed.
                     let first = moving.flipped.is_none() && replaces(&old.class, class);
                     let proxy = if first { &old.class.proxy } else { &class.proxy };
-                    let mut outside = program(&mixed(class, &class.dns, proxy), valid, installation, &[], &[]).await;
+                    let mut outside = program(&mixed(class, &class.dns, proxy), valid, installation, former, &[]).await;
+                    // A record that is written again led elsewhere meanwhile: what was seen before is no proof.
+                    let written =
+                        outside.changes.iter().any(|one| one.condition == DNS_PROGRAMMED && one.remark.is_none());
                     found.changes.append(&mut outside.changes);
                     // Read again: the write may have taken its time, and only what is asked after it tells anything.
                     let now = self.clock.now();
-                    if moving.flipped.is_none() && outside.recorded() {
+                    if (moving.flipped.is_none() || written) && outside.recorded() {
                         moving.flipped = Some(stamp_after(now));
                         // It may be called off, and then this is what caches have.
                         found.standing.record_seconds = found.standing.record_seconds.max(record_seconds(valid));
@@ -322,6 +327,7 @@ impl Context {
                             found.standing.leaving.push(Leaving::unserved(home, stamp(now)));
                         }
                         found.standing.moving = None;
+                        self.spend_word(portal).await?;
                         self.reports.note(portal, found).await?;
                         let words = underway::moved(&way, new_record.as_ref(), moving.note.as_deref());
                         self.reports.event(portal, EventType::Normal, "Moved", "Move", &words).await;
@@ -345,7 +351,7 @@ impl Context {
                 }
                 MoveStage::RolledBack => {
                     let mut outside =
-                        program(&mixed(class, &dns, &old.class.proxy), &held, installation, &[], &[]).await;
+                        program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let seen = moving.note.as_deref().unwrap_or("no proof of life in time");

@@ -110,7 +110,7 @@ impl Context {
             return Err("the new route is made".to_owned());
         }
         let target;
-        let way = match way(&old.class, class, &old.target, valid) {
+        let way = match way(&old.class, class, &old.address(), valid) {
             Way::Pinned(address) => probe::Way::Pinned(address),
             Way::Through(name) if self.is_at_the_edge(&name, valid).await => {
                 return Ok(Some(format!(

@@ -179,7 +179,7 @@ impl Context {
             }
         };
         let (made, kept) = match &old {
-            Some(old) => (self.travel(portal, &class, &valid, old, found).await?, Vec::new()),
+            Some(old) => (self.travel(portal, &class, &valid, old, &former, found).await?, Vec::new()),
             None if frozen => {
                 let words =
                     "not looked at while the change is held: the settings under which it was made are not known";
@@ -204,7 +204,7 @@ impl Context {
             let kept = self.leave_places(portal, &class, &valid, Some(present), found).await?;
             wait = wait.into_iter().chain(kept).min();
             if found.changes[before..].iter().any(|written| written.condition == ROUTE_PROGRAMMED) {
-                self.look_after_leaving(&class, &valid, live, &mut outside, found).await;
+                self.look_after_leaving(&class, &valid, &former, live, &mut outside, found).await;
             }
         }
         let moved = found.standing.settled(&here);
@@ -281,6 +281,7 @@ impl Context {
         &self,
         class: &ClassRuntime,
         valid: &ValidPortal,
+        former: &[HostName],
         live: bool,
         outside: &mut Outside,
         found: &mut Found,
@@ -291,7 +292,7 @@ impl Context {
         if found.standing.moving.is_some() {
             return;
         }
-        *outside = program(class, valid, self.store.installation(), &[], &[]).await;
+        *outside = program(class, valid, self.store.installation(), former, &[]).await;
         found.changes.append(&mut outside.changes);
         if live {
             outside.prove();

@@ -159,7 +159,10 @@ impl Context {
                 classes.push(self.at_place(&place).await?);
             }
         }
-        classes.push(wanted);
+        // Where the portal stands is noted before anything is made there: a class that it only asks for has nothing.
+        if wanted.is_ok() || standing.home.is_none() {
+            classes.push(wanted);
+        }
         for class in classes {
             match class {
                 Ok(class) => {

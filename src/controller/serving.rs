@@ -98,7 +98,7 @@ impl Context {
         let key = portal.key();
         let home = found.standing.home.as_ref().map(|home| home.class_name.as_str());
         let class = match home {
-            _ if !portal.spec.enabled || why.reason == CLASS_GONE => None,
+            _ if !portal.spec.enabled => None,
             Some(home) => match self.class(Some(home)).await? {
                 Ok(class) => Some(class),
                 Err(finding) if finding.reason == CLASS_GONE => None,

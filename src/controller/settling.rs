@@ -51,11 +51,15 @@ impl Context {
         let now = self.clock.now();
         if !recorded {
             leaving.unserved = None;
-            return Some(self.timing.first_retry);
+            return Some(self.backoff(&valid.key));
         }
         let since = leaving.unserved.get_or_insert_with(|| stamp_after(now));
         let left = after(since, settling(&self.timing, valid, record_seconds)).duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
-        (!left.is_zero() || !proved).then(|| left.max(self.timing.first_retry))
+        match (left.is_zero(), proved) {
+            (true, true) => None,
+            (true, false) => Some(self.backoff(&valid.key)),
+            (false, _) => Some(left.max(self.timing.first_retry)),
+        }
     }
 }

@@ -107,15 +107,17 @@ async fn a_former_class_that_cannot_be_had_says_nothing_about_the_record() {
 async fn between_classes_without_accounts_a_person_says_when_the_record_is_changed() {
     let scene = Scene::given().await;
     // given a portal whose record was given up with the account
+    // and whose two proxies have one public name
+    let name = target("a");
     for class in ["a", "b"] {
-        patch_class(&scene, class, json!({"spec": {"cloudflare": null, "cnameTarget": null}})).await;
+        patch_class(&scene, class, json!({"spec": {"cloudflare": null, "cnameTarget": name}})).await;
     }
     scene.until_moved_by_hand().await;
     // when it moves on to another proxy, then its route stays until somebody says that nobody needs it
     scene.move_to("b").await;
     let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
     let words = "PortalClass \"b\" has no Cloudflare account, so it cannot be seen from here where the record leads, and the \
-                 former route stays; lead it to the new proxy by hand, and the former route goes when the portal is proved \
+                 former route stays; lead it to a.proxies.localhost by hand, and the former route goes when the portal is proved \
                  there; where that cannot be seen from here, annotate the portal with portalkeeper.dev/moved-by-hand=b";
     assert!(message.contains(words), "{message}");
     scene.wait_and_see_that_nothing_moves().await;
@@ -125,6 +127,9 @@ async fn between_classes_without_accounts_a_person_says_when_the_record_is_chang
     scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
     scene.until_moved_by_hand().await;
     assert_eq!(scene.routed(), "b");
+    // and that word is not taken for another move
+    let portal = scene.world.portals().get("acme").await.unwrap();
+    assert!(!portal.metadata.annotations.unwrap_or_default().contains_key(ANNOTATION_MOVED_BY_HAND));
 }
 
 #[tokio::test(flavor = "multi_thread")]
