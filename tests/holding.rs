@@ -141,6 +141,23 @@ async fn a_class_that_is_made_anew_moves_nobody_before_it_is_approved() {
 
 /// An edit that changes nothing outside, or few portals, is not held.
 #[tokio::test(flavor = "multi_thread")]
+async fn a_held_change_leaves_a_portal_alone_that_asks_for_a_name_of_another_one() {
+    let world = twelve().await;
+    // given a portal that is served at its host, because the one that it asks for is another's
+    world.patch("p00", json!({"spec": {"host": "reset.d01.localhost"}})).await;
+    world.until_condition("p00", "Claimed", "False", "HostConflict").await;
+    let (records, routed) = (world.records(), || world.routed("reset.d00.localhost"));
+    assert!(routed());
+    // when a change of its class is held
+    patch_class(&world, json!({"spec": {"cnameTarget": "other.portalkeeper.localhost"}})).await;
+    world.until_condition("p00", "Moved", "False", "ChangesHeld").await;
+    // then it is served there still, and nothing is made for the other name
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((world.records(), routed()), (records, true));
+    assert_eq!(world.get("reset.d00.localhost", "/").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_changes_nothing_outside_is_not_held() {
     let world = twelve().await;
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(world.client.clone(), "portalkeeper");

@@ -156,11 +156,11 @@ impl Context {
         let look = ValidPortal { mode: Mode::ObserveOnly, ..held.clone() };
         let seen = program(&class, &look, self.store.installation(), &[], &[]).await;
         let conflict = seen.findings.iter().find(|finding| finding.reason == cloudflare::CONFLICT);
-        let words = seen.pending.first().or(conflict.map(|finding| &finding.message));
-        match words {
-            Some(words) => cloudflare::content_in(words),
-            None => old.target.clone().filter(|_| seen.recorded()),
+        if seen.pending.is_empty() && conflict.is_none() {
+            return old.target.clone().filter(|_| seen.recorded());
         }
+        let words = seen.pending.iter().chain(conflict.map(|finding| &finding.message));
+        words.into_iter().find_map(|words| cloudflare::content_in(words, &held.host))
     }
 
     /// The name at which a move was begun, where another one is wanted since: the move comes to its end there first, or

@@ -184,6 +184,17 @@ async fn a_refused_portal_holds_no_name_that_others_may_want() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_does_not_wait_for_a_class_in_which_nothing_was_made() {
+    let world = World::start().await;
+    world.create("acme", acme()).await;
+    world.until_ready("acme").await;
+    world.patch("acme", json!({"spec": {"className": "mistyped"}})).await;
+    world.until_condition("acme", "Accepted", "False", "ClassNotFound").await;
+    world.delete("acme").await;
+    assert!(world.records().is_empty() && world.claims().await.is_empty() && !world.routed(HOST));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_without_its_class_waits_and_says_why() {
     let world = World::start().await;
     world.create("acme", acme()).await;

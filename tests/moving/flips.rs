@@ -299,3 +299,39 @@ async fn a_host_that_is_changed_back_after_a_roll_back_is_served_where_it_was() 
     scene.work_for(scene.world.timing.move_proof * 2).await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a b"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_keeps_what_is_at_a_former_host_until_the_new_one_is_proved() {
+    let mut scene = Scene::given().await;
+    scene.restart_with(|timing| timing.move_patience = Duration::from_secs(600)).await;
+    // given a host that is changed to one at which the portal cannot be proved
+    scene.world.patch("acme", json!({"spec": {"subdomain": "nowhere"}})).await;
+    scene.world.until_condition("acme", "Live", "False", "NameNotFound").await;
+    assert!(scene.a.caddy.route_for(HOST).is_some() && scene.a.caddy.route_for("nowhere.acme.localhost").is_some());
+    // when the portal moves on within the proxy, then the former host is served all the same
+    in_one_proxy(&scene).await;
+    scene.move_to("b").await;
+    scene.until_stage("Flipped").await;
+    scene.work_for(Duration::from_millis(500)).await;
+    assert!(scene.a.caddy.route_for(HOST).is_some(), "{:?}", scene.a.caddy.config());
+    assert_eq!((scene.leads_to().as_str(), scene.world.get(HOST, "/").await.0), ("a", 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_written_again_needs_a_proof_of_its_own() {
+    let mut scene = Scene::given().await;
+    scene.restart_with(|timing| timing.move_patience = Duration::from_secs(600)).await;
+    // given a move whose proof does not come, that is stopped and whose record a person leads back
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    scene.world.annotate("acme", portalkeeper::api::ANNOTATION_PAUSED, Some("true")).await;
+    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("a")));
+    scene.world.until_condition("acme", "Live", "True", "Proved").await;
+    // when it goes on, then what was seen meanwhile proves nothing
+    scene.world.annotate("acme", portalkeeper::api::ANNOTATION_PAUSED, None).await;
+    scene.until_led_to("b").await;
+    scene.work_for(Duration::from_millis(700)).await;
+    assert_eq!(scene.routed(), "a b");
+    scene.until_stage("Flipped").await;
+}

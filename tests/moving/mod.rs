@@ -166,8 +166,8 @@ struct Resolver {
 impl Names for Resolver {
     async fn addresses(&self, host: &str, _: u16) -> Result<Vec<SocketAddr>, LookupError> {
         let Some((_, front)) = self.fronts.iter().find(|(name, _)| name == host) else {
-            let is_proxy = host.ends_with(".proxies.localhost");
-            return if is_proxy { Err(LookupError::NotFound(host.to_owned())) } else { Ok(vec![self.edge]) };
+            let unknown = host.ends_with(".proxies.localhost") || host.starts_with("nowhere.");
+            return if unknown { Err(LookupError::NotFound(host.to_owned())) } else { Ok(vec![self.edge]) };
         };
         match (self.missing.load(Ordering::SeqCst), self.hidden.load(Ordering::SeqCst)) {
             (true, _) => Err(LookupError::NotFound(host.to_owned())),

@@ -29,8 +29,10 @@ pub struct Stray {
     key: String,
 }
 
-/// Where the CNAME record leads that is named first in words about records.
-pub fn content_in(words: &str) -> Option<HostName> {
+/// Where the CNAME record at this name leads, as words about it say: those of a change, or of a conflict. Words about
+/// another name say nothing.
+pub fn content_in(words: &str, name: &HostName) -> Option<HostName> {
+    words.split([' ', ':']).find(|word| *word == name.as_str())?;
     let (_, rest) = words.split_once("CNAME record to ")?;
     HostName::parse(rest.split([' ', ',', ';', ')']).next()?).ok()
 }
@@ -109,5 +111,45 @@ impl Record {
     /// Whether the record stands in the way of a CNAME at its name: CNAME, A, AAAA and NS do.
     pub fn blocks(&self) -> bool {
         matches!(self.kind.as_str(), "CNAME" | "A" | "AAAA" | "NS")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::PortalKey;
+    use crate::plan::{Change, InstallationId};
+
+    #[test]
+    fn where_a_record_leads_is_read_from_the_words_of_what_would_be_changed() {
+        let name = |text: &str| HostName::parse(text).unwrap();
+        let record = |at: &str, to: &str, proxied| Record {
+            name: at.into(),
+            kind: "CNAME".into(),
+            content: to.into(),
+            proxied,
+            ttl: 1,
+            stray: None,
+        };
+        let portal = PortalKey { namespace: "mail".into(), name: "acme".into() };
+        let mark = Mark::new(&InstallationId::parse("0123456789abcdef").unwrap(), &portal);
+        let update = |from: Record| {
+            let to = record("reset.acme.example", "a.example.com", true);
+            Change::Update { portal: portal.clone(), mark: mark.clone(), id: "1".into(), from, to }.describe()
+        };
+        let read = |words: &str| content_in(words, &name("reset.acme.example")).map(|name| name.to_string());
+        // another content, and the same with something else in it
+        assert_eq!(
+            read(&update(record("reset.acme.example", "b.example.com", true))).as_deref(),
+            Some("b.example.com")
+        );
+        let ttl = Record { ttl: 300, ..record("reset.acme.example", "a.example.com", true) };
+        assert_eq!(read(&format!("cloudflare: {}", update(ttl))).as_deref(), Some("a.example.com"));
+        // what is not there, what is no CNAME, and what is at another name
+        assert_eq!(read("cloudflare: delete old.acme.example (CNAME record to b.example.com, proxied)"), None);
+        assert_eq!(read("reset.acme.example is taken by something that is not ours: A record to 192.0.2.1"), None);
+        let taken =
+            "reset.acme.example is taken by something that is not ours: CNAME record to b.example.com; remove it";
+        assert_eq!(read(taken).as_deref(), Some("b.example.com"));
     }
 }
