@@ -143,8 +143,18 @@ async fn a_class_that_is_made_anew_moves_nobody_before_it_is_approved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_change_leaves_a_portal_alone_that_asks_for_a_name_of_another_one() {
     let world = twelve().await;
-    // given a portal that is served at its host, because the one that it asks for is another's
-    world.patch("p00", json!({"spec": {"host": "reset.d01.localhost"}})).await;
+    // given a portal that is served at its host, because the one that it asks for is that of a portal in another class
+    world
+        .put(&json!({
+            "apiVersion": "portalkeeper.dev/v1alpha1", "kind": "PortalClass", "metadata": {"name": "by-hand"},
+            "spec": {"proxy": {"manual": {}}, "probe": {"enabled": false}},
+        }))
+        .await;
+    world
+        .create("other", json!({"domain": "d99.localhost", "host": "shared.d00.localhost", "className": "by-hand"}))
+        .await;
+    world.until_condition("other", "Claimed", "True", "Claimed").await;
+    world.patch("p00", json!({"spec": {"host": "shared.d00.localhost"}})).await;
     world.until_condition("p00", "Claimed", "False", "HostConflict").await;
     let (records, routed) = (world.records(), || world.routed("reset.d00.localhost"));
     assert!(routed());

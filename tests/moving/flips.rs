@@ -316,22 +316,3 @@ async fn a_move_keeps_what_is_at_a_former_host_until_the_new_one_is_proved() {
     assert!(scene.a.caddy.route_for(HOST).is_some(), "{:?}", scene.a.caddy.config());
     assert_eq!((scene.leads_to().as_str(), scene.world.get(HOST, "/").await.0), ("a", 200));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_is_written_again_needs_a_proof_of_its_own() {
-    let mut scene = Scene::given().await;
-    scene.restart_with(|timing| timing.move_patience = Duration::from_secs(600)).await;
-    // given a move whose proof does not come, that is stopped and whose record a person leads back
-    scene.cut.store(true, Ordering::SeqCst);
-    scene.move_to("b").await;
-    scene.until_led_to("b").await;
-    scene.world.annotate("acme", portalkeeper::api::ANNOTATION_PAUSED, Some("true")).await;
-    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("a")));
-    scene.world.until_condition("acme", "Live", "True", "Proved").await;
-    // when it goes on, then what was seen meanwhile proves nothing
-    scene.world.annotate("acme", portalkeeper::api::ANNOTATION_PAUSED, None).await;
-    scene.until_led_to("b").await;
-    scene.work_for(Duration::from_millis(700)).await;
-    assert_eq!(scene.routed(), "a b");
-    scene.until_stage("Flipped").await;
-}
