@@ -247,12 +247,26 @@ pub struct Move {
     /// Where the record led when the move began (host name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Since when the record is seen to lead to the new place (RFC 3339), which may be long after the stage began.
+    /// Since when the record is seen to lead to the new place (RFC 3339), which may be long after the stage began. After a
+    /// roll-back it stays until the record is seen to lead back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flipped: Option<String>,
+    /// The route was in the new place before anything was made there: both addresses are of one proxy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_proxy: bool,
     /// What was not as hoped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+impl Move {
+    /// Fields that a move may be without.
+    pub const OPTIONAL: [&str; 4] = ["from", "flipped", "oneProxy", "note"];
+
+    /// Whether the record may lead to the new place, or is about to.
+    pub fn is_under_way(&self) -> bool {
+        self.stage != MoveStage::RolledBack || self.flipped.is_some()
+    }
 }
 
 /// How far a move has come.

@@ -1,12 +1,13 @@
 //! What a portal still has to go through before it stands where it is wanted, in words: the route in the new place, the
-//! proof, the record, and what is removed in the former place. Looks at nothing outside.
+//! proof, the record, and what is removed in the former place. Looks at nothing outside but names.
+use super::alike::flips;
 use super::context::Context;
 use super::error::ControllerError;
-use super::moving::flips;
+use super::former::Old;
 use super::places::{Standing, place_of};
 use super::proving::before_the_flip;
 use super::runtime::ClassRuntime;
-use super::underway::record_to_come;
+use super::underway::{self, record_to_come};
 use super::validate::ValidPortal;
 use crate::api::portal::{MadeResource, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
@@ -82,8 +83,8 @@ impl Context {
         let is_here =
             |place: &Place| *place == here || (place.settings.is_empty() && place.class_name == here.class_name);
         let of_former = |made: &&MadeResource| former.iter().any(|host| host.as_str() == made.name);
-        let mut going: Vec<(&str, &str, &MadeResource)> =
-            made.iter().filter(of_former).map(|made| (after_proof.as_str(), "delete", made)).collect();
+        let mut going: Vec<(String, &str, &MadeResource)> =
+            made.iter().filter(of_former).map(|made| (after_proof.clone(), "delete", made)).collect();
         let mut ahead = Ahead { proof: after_proof.clone(), ..Ahead::default() };
         for place in standing.places().into_iter().filter(|place| !is_here(place)) {
             let old = match self.at_place(&place).await? {
@@ -98,10 +99,17 @@ impl Context {
                 of_old && !used.contains(&made.system.as_str())
             };
             let is_left = standing.leaving.iter().find(|leaving| leaving.place == place).filter(|_| proved);
+            let from = self.target_at(portal, &old);
+            let is_home = standing.home.as_ref() == Some(&place);
+            let whence = Old { class: old.clone(), target: from.clone(), lost: false, gone: false, begins: false };
+            let one_proxy = standing.moving.as_ref().is_some_and(|moving| moving.one_proxy);
+            let by_hand =
+                if is_home && moves && !one_proxy { self.is_by_hand(&whence, class, valid).await } else { None };
+            let when_said = by_hand.map(|why| underway::when_said(class, why));
             let waits = match is_left {
-                Some(leaving) if leaving.serves => "when the record has settled elsewhere, ",
-                Some(_) => "",
-                None => after_proof.as_str(),
+                Some(leaving) if leaving.serves => "when the record has settled elsewhere, ".to_owned(),
+                Some(_) => String::new(),
+                None => when_said.unwrap_or_else(|| after_proof.clone()),
             };
             // Whoever takes over a record that was made for a portal keeps it.
             let given_up = |made: &MadeResource| {
@@ -109,9 +117,8 @@ impl Context {
                 of_dns && class.dns.is_none()
             };
             let verb = |made: &MadeResource| if given_up(made) { "release" } else { "delete" };
-            going.extend(made.iter().filter(left).map(|made| (waits, verb(made), made)));
-            let from = self.target_at(portal, &old);
-            if standing.home.as_ref() == Some(&place) && moves && flips(&old, class, &from, valid) {
+            going.extend(made.iter().filter(left).map(|made| (waits.clone(), verb(made), made)));
+            if is_home && moves && flips(&old, class, &from, valid) {
                 ahead.flip = Some(Flip { waits: before_the_flip(&old, class, &from, valid), from });
             }
         }

@@ -60,7 +60,7 @@ impl Context {
         let here = place_of(&class.class);
         let (home, moving) = (found.standing.home.take(), found.standing.moving.take().map(|moving| moving.to));
         for place in home.into_iter().chain(moving).filter(|place| *place != here) {
-            let since = super::moving::stamp(self.clock.now());
+            let since = super::times::stamp(self.clock.now());
             if !found.standing.leaving.iter().any(|leaving| leaving.place == place) {
                 found.standing.leaving.push(Leaving::unserved(place, since));
             }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
+use super::alike::{mixed, same};
 use super::classes::AMBIGUOUS_DEFAULT;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
-use super::moving::{mixed, same};
 use super::outside::program;
-use super::places::CLASS_GONE;
+use super::places::{CLASS_GONE, SETTINGS_GONE};
 use super::runtime::{ClassRuntime, Shared};
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::Finding;
-use crate::api::portal::{MadeResource, Move, MoveStage, Place};
+use crate::api::portal::{MadeResource, Move, Place};
 use crate::api::{ANNOTATION_MOVED_BY_HAND, FIELD_MANAGER, HostName, ResetPortal};
 use crate::backends::cloudflare;
 use crate::config::networks;
@@ -28,6 +28,19 @@ pub struct Old {
     /// The class, its settings or its Secrets cannot be had, so that nothing can be done there; what is there may still
     /// serve visitors.
     pub(super) lost: bool,
+    /// It is lost for good, so that nothing will ever be removed there.
+    pub(super) gone: bool,
+    /// The move was begun in this look, so that nothing was made in the new place yet.
+    pub(super) begins: bool,
+}
+
+/// Why only a person can say when the new place has the visitors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByHand {
+    /// The new class makes no record, and is to have one that leads elsewhere.
+    NoAccount,
+    /// Both routes are reached by one public address: a proof of life may come through either of them.
+    OneAddress,
 }
 
 impl Old {
@@ -61,23 +74,18 @@ impl Old {
         made.iter().filter(of_host).any(|made| self.lost || Some(made.system.as_str()) == system)
     }
 
-    /// Whether only a person can say when the new place has the visitors: where the new class makes no record, or where a
-    /// route that is made by hand would have the address of the former one. The proof of life would come through the
-    /// former route.
-    pub(super) fn is_by_hand(&self, class: &ClassRuntime, valid: &ValidPortal) -> bool {
-        let has_route = self.lost || self.class.proxy.is_some();
+    /// Whether the new route has the public name of the former one, or may have it.
+    fn is_alike(&self, class: &ClassRuntime, valid: &ValidPortal) -> bool {
         let unknown = self.lost && self.target.is_none();
-        // Asked at an address of its own, the new route shows itself.
-        let (asked, before) = (&class.class.spec.probe.address, &self.class.class.spec.probe.address);
-        let told_apart = asked.is_some() && asked != before;
-        let alike = class.proxy.is_none() && !told_apart && (unknown || valid.cname_target == self.target);
-        has_route && !same(&self.class.proxy, &class.proxy) && (class.dns.is_none() || alike)
+        match class.proxy {
+            Some(_) => !self.gone && !unknown && valid.cname_target == self.target,
+            None => unknown || valid.cname_target == self.target,
+        }
     }
 
     /// Whether the record can be changed back.
-    pub(super) fn is_way_back(&self, class: &ClassRuntime, valid: &ValidPortal) -> bool {
-        let known = !self.lost || (self.target.is_some() && class.dns.is_some());
-        known && !self.is_by_hand(class, valid)
+    pub(super) fn is_way_back(&self, class: &ClassRuntime) -> bool {
+        !self.lost || (self.target.is_some() && class.dns.is_some())
     }
 }
 
@@ -93,16 +101,43 @@ impl Context {
         match self.at_place(home).await? {
             Ok(former) => {
                 let target = self.target_at(portal, &former);
-                Ok(Old { class: former, target, lost: false })
+                Ok(Old { class: former, target, lost: false, gone: false, begins: false })
             }
-            Err(_) => {
+            Err(finding) => {
                 let mut rest = mixed(class, &None, &None);
                 rest.class.name.clone_from(&home.class_name);
                 rest.class.spec.probe.address = None;
                 let target = known.and_then(|name| HostName::parse(name).ok());
-                Ok(Old { class: Arc::new(rest), target, lost: true })
+                let gone = [CLASS_GONE, SETTINGS_GONE].contains(&finding.reason.as_str());
+                Ok(Old { class: Arc::new(rest), target, lost: true, gone, begins: false })
             }
         }
+    }
+
+    /// Whether only a person can say when the new place has the visitors, and why.
+    pub(super) async fn is_by_hand(&self, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Option<ByHand> {
+        let has_route = old.lost || old.class.proxy.is_some();
+        if !has_route || same(&old.class.proxy, &class.proxy) {
+            return None;
+        }
+        let named = || HostName::parse(class.class.spec.cname_target.as_deref()?).ok();
+        let target = valid.cname_target.clone().or_else(named);
+        let one_name = class.dns.is_none() && target.is_some() && target == old.address();
+        if old.is_alike(class, valid) || one_name || self.is_one_machine(old, target.as_ref(), valid).await {
+            return Some(ByHand::OneAddress);
+        }
+        class.dns.is_none().then_some(ByHand::NoAccount)
+    }
+
+    /// Whether the public names of both proxies lead to one address, at which only one of them can listen.
+    async fn is_one_machine(&self, old: &Old, target: Option<&HostName>, valid: &ValidPortal) -> bool {
+        let (Some(target), Some(before)) = (target, old.address().filter(|_| !old.gone)) else { return false };
+        if *target == before || self.is_at_the_edge(target, valid).await {
+            return false;
+        }
+        let addresses = async |name: &HostName| self.names.addresses(name.as_str(), 443).await.unwrap_or_default();
+        let (of_new, of_old) = (addresses(target).await, addresses(&before).await);
+        of_new.iter().any(|address| of_old.contains(address))
     }
 
     /// Whether the record is seen to lead to the new place of a move by hand, or a person says so.
@@ -112,16 +147,16 @@ impl Context {
         old: &Old,
         class: &ClassRuntime,
         held: &ValidPortal,
+        why: ByHand,
     ) -> bool {
         let said = portal.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_MOVED_BY_HAND));
         if said.is_some_and(|said| said.trim() == class.class.name) {
             return true;
         }
         let target = class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok());
-        let (Some(target), Some(before)) = (target, old.address()) else { return false };
-        if target == before {
+        let (Some(target), Some(before)) = (target, old.address().filter(|_| why == ByHand::NoAccount)) else {
             return false;
-        }
+        };
         if let Some(content) = self.record_content(old, held).await {
             return content == target;
         }
@@ -171,10 +206,9 @@ impl Context {
         valid: &ValidPortal,
         former: &[HostName],
     ) -> Result<Option<HostName>, ControllerError> {
-        let under_way = |moving: &Move| moving.stage != MoveStage::RolledBack;
         let made = |host: &HostName| found.resources.iter().any(|made| made.name == host.as_str());
         let concerned = valid.enabled && valid.mode == Mode::Full && !made(&valid.host);
-        if !concerned || !found.standing.moving.as_ref().is_some_and(under_way) {
+        if !concerned || !found.standing.moving.as_ref().is_some_and(Move::is_under_way) {
             return Ok(None);
         }
         let begun: Vec<HostName> = former.iter().filter(|host| made(host)).cloned().collect();

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::reflector::Store as Reflected;
 
+use super::alike::mixed;
 use super::classes::fingerprint;
 use super::context::Context;
 use super::error::ControllerError;
-use super::moving::mixed;
 use super::places::{SETTINGS_GONE, Standing, effect, effect_of, place_of};
 use super::runtime::ClassRuntime;
 use super::validate::{Mode, ValidPortal, validate};

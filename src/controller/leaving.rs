@@ -5,17 +5,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::EventType;
 
+use super::alike::{mixed, same};
 use super::context::Context;
 use super::error::ControllerError;
-use super::moving::{mixed, same, signed};
 use super::outside::{OutOfReach, Outside, Way, program, withdraw};
 use super::places::{CLASS_GONE, SETTINGS_GONE, place_of};
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::status::Found;
+use super::times::signed;
 use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{Finding, LIVE, MOVED, Truth};
-use crate::api::portal::MadeResource;
+use crate::api::portal::{Leaving, MadeResource};
 use crate::api::{HostName, ResetPortal};
 use crate::http::double::lock;
 use crate::plan::Mark;
@@ -36,6 +37,11 @@ pub struct Made {
 fn named(made: &[MadeResource]) -> String {
     let words: Vec<String> = made.iter().map(|made| format!("{} in {}", made.name, made.system)).collect();
     words.join(", ")
+}
+
+/// Whether it is in the system in which the class has its records.
+fn record_is_in(class: &ClassRuntime, made: &MadeResource) -> bool {
+    class.dns.as_ref().is_some_and(|shared| shared.worker.instance() == made.system)
 }
 
 /// What a portal has in its present place.
@@ -98,7 +104,7 @@ impl Context {
         let now = self.clock.now();
         let unreached = lock(&self.memory).get(&valid.key).and_then(|memory| memory.unreached);
         if let Some((_, tried)) = unreached.filter(|(_, tried)| now.duration_since(*tried) < UNREACHED_AGAIN) {
-            let again = super::moving::after(&super::moving::stamp(tried), UNREACHED_AGAIN.unsigned_abs());
+            let again = super::times::after(&super::times::stamp(tried), UNREACHED_AGAIN.unsigned_abs());
             let words = format!("what is at a former host cannot be looked at; the next try is at {again}");
             found.findings.push(Finding::new(MOVED, Truth::Unknown, FORMER_NOT_REMOVED, words));
             return Ok((programmed, at_former(found)));
@@ -151,7 +157,7 @@ impl Context {
             let minutes = self.timing.letting_go.as_secs() / 60;
             return Ok(Some(format!(
                 "what is at a former host cannot be looked at (given up {minutes} minutes after {}): {words}",
-                super::moving::stamp(since)
+                super::times::stamp(since)
             )));
         }
         let remains: Vec<MadeResource> = unseen
@@ -201,7 +207,7 @@ impl Context {
                 found.standing.leaving = gone;
             }
             let made = present.map_or(&[][..], |present| &present.outside.resources);
-            self.try_to_leave(portal, class, valid, made, found).await?;
+            self.try_to_leave(portal, class, valid, made, &still, found).await?;
             found.standing.leaving.append(&mut still);
         }
         if kept.is_some() && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
@@ -225,12 +231,14 @@ impl Context {
         class: &ClassRuntime,
         valid: &ValidPortal,
         made: &[MadeResource],
+        still: &[Leaving],
         found: &mut Found,
     ) -> Result<(), ControllerError> {
         let here = place_of(&class.class);
         let mut others = Vec::new();
         let moving = found.standing.moving.iter().map(|moving| &moving.to);
-        for place in found.standing.home.iter().chain(moving).filter(|place| **place != here) {
+        let serving = still.iter().map(|leaving| &leaving.place);
+        for place in found.standing.home.iter().chain(moving).chain(serving).filter(|place| **place != here) {
             others.extend(self.at_place(place).await?);
         }
         // An instance that holds what the portal has now is not left.
@@ -274,10 +282,18 @@ impl Context {
                         let record = mixed(&old, &given_up, &None);
                         let (kept, gone): (Vec<HostName>, Vec<HostName>) =
                             hosts.iter().cloned().partition(|host| *host == valid.host);
-                        outside.join(withdraw(&record, &mark, &valid.key, &kept, &valid.recorded, Way::Release).await);
-                        if !gone.is_empty() {
-                            outside
-                                .join(withdraw(&record, &mark, &valid.key, &gone, &valid.recorded, Way::Delete).await);
+                        let at_host = |made: &&MadeResource| made.name == valid.host.as_str();
+                        let stays: Vec<MadeResource> = found.resources.iter().filter(at_host).cloned().collect();
+                        // The removal comes first and spares what stays: a zone that is listed shows all that is ours.
+                        let mut turns = [(kept, Way::Release), (gone, Way::LeaveBut(&stays))];
+                        let is_record = |made: &MadeResource| made.id.is_some() && record_is_in(&record, made);
+                        if stays.iter().any(is_record) {
+                            turns.reverse();
+                        }
+                        for (names, way) in turns {
+                            if !names.is_empty() {
+                                outside.join(withdraw(&record, &mark, &valid.key, &names, &valid.recorded, way).await);
+                            }
                         }
                     }
                     if let Some(dns) = twin(&former) {

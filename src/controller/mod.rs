@@ -1,5 +1,6 @@
 //! The controller: from `ResetPortal` objects to claims, records, routes, served pages and truthful status.
 mod ahead;
+mod alike;
 mod caddy;
 mod claims;
 pub mod classes;
@@ -32,6 +33,7 @@ mod serving;
 mod settling;
 pub mod sighting;
 mod status;
+mod times;
 mod tombstones;
 mod tunnel;
 mod underway;

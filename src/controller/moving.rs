@@ -4,83 +4,36 @@
 //! effect, so that whoever goes on after a kill does the same.
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::runtime::events::EventType;
 
+use super::alike::{flips, has_route, is_there_already, mixed, replaces};
 use super::context::Context;
 use super::error::ControllerError;
-use super::former::Old;
+use super::former::{ByHand, Old};
 use super::leaving::Made;
 use super::outside::{Outside, program};
 use super::places::{self, Standing};
 use super::proving::is_wrong;
 use super::recorded::AWAITING_OPERATOR;
-use super::runtime::{ClassRuntime, Shared};
+use super::runtime::ClassRuntime;
 use super::serving::Fresh;
-use super::settling::{record_seconds, settling, stamp_after};
+use super::settling::{record_seconds, settling};
 use super::status::Found;
+use super::times::{after, passed, stamp, stamp_after};
 use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{DNS_PROGRAMMED, Finding, MOVED, Truth};
 use crate::api::portal::{Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
 
-/// A time as the status holds it.
-pub fn stamp(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-pub(super) fn signed(wait: Duration) -> SignedDuration {
-    SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)
-}
-
-pub(super) fn passed(since: &str, now: Timestamp) -> Duration {
-    let since: Timestamp = since.parse().unwrap_or(now);
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
-}
-
-pub(super) fn after(since: &str, wait: Duration) -> Timestamp {
-    let since: Timestamp = since.parse().unwrap_or(Timestamp::UNIX_EPOCH);
-    SignedDuration::try_from(wait).ok().and_then(|wait| since.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
-}
-
-pub(super) fn same(a: &Option<Shared>, b: &Option<Shared>) -> bool {
-    matches!((a, b), (Some(a), Some(b)) if a.worker.instance() == b.worker.instance())
-}
-
 fn instance(class: &ClassRuntime) -> String {
     class.proxy.as_ref().map_or("the proxy made by hand".to_owned(), |shared| shared.worker.instance().to_owned())
-}
-
-/// Whether a move between these places changes where the record leads, or which proxy serves it: then the new route is
-/// proved first. `from` is where the record leads now.
-pub(super) fn flips(old: &ClassRuntime, class: &ClassRuntime, from: &Option<HostName>, valid: &ValidPortal) -> bool {
-    let manual = old.proxy.is_none() && class.proxy.is_none();
-    let there = manual || same(&old.proxy, &class.proxy);
-    !(there && *from == valid.cname_target)
-}
-
-/// Whether the new route takes the place of the former one, in the same proxy by other settings.
-pub(super) fn replaces(old: &ClassRuntime, class: &ClassRuntime) -> bool {
-    same(&old.proxy, &class.proxy)
-        && matches!((&old.proxy, &class.proxy), (Some(former), Some(present)) if !former.is(present))
-}
-
-/// Whether a route for the portal's host was made in the class's proxy.
-fn has_route(class: &ClassRuntime, valid: &ValidPortal, made: &[MadeResource]) -> bool {
-    let system = class.proxy.as_ref().map(|shared| shared.worker.instance());
-    made.iter().any(|made| Some(made.system.as_str()) == system && made.name == valid.host.as_str())
 }
 
 /// What was verified of the route may be past: the same proxy may have been written by another class's settings since.
 fn look_anew(class: &ClassRuntime, valid: &ValidPortal) {
     class.proxy.iter().for_each(|shared| shared.worker.forget(&valid.key));
-}
-
-/// Record and route of different classes.
-pub(super) fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
-    let (class, dns, proxy) = (class.class.clone(), dns.clone(), proxy.clone());
-    ClassRuntime { class, dns, proxy, account: None, mailer: None, facts: Default::default() }
 }
 
 impl Context {
@@ -134,7 +87,7 @@ impl Context {
         let mut old = None;
         match standing.home.clone() {
             Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
-                let former = self.former(portal, class, &home, known.as_deref()).await?;
+                let mut former = self.former(portal, class, &home, known.as_deref()).await?;
                 // A host that is served at home already moves like any other, whatever else is still left of another.
                 let served = former.has(valid, &found.resources);
                 let nothing = !served && (host_changes || former.lost);
@@ -148,14 +101,16 @@ impl Context {
                 } else {
                     let generation = valid.generation;
                     let begun = |moving: &Move| {
-                        moving.stage != MoveStage::RolledBack
+                        moving.is_under_way()
                             || (moving.generation == generation && passed(&moving.since, now) < self.timing.move_again)
                     };
                     if !standing.moving.as_ref().is_some_and(begun) {
                         let (to, since) = (here.clone(), stamp(now));
                         let (stage, flipped, note) = (MoveStage::Proving, None, None);
                         let from = former.target.as_ref().map(HostName::to_string);
-                        standing.moving = Some(Move { to, stage, since, generation, from, flipped, note });
+                        let one_proxy = false;
+                        standing.moving = Some(Move { to, stage, since, generation, from, flipped, one_proxy, note });
+                        former.begins = true;
                     }
                     old = Some(former);
                 }
@@ -214,6 +169,7 @@ impl Context {
         let way = underway::way(&from, &to, &old.target, &valid.cname_target);
         let held_record = underway::record(&mixed(class, &dns, &None), &old.target).cloned();
         let new_record = underway::record(class, &valid.cname_target).cloned();
+        let asks_a_person = self.is_by_hand(old, class, valid).await;
         loop {
             let Some(mut moving) = found.standing.moving.clone() else {
                 let words = Finding::new(MOVED, Truth::Unknown, "Moving", way);
@@ -221,9 +177,17 @@ impl Context {
             };
             let now = self.clock.now();
             let nothing_written = Outside::default();
-            match moving.stage {
+            let by_hand = asks_a_person.filter(|_| !moving.one_proxy);
+            let is_way_back = by_hand.is_none() && old.is_way_back(class);
+            let awaited = match (moving.stage, by_hand) {
+                (MoveStage::Flipped, Some(why)) if !self.is_led_by_hand(portal, old, class, &held, why).await => {
+                    Some(why)
+                }
+                _ => None,
+            };
+            match (moving.stage, awaited) {
                 // One proxy has one route for a host, so that its new form cannot be tried beside the former one.
-                MoveStage::Proving if replaces(&old.class, class) => {
+                (MoveStage::Proving, _) if replaces(&old.class, class) => {
                     let note =
                         Some("the proxy has one route for the host, so the new one could not be tried".to_owned());
                     found.standing.moving = Some(Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving });
@@ -231,9 +195,13 @@ impl Context {
                     look_anew(class, valid);
                     self.reports.note(portal, found).await?;
                 }
-                MoveStage::Proving => {
+                (MoveStage::Proving, _) => {
                     let mut outside =
                         program(&mixed(class, &dns, &class.proxy), &held, installation, former, &[]).await;
+                    if by_hand == Some(ByHand::OneAddress) && old.begins && is_there_already(class, &outside, found) {
+                        moving.one_proxy = true;
+                        found.standing.moving = Some(moving.clone());
+                    }
                     found.changes.append(&mut outside.changes);
                     let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
                         Ok(note) => {
@@ -257,9 +225,7 @@ impl Context {
                     let wait = outside.wait.unwrap_or(if left.is_zero() { backoff } else { backoff.min(left) });
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
-                MoveStage::Flipped
-                    if old.is_by_hand(class, valid) && !self.is_led_by_hand(portal, old, class, &held).await =>
-                {
+                (MoveStage::Flipped, Some(why)) => {
                     let mut outside =
                         program(&mixed(class, &class.dns, &class.proxy), valid, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
@@ -268,12 +234,12 @@ impl Context {
                     }
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let made = old.target.as_ref().filter(|_| old.class.dns.is_some());
-                    let words = underway::by_hand(&way, class, made);
+                    let words = underway::by_hand(&way, class, made, why);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
                     let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
-                MoveStage::Flipped => {
+                (MoveStage::Flipped, None) => {
                     // One proxy has one route for the host: the former one stays until the record is seen to be changed.
                     let first = moving.flipped.is_none() && replaces(&old.class, class);
                     let proxy = if first { &old.class.proxy } else { &class.proxy };
@@ -299,7 +265,7 @@ impl Context {
                     let Some(flipped) = moving.flipped.clone() else {
                         // A rate limit ends; whatever else keeps the record from being changed may not.
                         let late = outside.queue.is_none() && passed(&moving.since, now) >= self.timing.move_patience;
-                        if late && old.is_way_back(class, valid) {
+                        if late && is_way_back {
                             look_anew(&old.class, valid);
                             self.roll_back(portal, moving, "the record cannot be changed", &way, &outside, found)
                                 .await?;
@@ -336,7 +302,7 @@ impl Context {
                     let patience = self.timing.move_patience;
                     let patience = if is_wrong(&live.reason) { patience / 5 } else { patience };
                     let left = after(&stamp(settled), patience).duration_since(now);
-                    if left <= SignedDuration::ZERO && old.is_way_back(class, valid) {
+                    if left <= SignedDuration::ZERO && is_way_back {
                         let seen = if outside.programmed() { &live.message } else { "record or route cannot be made" };
                         look_anew(&old.class, valid);
                         self.roll_back(portal, moving, seen, &way, &outside, found).await?;
@@ -349,19 +315,29 @@ impl Context {
                     let wait = outside.wait.unwrap_or_else(|| left.map_or(backoff, |left| backoff.min(left)));
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
-                MoveStage::RolledBack => {
+                (MoveStage::RolledBack, _) => {
                     let mut outside =
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
+                    let led_back = outside.recorded();
+                    // Whatever else is wanted of the portal waited for that.
+                    let at_last = led_back && moving.flipped.take().is_some();
+                    if at_last {
+                        found.standing.moving = Some(moving.clone());
+                    }
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let seen = moving.note.as_deref().unwrap_or("no proof of life in time");
                     let again = stamp(after(&moving.since, self.timing.move_again));
-                    let back = held_record.as_ref().map(|target| (target, outside.recorded()));
+                    let back = held_record.as_ref().map(|target| (target, led_back));
                     let words = underway::rolled_back(&way, back, &to, seen, &again);
                     found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
                     let resync = self.timing.resync;
                     let wait = self.until_probe(&valid.key).filter(|_| live.truth != Truth::True);
-                    let wait = wait.map_or(resync, |wait| wait.clamp(self.timing.first_retry, resync));
+                    let wait = match (led_back, at_last) {
+                        (false, _) => outside.wait.unwrap_or_else(|| self.backoff(&valid.key)),
+                        (true, true) => self.timing.first_retry,
+                        (true, false) => wait.map_or(resync, |wait| wait.clamp(self.timing.first_retry, resync)),
+                    };
                     return Ok(Made { outside, live, wait: Some(wait) });
                 }
             }

@@ -1,9 +1,9 @@
 //! What a portal wants of the outside systems, and what they say about it.
 use std::time::Duration;
 
-use super::moving::stamp;
 use super::recorded::Recorded;
 use super::runtime::ClassRuntime;
+use super::times::stamp;
 use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{CERTIFICATE_ISSUED, DNS_PROGRAMMED, Finding, LOADING, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, QueuePlace, Verified};

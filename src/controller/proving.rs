@@ -1,10 +1,12 @@
 //! Whether a new route is right before the record leads to it: asked where it can be reached by itself.
+use super::alike::replaces;
 use super::context::Context;
 use super::former::Old;
-use super::moving::{LONGEST_NOTE, after, passed, replaces, stamp};
+use super::moving::LONGEST_NOTE;
 use super::outside::Outside;
 use super::probe;
 use super::runtime::ClassRuntime;
+use super::times::{after, passed, stamp};
 use super::validate::ValidPortal;
 use crate::api::HostName;
 use crate::api::portal::Move;
@@ -84,7 +86,7 @@ pub(super) fn before_the_flip(
 impl Context {
     /// Whether a proxy's name leads to where the portal's host leads, or to Cloudflare: there a request is led by its host,
     /// which is the former way still, and proves nothing.
-    async fn is_at_the_edge(&self, proxy: &HostName, valid: &ValidPortal) -> bool {
+    pub(super) async fn is_at_the_edge(&self, proxy: &HostName, valid: &ValidPortal) -> bool {
         let (names, port) = (self.names.as_ref(), 443);
         let Ok(of_proxy) = names.addresses(proxy.as_str(), port).await else { return false };
         if of_proxy.iter().any(|address| networks::is_cloudflare(address.ip())) {

@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::{ControllerError, is_code};
-use super::moving::{after, stamp};
 use super::outside::{Outside, Way, withdraw};
 use super::places::{CLASS_GONE, Standing, place_of};
 use super::reconcile::SLOW;
 use super::recorded::Recorded;
 use super::status::Found;
+use super::times::{after, stamp};
 use super::tombstones::Epitaph;
 use super::validate::{Mode, retains};
 use crate::api::condition::{Finding, READY, Truth};

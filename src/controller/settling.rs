@@ -2,21 +2,14 @@
 //! stands there stays.
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::context::Context;
-use super::moving::{after, stamp};
 use super::run::Timing;
+use super::times::{after, stamp_after};
 use super::validate::ValidPortal;
 use crate::api::portal::Leaving;
 
 /// TTL of records whose TTL is automatic and that are not proxied, in seconds.
 const AUTOMATIC_TTL: i64 = 300;
-
-/// The first whole second after it, where something is to last from then on: cut off, it would end too early.
-pub(super) fn stamp_after(at: Timestamp) -> String {
-    stamp(at.checked_add(SignedDuration::from_nanos(999_999_999)).unwrap_or(at))
-}
 
 /// For how many seconds resolvers may keep the record that the portal wants.
 pub(super) fn record_seconds(valid: &ValidPortal) -> Option<i64> {

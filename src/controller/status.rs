@@ -11,9 +11,9 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 
 use super::error::{ControllerError, is_code};
-use super::moving::stamp;
 use super::outside::Written;
 use super::places::Standing;
+use super::times::stamp;
 use crate::api::condition::{DNS_PROGRAMMED, Finding, LOADING, READY, Truth, conditions};
 use crate::api::portal::{MadeResource, Move, QueuePlace, ResetPortalStatus, Verified};
 use crate::api::{FIELD_MANAGER, ResetPortal};
@@ -204,9 +204,9 @@ impl Reports {
 fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> {
     let list = |empty: bool, value: Value| if empty { Value::Null } else { value };
     let mut moving = json!(status.moving);
-    if let (Some(fields), Some(Move { note, flipped, from, .. })) = (moving.as_object_mut(), &status.moving) {
-        for (name, absent) in [("note", note.is_none()), ("flipped", flipped.is_none()), ("from", from.is_none())] {
-            absent.then(|| fields.insert(name.to_owned(), Value::Null));
+    if let Some(fields) = moving.as_object_mut() {
+        for name in Move::OPTIONAL {
+            fields.entry(name).or_insert(Value::Null);
         }
     }
     [
@@ -248,9 +248,10 @@ mod tests {
         // and so are those of a move, whose times are not those of the one before
         let to = Place { class_name: "b".into(), settings: String::new() };
         let (stage, since) = (MoveStage::Proving, "2026-01-01T00:00:00Z".to_owned());
-        let moving = Some(Move { to, stage, since, generation: 1, from: None, flipped: None, note: None });
+        let moving =
+            Some(Move { to, stage, since, generation: 1, from: None, flipped: None, one_proxy: false, note: None });
         let patch = merge(&old, &ResetPortalStatus { moving, ..new });
         let fields = patch["moving"].as_object().unwrap();
-        assert_eq!((fields.get("flipped"), fields.get("note")), (Some(&Value::Null), Some(&Value::Null)));
+        assert!(Move::OPTIONAL.iter().all(|name| fields.get(*name) == Some(&Value::Null)), "{fields:?}");
     }
 }

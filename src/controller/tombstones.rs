@@ -65,7 +65,7 @@ impl Context {
     pub(super) async fn bury(&self, key: &PortalKey, uid: &str, epitaph: Epitaph) -> Result<(), ControllerError> {
         let api: Api<PortalClaim> = Api::all(self.client.clone());
         let Epitaph { leftovers, places, retain, message } = epitaph;
-        let since = super::moving::stamp(self.clock.now());
+        let since = super::times::stamp(self.clock.now());
         let status = PortalClaimStatus { leftovers, places, retain, since: Some(since), message: Some(message) };
         for claim in self.claims.held(key, uid).await? {
             let name = claim.name_any();
@@ -195,7 +195,7 @@ impl Context {
             return Ok(());
         };
         status.resources.extend(left.leftovers.into_iter().filter(|one| !heir_has(heir, one)));
-        let since = super::moving::stamp(self.clock.now());
+        let since = super::times::stamp(self.clock.now());
         let places = left.places.into_iter().filter(|place| *place != home);
         let new: Vec<Leaving> = places
             .filter(|place| !status.leaving.iter().any(|leaving| leaving.place == *place))

@@ -1,5 +1,6 @@
 //! What is told of a portal on its way from one proxy to another. Pure. A class without DNS, or without a target, has no
 //! record of ours that leads anywhere; then only the routes are spoken of.
+use super::former::ByHand;
 use super::runtime::ClassRuntime;
 use crate::api::{ANNOTATION_MOVED_BY_HAND, HostName};
 
@@ -50,15 +51,19 @@ pub(super) fn moved(way: &str, record: Option<&HostName>, note: Option<&str>) ->
     }
 }
 
-/// The new class makes no records, so a person has to lead the record to the new proxy.
+/// A person has to lead the visitors to the new proxy, or to say when they are.
 /// `record` is where the record leads, if one was made for the portal.
-pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>) -> String {
+pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>, why: ByHand) -> String {
     let name = &class.class.name;
     let say = format!("annotate the portal with {ANNOTATION_MOVED_BY_HAND}={name}");
-    if class.dns.is_some() {
+    if why == ByHand::OneAddress {
+        let made = match class.proxy {
+            Some(_) => format!("the route of PortalClass {name:?}"),
+            None => format!("the route of PortalClass {name:?} is made by hand and"),
+        };
         return format!(
-            "{way}: the route of PortalClass {name:?} is made by hand and has the address of the former one, so that it \
-             cannot be seen from here which of them serves visitors; the former one stays until you {say}"
+            "{way}: {made} has the public address of the former one, so that it cannot be seen from here which of them \
+             serves visitors; the former one stays until you {say}, which you do when visitors come to the new proxy"
         );
     }
     let to = class.class.spec.cname_target.as_deref().unwrap_or("the new proxy");
@@ -72,6 +77,14 @@ pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>
         "{way}: PortalClass {name:?} has no Cloudflare account, so {stays}; lead it to {to} by hand, and the former route goes \
          when the portal is proved there; where that cannot be seen from here, {say}; or give the class an account"
     )
+}
+
+/// What removals wait for where a person has to say something, as the beginning of a line.
+pub(super) fn when_said(class: &ClassRuntime, why: ByHand) -> String {
+    match (why, &class.class.spec.cname_target) {
+        (ByHand::NoAccount, Some(target)) => format!("when the record is led to {target} by hand, "),
+        _ => format!("when {ANNOTATION_MOVED_BY_HAND}={} says so, ", class.class.name),
+    }
 }
 
 /// It was not proved in time. `record` is where it is to lead again, and whether it does.

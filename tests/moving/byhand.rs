@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 
 use super::{HOST, Scene, target};
 
+const ONE_ADDRESS: &str = "the route of PortalClass \"b\" has the public address of the former one, so that it cannot be seen from \
+                           here which of them serves visitors; the former one stays until you annotate the portal with \
+                           portalkeeper.dev/moved-by-hand=b, which you do when visitors come to the new proxy";
+
 async fn patch_class(scene: &Scene, class: &str, spec: Value) {
     let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
     classes.patch(class, &PatchParams::default(), &Patch::Merge(&spec)).await.unwrap();
@@ -57,6 +61,7 @@ async fn a_class_without_an_account_gets_the_portal_when_somebody_has_led_the_re
     scene.world.patch("acme", json!({"spec": {"dns": {"proxied": false, "ttl": 60}}})).await;
     scene.wait_and_see_that_nothing_moves().await;
     scene.world.patch("acme", json!({"spec": {"dns": {"proxied": true, "ttl": 1}}})).await;
+    scene.wait_and_see_that_nothing_moves().await;
     // when somebody changes where it leads, then the portal has moved, and the record is theirs
     scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
     scene.world.until_ready("acme").await;
@@ -116,10 +121,7 @@ async fn between_classes_without_accounts_a_person_says_when_the_record_is_chang
     // when it moves on to another proxy, then its route stays until somebody says that nobody needs it
     scene.move_to("b").await;
     let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
-    let words = "PortalClass \"b\" has no Cloudflare account, so it cannot be seen from here where the record leads, and the \
-                 former route stays; lead it to a.proxies.localhost by hand, and the former route goes when the portal is proved \
-                 there; where that cannot be seen from here, annotate the portal with portalkeeper.dev/moved-by-hand=b";
-    assert!(message.contains(words), "{message}");
+    assert!(message.contains(ONE_ADDRESS), "{message}");
     scene.wait_and_see_that_nothing_moves().await;
     scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("a")).await;
     scene.wait_and_see_that_nothing_moves().await;
@@ -133,6 +135,48 @@ async fn between_classes_without_accounts_a_person_says_when_the_record_is_chang
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_proxies_behind_one_name_a_person_says_which_has_the_visitors() {
+    let mut scene = Scene::given().await;
+    // given another proxy that is to take the public address of the first one over, and can be asked at one of its own
+    let front_of_b = scene.world.names.addresses(&target("b"), 443).await.unwrap()[0].to_string();
+    patch_class(&scene, "b", json!({"spec": {"cnameTarget": target("a"), "probe": {"address": front_of_b}}})).await;
+    // when a portal moves, then the proof that comes through the former proxy is no reason to remove its route
+    scene.world.stop_daemon().await;
+    scene.move_to("b").await;
+    let plans = scene.world.plan().await;
+    let last = plans[0].changes.last().unwrap();
+    assert!(last.starts_with("when portalkeeper.dev/moved-by-hand=b says so, caddy/"), "{last}");
+    scene.world.start_daemon().await;
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    assert!(message.contains(ONE_ADDRESS), "{message}");
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.until_condition("acme", "Live", "True", "Proved").await;
+    scene.restart_with(|_| {}).await;
+    scene.wait_and_see_that_nothing_moves().await;
+    assert_eq!(scene.told(), ["b made while the record leads to a"]);
+    // when somebody says that visitors come to the new one, then the former route goes, and the record stays as it is
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.records_written(), scene.routed()), ("a", 0, "b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_names_of_one_machine_are_one_address() {
+    let scene = Scene::given().await;
+    scene.one_machine.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    // then the record leads to the new name, which nobody notices, and both routes are there
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    assert!(message.contains(ONE_ADDRESS), "{message}");
+    scene.until_led_to("b").await;
+    scene.work_for(scene.world.timing.move_proof * 2).await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"));
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.records_written(), scene.routed()), ("b", 1, "b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_route_made_by_hand_at_the_same_address_waits_for_a_persons_word() {
     let scene = Scene::given().await;
     // given a class whose routes are made by hand in the proxy that the portal has now
@@ -140,7 +184,8 @@ async fn a_route_made_by_hand_at_the_same_address_waits_for_a_persons_word() {
         .await;
     scene.move_to("b").await;
     let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
-    assert!(message.contains("is made by hand and has the address of the former one"), "{message}");
+    let words = "the route of PortalClass \"b\" is made by hand and has the public address of the former one";
+    assert!(message.contains(words), "{message}");
     scene.work_for(scene.world.timing.move_proof * 2).await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
     // when somebody has made it, then the one that was made here goes
@@ -188,4 +233,34 @@ async fn a_host_that_is_changed_in_a_move_waits_for_its_end() {
             .is_some_and(|status| status.resources.iter().any(|made| made.name == other))
     };
     scene.world.until("acme", "at the other host", made).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_led_back_yet_is_before_the_host_is_changed() {
+    let scene = Scene::given().await;
+    let other = "other.acme.localhost";
+    let has_other = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        portal
+            .and_then(|portal| portal.status.as_ref())
+            .is_some_and(|status| status.resources.iter().any(|made| made.name == other))
+    };
+    // given a move that is rolled back while no record can be changed
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    scene.refuse_changes_of_records();
+    scene.until_told("is to lead to a.proxies.localhost again and is not changed back yet").await;
+    // when the host is changed, then nothing is made there
+    scene.world.patch("acme", json!({"spec": {"host": other}})).await;
+    scene.until_told("; the host is changed to other.acme.localhost when that is done").await;
+    scene.work_for(scene.world.timing.move_proof).await;
+    assert!(!has_other(Some(&scene.world.portals().get("acme").await.unwrap())));
+    // before the record is led back, which needs nobody
+    scene.world.simulators.faults.clear();
+    let back = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        assert!(!has_other(portal) || scene.leads_to() != "b", "made while the record leads to the wrong place");
+        scene.leads_to() == "a"
+    };
+    scene.world.until("acme", "led back", back).await;
+    scene.world.until("acme", "at the other host", has_other).await;
 }

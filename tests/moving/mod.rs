@@ -160,6 +160,8 @@ struct Resolver {
     missing: Arc<AtomicBool>,
     /// They are behind the edge themselves.
     orange: Arc<AtomicBool>,
+    /// They are names of one machine.
+    one_machine: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -173,6 +175,7 @@ impl Names for Resolver {
             (true, _) => Err(LookupError::NotFound(host.to_owned())),
             (false, true) => Err(LookupError::NoAnswer(host.to_owned())),
             (false, false) if self.orange.load(Ordering::SeqCst) => Ok(vec![self.edge]),
+            (false, false) if self.one_machine.load(Ordering::SeqCst) => Ok(vec![self.fronts[0].1]),
             (false, false) => Ok(vec![*front]),
         }
     }
@@ -188,6 +191,7 @@ struct Scene {
     hidden: Arc<AtomicBool>,
     missing: Arc<AtomicBool>,
     orange: Arc<AtomicBool>,
+    one_machine: Arc<AtomicBool>,
     stale: Arc<AtomicBool>,
     foreign: Arc<AtomicBool>,
     a_url: String,
@@ -199,7 +203,8 @@ impl Scene {
     async fn given() -> Self {
         let mut world = World::stopped(None).await;
         let (story, cloudflare) = (Arc::<Mutex<Vec<String>>>::default(), world.simulators.cloudflare.clone());
-        let [cut, hidden, missing, orange, stale, foreign] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let [cut, hidden, missing, orange, one_machine, stale, foreign] =
+            std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
         let proxy = |name| {
             let (cloudflare, story) = (cloudflare.clone(), story.clone());
             Arc::new(Proxy { name, caddy: CaddyDouble::new(), cloudflare, story })
@@ -231,14 +236,29 @@ impl Scene {
             hidden: hidden.clone(),
             missing: missing.clone(),
             orange: orange.clone(),
+            one_machine: one_machine.clone(),
         });
         let (a_url, b_url) = (running[0].url.to_string(), running[2].url.to_string());
         running.push(edge);
         world.start_daemon().await;
         world.create("acme", json!({"domain": "acme.localhost"})).await;
         world.until_ready("acme").await;
-        let scene =
-            Self { world, a, b, story, cut, hidden, missing, orange, stale, foreign, a_url, b_url, _running: running };
+        let scene = Self {
+            world,
+            a,
+            b,
+            story,
+            cut,
+            hidden,
+            missing,
+            orange,
+            one_machine,
+            stale,
+            foreign,
+            a_url,
+            b_url,
+            _running: running,
+        };
         scene.told();
         assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
         scene.world.clear_logs();

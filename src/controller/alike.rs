@@ -1,0 +1,49 @@
+//! What two places of a portal have in common: the proxy, the route, where the record leads. Pure.
+use super::outside::Outside;
+use super::runtime::{ClassRuntime, Shared};
+use super::status::Found;
+use super::validate::ValidPortal;
+use crate::api::HostName;
+use crate::api::condition::ROUTE_PROGRAMMED;
+use crate::api::portal::MadeResource;
+
+/// Whether both are one system.
+pub(super) fn same(a: &Option<Shared>, b: &Option<Shared>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a.worker.instance() == b.worker.instance())
+}
+
+/// Whether a move between these places changes where the record leads, or which proxy serves it: then the new route is
+/// proved first. `from` is where the record leads now.
+pub(super) fn flips(old: &ClassRuntime, class: &ClassRuntime, from: &Option<HostName>, valid: &ValidPortal) -> bool {
+    let manual = old.proxy.is_none() && class.proxy.is_none();
+    let there = manual || same(&old.proxy, &class.proxy);
+    !(there && *from == valid.cname_target)
+}
+
+/// Whether the new route takes the place of the former one, in the same proxy by other settings.
+pub(super) fn replaces(old: &ClassRuntime, class: &ClassRuntime) -> bool {
+    same(&old.proxy, &class.proxy)
+        && matches!((&old.proxy, &class.proxy), (Some(former), Some(present)) if !former.is(present))
+}
+
+/// Whether a route for the portal's host was made in the class's proxy.
+pub(super) fn has_route(class: &ClassRuntime, valid: &ValidPortal, made: &[MadeResource]) -> bool {
+    let system = class.proxy.as_ref().map(|shared| shared.worker.instance());
+    made.iter().any(|made| Some(made.system.as_str()) == system && made.name == valid.host.as_str())
+}
+
+/// Whether the route was in the class's proxy before anything was made there: then it is the one that was made under
+/// another address of the same proxy.
+pub(super) fn is_there_already(class: &ClassRuntime, outside: &Outside, found: &Found) -> bool {
+    let Some(system) = class.proxy.as_ref().map(|shared| shared.worker.instance()) else { return false };
+    let of_system = |made: &MadeResource| made.system == system;
+    let known = found.resources.iter().chain(&found.standing.left_behind).any(of_system);
+    let written = outside.changes.iter().any(|one| one.condition == ROUTE_PROGRAMMED && one.remark.is_none());
+    outside.programmed() && outside.resources.iter().any(of_system) && !known && !written
+}
+
+/// Record and route of different classes.
+pub(super) fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
+    let (class, dns, proxy) = (class.class.clone(), dns.clone(), proxy.clone());
+    ClassRuntime { class, dns, proxy, account: None, mailer: None, facts: Default::default() }
+}
