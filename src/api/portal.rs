@@ -222,6 +222,9 @@ pub struct ResetPortalStatus {
     /// For how many seconds resolvers may keep the record as it last was when nothing was under way; absent: it was proxied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_seconds: Option<i64>,
+    /// Until when resolvers may keep the record as it was before its TTL was lowered (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_until: Option<String>,
 }
 
 /// A class with the settings that it had.

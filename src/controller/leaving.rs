@@ -194,9 +194,10 @@ impl Context {
                 let mut gone = Vec::new();
                 // A class without an account says nothing about the record until a person has led it there.
                 let recorded = outside.recorded() && (class.dns.is_some() || found.standing.moving.is_none());
+                let caches = found.standing.clone();
                 for mut leaving in std::mem::take(&mut found.standing.leaving) {
                     leaving.stood &= !proved;
-                    match self.still_serves(&mut leaving, valid, recorded, proved, found.standing.record_seconds) {
+                    match self.still_serves(&mut leaving, valid, recorded, proved, &caches) {
                         Some(wait) => {
                             kept = Some(kept.map_or(wait, |before: Duration| before.min(wait)));
                             still.push(leaving);

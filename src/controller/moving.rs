@@ -18,7 +18,7 @@ use super::proving::is_wrong;
 use super::recorded::AWAITING_OPERATOR;
 use super::runtime::ClassRuntime;
 use super::serving::Fresh;
-use super::settling::{record_seconds, settling};
+use super::settling::{record_seconds, settled};
 use super::status::Found;
 use super::times::{after, passed, stamp, stamp_after};
 use super::underway;
@@ -280,7 +280,7 @@ impl Context {
                         }
                         return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                     };
-                    let settled = after(&flipped, settling(&self.timing, valid, found.standing.record_seconds));
+                    let settled = settled(&self.timing, valid, &found.standing, &flipped);
                     let live = self.live(class, valid, &outside, Fresh::After(settled)).await;
                     let probing = class.class.spec.probe.enabled;
                     let proved = if probing {
@@ -293,6 +293,9 @@ impl Context {
                             found.standing.leaving.push(Leaving::unserved(home, stamp(now)));
                         }
                         found.standing.moving = None;
+                        // That long was waited.
+                        found.standing.record_seconds = record_seconds(valid);
+                        found.standing.record_until = None;
                         self.spend_word(portal).await?;
                         self.reports.note(portal, found).await?;
                         let words = underway::moved(&way, new_record.as_ref(), moving.note.as_deref());
@@ -308,7 +311,7 @@ impl Context {
                         self.roll_back(portal, moving, seen, &way, &outside, found).await?;
                         continue;
                     }
-                    let words = underway::flipped(&way, new_record.as_ref(), &flipped);
+                    let words = underway::flipped(&way, new_record.as_ref(), &flipped, &stamp(settled));
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = Duration::try_from(left).ok().filter(|left| !left.is_zero());
                     let backoff = self.backoff(&valid.key);

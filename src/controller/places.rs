@@ -102,6 +102,8 @@ pub struct Standing {
     pub left_behind: Vec<MadeResource>,
     /// See [`ResetPortalStatus::record_seconds`].
     pub record_seconds: Option<i64>,
+    /// See [`ResetPortalStatus::record_until`].
+    pub record_until: Option<String>,
 }
 
 impl Standing {
@@ -117,6 +119,7 @@ impl Standing {
             leaving: status.leaving.clone(),
             left_behind: status.left_behind.clone(),
             record_seconds: status.record_seconds,
+            record_until: status.record_until.clone(),
         }
     }
 

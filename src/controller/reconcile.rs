@@ -209,7 +209,7 @@ impl Context {
         }
         let moved = found.standing.settled(&here);
         if moved && outside.recorded() && class.dns.is_some() {
-            found.standing.record_seconds = settling::record_seconds(&valid);
+            found.standing.note_record(settling::record_seconds(&valid), now);
         }
         let missing =
             |made: &&MadeResource| !outside.resources.iter().any(|o| o.system == made.system && o.name == made.name);

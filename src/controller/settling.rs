@@ -2,7 +2,10 @@
 //! stands there stays.
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::context::Context;
+use super::places::Standing;
 use super::run::Timing;
 use super::times::{after, stamp_after};
 use super::validate::ValidPortal;
@@ -20,11 +23,26 @@ pub(super) fn record_seconds(valid: &ValidPortal) -> Option<i64> {
     }
 }
 
-/// How long after a change of the record a proof counts: before, an edge or a resolver may still lead to the old route.
-/// `before` is for how many seconds resolvers may keep the record as it was.
-pub(super) fn settling(timing: &Timing, valid: &ValidPortal, before: Option<i64>) -> Duration {
-    let seconds = record_seconds(valid).max(before).and_then(|seconds| u64::try_from(seconds).ok());
-    timing.move_settle.max(Duration::from_secs(seconds.unwrap_or_default()))
+/// From when on a proof counts, where the record was changed at `changed` (RFC 3339): before, an edge or a resolver may
+/// still lead to the old route.
+pub(super) fn settled(timing: &Timing, valid: &ValidPortal, standing: &Standing, changed: &str) -> Timestamp {
+    let seconds = record_seconds(valid).max(standing.record_seconds).and_then(|seconds| u64::try_from(seconds).ok());
+    let wait = timing.move_settle.max(Duration::from_secs(seconds.unwrap_or_default()));
+    let until = standing.record_until.as_deref().and_then(|until| until.parse().ok());
+    after(changed, wait).max(until.unwrap_or(Timestamp::MIN))
+}
+
+impl Standing {
+    /// The record is seen as it is wanted, with a TTL of so many seconds. Of a longer one before, resolvers may keep what
+    /// they read until now.
+    pub(super) fn note_record(&mut self, seconds: Option<i64>, now: Timestamp) {
+        let kept = |seconds: i64| Some(stamp_after(now.checked_add(SignedDuration::from_secs(seconds)).ok()?));
+        let longer = self.record_seconds.filter(|before| seconds < Some(*before));
+        let ahead = self.record_until.take().filter(|until| until.parse().is_ok_and(|until: Timestamp| until > now));
+        // Both have one form, so that the later one is the greater one.
+        self.record_until = longer.and_then(kept).max(ahead);
+        self.record_seconds = seconds;
+    }
 }
 
 impl Context {
@@ -36,7 +54,7 @@ impl Context {
         valid: &ValidPortal,
         recorded: bool,
         proved: bool,
-        record_seconds: Option<i64>,
+        standing: &Standing,
     ) -> Option<Duration> {
         if !leaving.serves {
             return None;
@@ -47,12 +65,34 @@ impl Context {
             return Some(self.backoff(&valid.key));
         }
         let since = leaving.unserved.get_or_insert_with(|| stamp_after(now));
-        let left = after(since, settling(&self.timing, valid, record_seconds)).duration_since(now);
+        let left = settled(&self.timing, valid, standing, since).duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
         match (left.is_zero(), proved) {
             (true, true) => None,
             (true, false) => Some(self.backoff(&valid.key)),
             (false, _) => Some(left.max(self.timing.first_retry)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_ttl_is_remembered_until_it_has_run_out() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let mut standing = Standing::default();
+        let mut seen = |seconds: Option<i64>, now: &str| {
+            standing.note_record(seconds, at(now));
+            (standing.record_seconds, standing.record_until.clone())
+        };
+        let until = |text: &str| Some(text.to_owned());
+        assert_eq!(seen(Some(3600), "2026-01-01T00:00:00Z"), (Some(3600), None));
+        assert_eq!(seen(Some(60), "2026-01-01T00:10:00.5Z"), (Some(60), until("2026-01-01T01:10:01Z")));
+        // a shorter one after that changes nothing about it, and neither does another look
+        assert_eq!(seen(None, "2026-01-01T00:20:00Z"), (None, until("2026-01-01T01:10:01Z")));
+        assert_eq!(seen(None, "2026-01-01T00:30:00Z"), (None, until("2026-01-01T01:10:01Z")));
+        assert_eq!(seen(None, "2026-01-01T01:10:01Z"), (None, None));
     }
 }

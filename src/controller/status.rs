@@ -107,6 +107,7 @@ impl Reports {
             leaving: found.standing.leaving,
             left_behind: found.standing.left_behind,
             record_seconds: found.standing.record_seconds,
+            record_until: found.standing.record_until.clone(),
         };
         for written in &found.changes {
             self.written(portal, written).await;
@@ -157,9 +158,16 @@ impl Reports {
     pub async fn note(&self, portal: &ResetPortal, found: &mut Found) -> Result<(), ControllerError> {
         let key = portal.key();
         let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
-        let Standing { home, moving, leaving, left_behind, record_seconds } = found.standing.clone();
-        let standing =
-            ResetPortalStatus { place: home, moving, leaving, left_behind, record_seconds, ..Default::default() };
+        let Standing { home, moving, leaving, left_behind, record_seconds, record_until } = found.standing.clone();
+        let standing = ResetPortalStatus {
+            place: home,
+            moving,
+            leaving,
+            left_behind,
+            record_seconds,
+            record_until,
+            ..Default::default()
+        };
         let patch = json!({"status": standing_patch(&standing)});
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         found.noted = true;
@@ -214,6 +222,7 @@ fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> 
         ("moving".to_owned(), moving),
         ("leaving".to_owned(), list(status.leaving.is_empty(), json!(status.leaving))),
         ("recordSeconds".to_owned(), json!(status.record_seconds)),
+        ("recordUntil".to_owned(), json!(status.record_until)),
         ("leftBehind".to_owned(), list(status.left_behind.is_empty(), json!(status.left_behind))),
     ]
     .into_iter()
@@ -243,7 +252,7 @@ mod tests {
     fn fields_that_are_gone_are_patched_away() {
         let old = ResetPortalStatus { host: Some("a".into()), url: Some("u".into()), ..Default::default() };
         let new = ResetPortalStatus { host: Some("b".into()), ..Default::default() };
-        let nowhere = json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null, "recordSeconds": null});
+        let nowhere = json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null, "recordSeconds": null, "recordUntil": null});
         assert_eq!(merge(&old, &new), nowhere);
         // and so are those of a move, whose times are not those of the one before
         let to = Place { class_name: "b".into(), settings: String::new() };

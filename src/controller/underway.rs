@@ -35,11 +35,14 @@ pub(super) fn proving(way: &str, record: Option<&HostName>, waiting: &str) -> St
 }
 
 /// The new route has to prove itself through the public host.
-pub(super) fn flipped(way: &str, record: Option<&HostName>, since: &str) -> String {
-    match record {
-        Some(target) => format!("{way}: the record leads to {target} since {since}; the proof of life decides"),
-        None => format!("{way}: the new route is being proved since {since}; the proof of life decides"),
-    }
+///
+/// Before the time `settled`, what is seen may come the former way.
+pub(super) fn flipped(way: &str, record: Option<&HostName>, since: &str, settled: &str) -> String {
+    let state = match record {
+        Some(target) => format!("the record leads to {target} since {since}"),
+        None => format!("the new route is being proved since {since}"),
+    };
+    format!("{way}: {state}; the proof of life decides, which counts from {settled} on")
 }
 
 /// It is proved. `note` is why it was not before the change that visitors see.
@@ -117,7 +120,7 @@ mod tests {
     fn all(record: Option<&HostName>) -> [String; 4] {
         [
             proving(WAY, record, "the new route is proved"),
-            flipped(WAY, record, "2026-01-01T00:00:00Z"),
+            flipped(WAY, record, "2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z"),
             moved(WAY, record, Some("both routes have the same address")),
             rolled_back(WAY, record.map(|target| (target, true)), "caddy/b", "404", "2026-01-01T06:00:00Z"),
         ]
@@ -131,7 +134,7 @@ mod tests {
             [
                 "from caddy/a to caddy/b: the record leads to b.example.com until the new route is proved",
                 "from caddy/a to caddy/b: the record leads to b.example.com since 2026-01-01T00:00:00Z; the proof of life \
-                 decides",
+                 decides, which counts from 2026-01-01T00:00:30Z on",
                 "moved from caddy/a to caddy/b; before the record was changed: both routes have the same address",
                 "from caddy/a to caddy/b: 404. The record leads to b.example.com again and the route in caddy/b stays; the \
                  next try is at 2026-01-01T06:00:00Z, or when the portal or its class is changed",
@@ -156,7 +159,7 @@ mod tests {
             [
                 "from caddy/a to caddy/b: served by the former route until the new route is proved",
                 "from caddy/a to caddy/b: the new route is being proved since 2026-01-01T00:00:00Z; the proof of life \
-                 decides",
+                 decides, which counts from 2026-01-01T00:00:30Z on",
                 "moved from caddy/a to caddy/b; before the new route was to prove itself: both routes have the same address",
                 "from caddy/a to caddy/b: 404. The former route stays, and so does the one in caddy/b; the next try is at \
                  2026-01-01T06:00:00Z, or when the portal or its class is changed",

@@ -263,6 +263,29 @@ async fn a_route_stays_for_as_long_as_resolvers_may_keep_the_record_that_led_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_that_is_lowered_shortly_before_a_move_is_not_forgotten() {
+    let scene = Scene::given().await;
+    // given a record that resolvers might keep for ten minutes, and not any more
+    let status_is = async |words: &str, wanted: fn(&portalkeeper::api::portal::ResetPortalStatus) -> bool| {
+        let is = |portal: Option<&portalkeeper::api::ResetPortal>| {
+            portal.and_then(|portal| portal.status.as_ref()).is_some_and(wanted)
+        };
+        scene.world.until("acme", words, is).await;
+    };
+    scene.world.patch("acme", json!({"spec": {"dns": {"proxied": false, "ttl": 600}}})).await;
+    status_is("with a long TTL", |status| status.record_seconds == Some(600)).await;
+    scene.world.patch("acme", json!({"spec": {"dns": {"proxied": true, "ttl": 1}}})).await;
+    status_is("proxied", |status| status.record_seconds.is_none() && status.record_until.is_some()).await;
+    // when it moves, then those who asked before find the former route
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    scene.work_for(scene.world.timing.move_patience).await;
+    assert_eq!(scene.routed(), "a b");
+    let until = scene.world.portals().get("acme").await.unwrap().status.unwrap().record_until.expect("a time");
+    scene.until_told(&format!("the proof of life decides, which counts from {until} on")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_not_changed_back_yet_is_not_told_as_if_it_were() {
     let scene = Scene::given().await;
     scene.cut.store(true, Ordering::SeqCst);
