@@ -254,9 +254,13 @@ pub struct Move {
     /// roll-back it stays until the record is seen to lead back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flipped: Option<String>,
-    /// The route was in the new place before anything was made there: both addresses are of one proxy.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub one_proxy: bool,
+    /// Whether the route was in the new place before anything was made there, so that both addresses are of one proxy; absent
+    /// while nobody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_proxy: Option<bool>,
+    /// What tells that visitors come to the new place; absent until the record is to lead there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<Decider>,
     /// What was not as hoped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -264,12 +268,23 @@ pub struct Move {
 
 impl Move {
     /// Fields that a move may be without.
-    pub const OPTIONAL: [&str; 4] = ["from", "flipped", "oneProxy", "note"];
+    pub const OPTIONAL: [&str; 5] = ["from", "flipped", "oneProxy", "decidedBy", "note"];
 
     /// Whether the record may lead to the new place, or is about to.
     pub fn is_under_way(&self) -> bool {
         self.stage != MoveStage::RolledBack || self.flipped.is_some()
     }
+}
+
+/// What tells that visitors come to the new place of a move.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decider {
+    /// A proof of life through the public host.
+    ProofOfLife,
+    /// Somebody's word: both routes have one public address, so that a proof of life may come through either of them.
+    Person,
+    /// The record, which somebody leads there because the class has no account, or somebody's word.
+    Record,
 }
 
 /// How far a move has come.
@@ -299,12 +314,18 @@ pub struct Leaving {
     /// The portal stood there, and has not been proved anywhere else since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stood: bool,
+    /// It is the proxy that the portal has now, by another address: nothing of it is to be removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_proxy: bool,
+    /// The move there is called off, and only somebody's word tells that visitors do not come there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
 }
 
 impl Leaving {
     /// A place to which no record leads any more.
     pub fn unserved(place: Place, since: String) -> Self {
-        Self { place, since, serves: false, unserved: None, stood: false }
+        Self { place, since, serves: false, unserved: None, stood: false, one_proxy: false, asks: false }
     }
 }
 

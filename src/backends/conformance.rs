@@ -165,6 +165,15 @@ pub async fn run<H: Harness>(what: &str, harness: &H) {
         bench.absent(&worker, &lost).await.unwrap_or_else(|e| panic!("{what}: {e}"));
     }
 
+    // when something is let go at another name, then what is here stays as it is
+    for away in [
+        Want::Left { mark: b.mark.clone(), hosts: vec![fourth.clone()], but: Vec::new() },
+        Want::Released { mark: b.mark.clone(), hosts: vec![fourth.clone()] },
+    ] {
+        worker.submit(b.portal.clone(), away).await.unwrap_or_else(|e| panic!("{what}: let go elsewhere: {e}"));
+        assert_eq!(bench.owned_names().await, sorted(&[first, second]), "{what}: let go at another name");
+    }
+
     // when a portal is released, then its thing stays without our mark
     let release = Want::Released { mark: b.mark.clone(), hosts: vec![second.clone()] };
     worker.submit(b.portal.clone(), release).await.unwrap_or_else(|e| panic!("{what}: release: {e}"));

@@ -1,7 +1,8 @@
 //! What a portal still has to go through before it stands where it is wanted, in words: the route in the new place, the
-//! proof, the record, and what is removed in the former place. Looks at nothing outside but names.
+//! proof, the record, and what is removed in the former place. Looks at nothing outside.
 use super::alike::flips;
 use super::context::Context;
+use super::deciding::decider_by_names;
 use super::error::ControllerError;
 use super::former::Old;
 use super::places::{Standing, place_of};
@@ -9,7 +10,7 @@ use super::proving::before_the_flip;
 use super::runtime::ClassRuntime;
 use super::underway::{self, record_to_come};
 use super::validate::ValidPortal;
-use crate::api::portal::{MadeResource, MoveStage, Place};
+use crate::api::portal::{Decider, MadeResource, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
 
 /// What is known of a portal, whose steps are asked for.
@@ -24,6 +25,8 @@ pub struct Stand<'a> {
     pub moves: bool,
     /// It was proved of late.
     pub proved: bool,
+    /// The route is in the wanted proxy, though it was never made there.
+    pub there: bool,
 }
 
 /// The steps that are left.
@@ -73,7 +76,7 @@ impl Context {
         valid: &ValidPortal,
         stand: Stand<'_>,
     ) -> Result<Ahead, ControllerError> {
-        let Stand { standing, made, former, moves, proved } = stand;
+        let Stand { standing, made, former, moves, proved, there } = stand;
         let here = place_of(&class.class);
         let after_proof = match class.class.spec.probe.enabled {
             true => format!("when {} is proved, ", valid.host),
@@ -94,18 +97,26 @@ impl Context {
                     continue;
                 }
             };
-            let left = |made: &&MadeResource| {
-                let of_old = old.dns.iter().chain(&old.proxy).any(|shared| shared.worker.instance() == made.system);
-                of_old && !used.contains(&made.system.as_str())
-            };
             let is_left = standing.leaving.iter().find(|leaving| leaving.place == place).filter(|_| proved);
             let from = self.target_at(portal, &old);
             let is_home = standing.home.as_ref() == Some(&place);
-            let whence = Old { class: old.clone(), target: from.clone(), lost: false, gone: false, begins: false };
-            let one_proxy = standing.moving.as_ref().is_some_and(|moving| moving.one_proxy);
-            let by_hand =
-                if is_home && moves && !one_proxy { self.is_by_hand(&whence, class, valid).await } else { None };
-            let when_said = by_hand.map(|why| underway::when_said(class, why));
+            let whence = Old { class: old.clone(), target: from.clone(), lost: false, gone: false };
+            let moving = standing.moving.as_ref().filter(|_| is_home);
+            let one_proxy = moving.and_then(|moving| moving.one_proxy).unwrap_or(is_home && there)
+                || standing.leaving.iter().any(|leaving| leaving.place == place && leaving.one_proxy);
+            let decided = moving.and_then(|moving| moving.decided_by);
+            let decider = match decided.unwrap_or_else(|| decider_by_names(&whence, class, valid)) {
+                Decider::Person if one_proxy => Decider::ProofOfLife,
+                decider => decider,
+            };
+            let asks = is_home && moves && decider != Decider::ProofOfLife;
+            let when_said = asks.then(|| underway::when_said(class, decider));
+            // Of one proxy with two addresses nothing is removed.
+            let proxy = old.proxy.as_ref().filter(|_| !one_proxy);
+            let left = |made: &&MadeResource| {
+                let of_old = old.dns.iter().chain(proxy).any(|shared| shared.worker.instance() == made.system);
+                of_old && !used.contains(&made.system.as_str())
+            };
             let waits = match is_left {
                 Some(leaving) if leaving.serves => "when the record has settled elsewhere, ".to_owned(),
                 Some(_) => String::new(),

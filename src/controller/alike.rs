@@ -1,10 +1,9 @@
 //! What two places of a portal have in common: the proxy, the route, where the record leads. Pure.
 use super::outside::Outside;
+use super::remove::UNKNOWN;
 use super::runtime::{ClassRuntime, Shared};
-use super::status::Found;
 use super::validate::ValidPortal;
 use crate::api::HostName;
-use crate::api::condition::ROUTE_PROGRAMMED;
 use crate::api::portal::MadeResource;
 
 /// Whether both are one system.
@@ -32,14 +31,21 @@ pub(super) fn has_route(class: &ClassRuntime, valid: &ValidPortal, made: &[MadeR
     made.iter().any(|made| Some(made.system.as_str()) == system && made.name == valid.host.as_str())
 }
 
-/// Whether the route was in the class's proxy before anything was made there: then it is the one that was made under
-/// another address of the same proxy.
-pub(super) fn is_there_already(class: &ClassRuntime, outside: &Outside, found: &Found) -> bool {
+/// Whether the route for the host is in the class's proxy, though it was never made there: then it is the one that was
+/// made under another address of the same proxy. `seen` is a look that wrote nothing.
+pub(super) fn is_there_already(
+    class: &ClassRuntime,
+    host: &HostName,
+    seen: &Outside,
+    made: &[MadeResource],
+    left_behind: &[MadeResource],
+) -> bool {
     let Some(system) = class.proxy.as_ref().map(|shared| shared.worker.instance()) else { return false };
-    let of_system = |made: &MadeResource| made.system == system;
-    let known = found.resources.iter().chain(&found.standing.left_behind).any(of_system);
-    let written = outside.changes.iter().any(|one| one.condition == ROUTE_PROGRAMMED && one.remark.is_none());
-    outside.programmed() && outside.resources.iter().any(of_system) && !known && !written
+    let there = |made: &MadeResource| made.system == system && made.name == host.as_str();
+    let may_be = |made: &MadeResource| there(made) || (made.system == UNKNOWN && made.name == host.as_str());
+    let to_do = seen.pending.iter().any(|line| line.starts_with(&format!("{system}: ")));
+    let known = made.iter().chain(left_behind).any(may_be);
+    seen.resources.iter().any(there) && !known && !to_do
 }
 
 /// Record and route of different classes.

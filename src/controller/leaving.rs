@@ -7,13 +7,16 @@ use kube::runtime::events::EventType;
 
 use super::alike::{mixed, same};
 use super::context::Context;
+use super::deciding::is_said;
 use super::error::ControllerError;
 use super::outside::{OutOfReach, Outside, Way, program, withdraw};
 use super::places::{CLASS_GONE, SETTINGS_GONE, place_of};
+use super::recorded::AWAITING_OPERATOR;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::status::Found;
 use super::times::signed;
+use super::underway::say;
 use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{Finding, LIVE, MOVED, Truth};
 use crate::api::portal::{Leaving, MadeResource};
@@ -37,11 +40,6 @@ pub struct Made {
 fn named(made: &[MadeResource]) -> String {
     let words: Vec<String> = made.iter().map(|made| format!("{} in {}", made.name, made.system)).collect();
     words.join(", ")
-}
-
-/// Whether it is in the system in which the class has its records.
-fn record_is_in(class: &ClassRuntime, made: &MadeResource) -> bool {
-    class.dns.as_ref().is_some_and(|shared| shared.worker.instance() == made.system)
 }
 
 /// What a portal has in its present place.
@@ -187,7 +185,7 @@ impl Context {
         present: Option<Present<'_>>,
         found: &mut Found,
     ) -> Result<Option<Duration>, ControllerError> {
-        let mut kept = None;
+        let (mut kept, mut asked) = (None, false);
         if valid.mode == Mode::Full && !found.standing.leaving.is_empty() {
             let mut still = Vec::new();
             if let Some(Present { outside, proved }) = present {
@@ -197,6 +195,12 @@ impl Context {
                 let caches = found.standing.clone();
                 for mut leaving in std::mem::take(&mut found.standing.leaving) {
                     leaving.stood &= !proved;
+                    leaving.asks &= !is_said(portal, &place_of(&class.class));
+                    if leaving.asks {
+                        asked = true;
+                        still.push(leaving);
+                        continue;
+                    }
                     match self.still_serves(&mut leaving, valid, recorded, proved, &caches) {
                         Some(wait) => {
                             kept = Some(kept.map_or(wait, |before: Duration| before.min(wait)));
@@ -210,6 +214,15 @@ impl Context {
             let made = present.map_or(&[][..], |present| &present.outside.resources);
             self.try_to_leave(portal, class, valid, made, &still, found).await?;
             found.standing.leaving.append(&mut still);
+        }
+        if asked && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
+            let words = format!(
+                "a move to a proxy with the same public address is called off, and it cannot be seen from here which of both \
+                 serves visitors; its route stays until you {}, which you do when visitors come to the proxy of PortalClass {:?}",
+                say(&place_of(&class.class)),
+                class.class.name
+            );
+            found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
         }
         if kept.is_some() && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
             let words =
@@ -270,7 +283,8 @@ impl Context {
             let (words, systems, lost) = match self.at_place(&leaving.place).await? {
                 Ok(former) => {
                     let free = |shared: &Option<Shared>| shared.clone().filter(|shared| !in_use(shared));
-                    let old = mixed(&former, &free(&former.dns), &free(&former.proxy));
+                    let proxy = free(&former.proxy).filter(|_| !leaving.one_proxy);
+                    let old = mixed(&former, &free(&former.dns), &proxy);
                     // Whoever takes over a record that was made for a portal keeps it.
                     let given_up = old.dns.clone().filter(|_| valid.enabled && class.dns.is_none());
                     let rest = match &given_up {
@@ -283,18 +297,10 @@ impl Context {
                         let record = mixed(&old, &given_up, &None);
                         let (kept, gone): (Vec<HostName>, Vec<HostName>) =
                             hosts.iter().cloned().partition(|host| *host == valid.host);
-                        let at_host = |made: &&MadeResource| made.name == valid.host.as_str();
-                        let stays: Vec<MadeResource> = found.resources.iter().filter(at_host).cloned().collect();
-                        // The removal comes first and spares what stays: a zone that is listed shows all that is ours.
-                        let mut turns = [(kept, Way::Release), (gone, Way::LeaveBut(&stays))];
-                        let is_record = |made: &MadeResource| made.id.is_some() && record_is_in(&record, made);
-                        if stays.iter().any(is_record) {
-                            turns.reverse();
-                        }
-                        for (names, way) in turns {
-                            if !names.is_empty() {
-                                outside.join(withdraw(&record, &mark, &valid.key, &names, &valid.recorded, way).await);
-                            }
+                        outside.join(withdraw(&record, &mark, &valid.key, &kept, &valid.recorded, Way::Release).await);
+                        if !gone.is_empty() {
+                            let way = Way::LeaveBut(&[]);
+                            outside.join(withdraw(&record, &mark, &valid.key, &gone, &valid.recorded, way).await);
                         }
                     }
                     if let Some(dns) = twin(&former) {

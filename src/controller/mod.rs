@@ -6,6 +6,7 @@ mod claims;
 pub mod classes;
 mod clearing;
 mod context;
+mod deciding;
 mod environment;
 mod error;
 mod findings;

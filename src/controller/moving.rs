@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use kube::runtime::events::EventType;
 
-use super::alike::{flips, has_route, is_there_already, mixed, replaces};
+use super::alike::{flips, has_route, mixed, replaces};
 use super::context::Context;
+use super::deciding::is_said;
 use super::error::ControllerError;
-use super::former::{ByHand, Old};
+use super::former::Old;
 use super::leaving::Made;
 use super::outside::{Outside, program};
 use super::places::{self, Standing};
@@ -24,7 +25,7 @@ use super::times::{after, passed, stamp, stamp_after};
 use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{DNS_PROGRAMMED, Finding, MOVED, Truth};
-use crate::api::portal::{Leaving, MadeResource, Move, MoveStage, Place};
+use crate::api::portal::{Decider, Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
 
 fn instance(class: &ClassRuntime) -> String {
@@ -73,9 +74,15 @@ impl Context {
             leave(standing, home, false);
         }
         let known = standing.moving.as_ref().and_then(|moving| moving.from.clone());
+        let mut called_off = None;
         if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
             // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
-            leave(standing, other.to, other.stage != MoveStage::Proving);
+            leave(standing, other.to.clone(), other.stage != MoveStage::Proving);
+            let asked = other.stage == MoveStage::Flipped && other.decided_by == Some(Decider::Person);
+            let back = standing.home.as_ref() == Some(&here);
+            let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == other.to);
+            left.for_each(|leaving| leaving.asks = asked && back);
+            called_off = Some(other.to);
         }
         if standing.home.as_ref() == Some(&here)
             && let Some(place) = self.still_served_by(class, valid, &found.resources, &standing.leaving).await?
@@ -87,7 +94,7 @@ impl Context {
         let mut old = None;
         match standing.home.clone() {
             Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
-                let mut former = self.former(portal, class, &home, known.as_deref()).await?;
+                let former = self.former(portal, class, &home, known.as_deref()).await?;
                 // A host that is served at home already moves like any other, whatever else is still left of another.
                 let served = former.has(valid, &found.resources);
                 let nothing = !served && (host_changes || former.lost);
@@ -108,9 +115,10 @@ impl Context {
                         let (to, since) = (here.clone(), stamp(now));
                         let (stage, flipped, note) = (MoveStage::Proving, None, None);
                         let from = former.target.as_ref().map(HostName::to_string);
-                        let one_proxy = false;
-                        standing.moving = Some(Move { to, stage, since, generation, from, flipped, one_proxy, note });
-                        former.begins = true;
+                        let one_proxy = standing.moving.take().and_then(|before| before.one_proxy);
+                        let decided_by = None;
+                        standing.moving =
+                            Some(Move { to, stage, since, generation, from, flipped, one_proxy, decided_by, note });
                     }
                     old = Some(former);
                 }
@@ -124,6 +132,9 @@ impl Context {
             look_anew(class, valid);
             self.keep_settings(class).await?;
             self.reports.note(portal, found).await?;
+        }
+        if called_off.is_some_and(|to| is_said(portal, &to)) {
+            self.spend_word(portal).await?;
         }
         Ok(old)
     }
@@ -169,7 +180,6 @@ impl Context {
         let way = underway::way(&from, &to, &old.target, &valid.cname_target);
         let held_record = underway::record(&mixed(class, &dns, &None), &old.target).cloned();
         let new_record = underway::record(class, &valid.cname_target).cloned();
-        let asks_a_person = self.is_by_hand(old, class, valid).await;
         loop {
             let Some(mut moving) = found.standing.moving.clone() else {
                 let words = Finding::new(MOVED, Truth::Unknown, "Moving", way);
@@ -177,11 +187,15 @@ impl Context {
             };
             let now = self.clock.now();
             let nothing_written = Outside::default();
-            let by_hand = asks_a_person.filter(|_| !moving.one_proxy);
-            let is_way_back = by_hand.is_none() && old.is_way_back(class);
-            let awaited = match (moving.stage, by_hand) {
-                (MoveStage::Flipped, Some(why)) if !self.is_led_by_hand(portal, old, class, &held, why).await => {
-                    Some(why)
+            let decider = match moving.decided_by {
+                Some(decider) => decider,
+                None => self.decides(&moving, old, class, valid).await,
+            };
+            let is_way_back = decider != Decider::Record && old.is_way_back(class);
+            let awaited = match (moving.stage, decider) {
+                (MoveStage::Flipped, Decider::Person | Decider::Record) => {
+                    let led = self.is_led_by_hand(portal, old, class, &held, (&moving.to, decider)).await;
+                    (!led).then_some(decider)
                 }
                 _ => None,
             };
@@ -190,22 +204,40 @@ impl Context {
                 (MoveStage::Proving, _) if replaces(&old.class, class) => {
                     let note =
                         Some("the proxy has one route for the host, so the new one could not be tried".to_owned());
-                    found.standing.moving = Some(Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving });
+                    let (stage, decided_by) = (MoveStage::Flipped, Some(decider));
+                    found.standing.moving = Some(Move { stage, since: stamp(now), decided_by, note, ..moving });
                     self.forget_probe(&valid.key);
                     look_anew(class, valid);
                     self.reports.note(portal, found).await?;
                 }
+                (MoveStage::Proving, _) if moving.one_proxy.is_none() => {
+                    match self.look_before(class, &held, former, found).await {
+                        Ok(there) => {
+                            moving.one_proxy = Some(there);
+                            found.standing.moving = Some(moving);
+                            self.reports.note(portal, found).await?;
+                        }
+                        Err(seen) => {
+                            let mut outside =
+                                program(&mixed(class, &dns, &None), &held, installation, former, &[]).await;
+                            found.changes.append(&mut outside.changes);
+                            outside.join(seen);
+                            let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
+                            let words = underway::proving(&way, held_record.as_ref(), "the new route is made");
+                            found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
+                            let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
+                            return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                        }
+                    }
+                }
                 (MoveStage::Proving, _) => {
                     let mut outside =
                         program(&mixed(class, &dns, &class.proxy), &held, installation, former, &[]).await;
-                    if by_hand == Some(ByHand::OneAddress) && old.begins && is_there_already(class, &outside, found) {
-                        moving.one_proxy = true;
-                        found.standing.moving = Some(moving.clone());
-                    }
                     found.changes.append(&mut outside.changes);
                     let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
                         Ok(note) => {
-                            moving = Move { stage: MoveStage::Flipped, since: stamp(now), note, ..moving };
+                            let (stage, decided_by) = (MoveStage::Flipped, Some(decider));
+                            moving = Move { stage, since: stamp(now), decided_by, note, ..moving };
                             found.standing.moving = Some(moving);
                             found.keep(&outside.resources);
                             self.forget_probe(&valid.key);
@@ -225,16 +257,16 @@ impl Context {
                     let wait = outside.wait.unwrap_or(if left.is_zero() { backoff } else { backoff.min(left) });
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
-                (MoveStage::Flipped, Some(why)) => {
+                (MoveStage::Flipped, Some(decider)) => {
                     let mut outside =
-                        program(&mixed(class, &class.dns, &class.proxy), valid, installation, former, &[]).await;
+                        program(&mixed(class, &dns, &class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
-                    if moving.flipped.take().is_some() {
-                        found.standing.moving = Some(moving);
-                    }
+                    moving.flipped = None;
+                    moving.decided_by = Some(decider);
+                    found.standing.moving = Some(moving);
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let made = old.target.as_ref().filter(|_| old.class.dns.is_some());
-                    let words = underway::by_hand(&way, class, made, why);
+                    let words = underway::by_hand(&way, class, made, decider);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
                     let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
@@ -290,14 +322,15 @@ impl Context {
                     };
                     if proved && now >= settled {
                         if let Some(home) = found.standing.home.replace(moving.to) {
-                            found.standing.leaving.push(Leaving::unserved(home, stamp(now)));
+                            let one_proxy = moving.one_proxy == Some(true);
+                            found.standing.leaving.push(Leaving { one_proxy, ..Leaving::unserved(home, stamp(now)) });
                         }
                         found.standing.moving = None;
                         // That long was waited.
                         found.standing.record_seconds = record_seconds(valid);
                         found.standing.record_until = None;
-                        self.spend_word(portal).await?;
                         self.reports.note(portal, found).await?;
+                        self.spend_word(portal).await?;
                         let words = underway::moved(&way, new_record.as_ref(), moving.note.as_deref());
                         self.reports.event(portal, EventType::Normal, "Moved", "Move", &words).await;
                         return Ok(Made { outside, live, wait: None });
@@ -323,10 +356,16 @@ impl Context {
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
                     let led_back = outside.recorded();
-                    // Whatever else is wanted of the portal waited for that.
-                    let at_last = led_back && moving.flipped.take().is_some();
+                    // Whatever else is wanted of the portal waits for that, but not without end.
+                    let given_up = !led_back && passed(&moving.since, now) >= self.timing.letting_go;
+                    let at_last = (led_back || given_up) && moving.flipped.take().is_some();
                     if at_last {
                         found.standing.moving = Some(moving.clone());
+                    }
+                    if at_last && given_up {
+                        let words =
+                            format!("{way}: the record cannot be led back; nothing else waits for that any more");
+                        self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
                     }
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let seen = moving.note.as_deref().unwrap_or("no proof of life in time");
@@ -337,13 +376,21 @@ impl Context {
                     let resync = self.timing.resync;
                     let wait = self.until_probe(&valid.key).filter(|_| live.truth != Truth::True);
                     let wait = match (led_back, at_last) {
-                        (false, _) => outside.wait.unwrap_or_else(|| self.backoff(&valid.key)),
-                        (true, true) => self.timing.first_retry,
+                        (false, false) => outside.wait.unwrap_or_else(|| self.backoff(&valid.key)),
+                        (_, true) => self.timing.first_retry,
                         (true, false) => wait.map_or(resync, |wait| wait.clamp(self.timing.first_retry, resync)),
                     };
                     return Ok(Made { outside, live, wait: Some(wait) });
                 }
             }
+        }
+    }
+
+    /// What decides a move of which that is not known yet.
+    async fn decides(&self, moving: &Move, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Decider {
+        match self.decider(old, class, valid).await {
+            Decider::Person if moving.one_proxy == Some(true) => Decider::ProofOfLife,
+            decider => decider,
         }
     }
 

@@ -3,6 +3,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, ListParams};
 
 use super::ahead::Stand;
+use super::alike::is_there_already;
 use super::clearing::{going, is_cleared};
 use super::context::Context;
 use super::error::ControllerError;
@@ -67,8 +68,9 @@ impl Context {
         let outside = program(&class, &looking, installation, &former, &[]).await;
         let is_live = |condition: &Condition| condition.type_ == LIVE && condition.status == "True";
         let (standing, proved) = (Standing::of(&status), status.conditions.iter().any(is_live));
-        let stand =
-            Stand { standing: &standing, made: &status.resources, former: &[], moves: former.is_empty(), proved };
+        let there = is_there_already(&class, &looking.host, &outside, &status.resources, &status.left_behind);
+        let (standing, made, moves) = (&standing, &status.resources, former.is_empty());
+        let stand = Stand { standing, made, former: &[], moves, proved, there };
         let mut ahead = self.ahead(portal, &class, &looking, stand).await?;
         if !former.is_empty() {
             // What would go as well, if the former names were not kept.

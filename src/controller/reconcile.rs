@@ -7,6 +7,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::ahead::Stand;
+use super::alike::is_there_already;
 use super::context::Context;
 use super::error::ControllerError;
 use super::findings::{DISABLED, Switches, ready, still_there};
@@ -226,12 +227,15 @@ impl Context {
         let remembered = remembered.into_iter().filter(|made| !left.contains(made));
         found.resources = outside.resources.iter().cloned().chain(remembered).collect();
         let proved = live.truth == Truth::True;
+        let there = valid.mode != Mode::Full
+            && is_there_already(&class, &valid.host, &outside, &before.resources, &before.left_behind);
         let stand = Stand {
             standing: &found.standing,
             made: &found.resources,
             former: &former,
             moves: former.is_empty(),
             proved,
+            there,
         };
         found.pending = match valid.mode {
             Mode::Full => self.still_ahead(portal, &class, &valid, stand).await?,

@@ -23,6 +23,9 @@ use crate::plan::Mark;
 /// Begin of the message while a deletion waits.
 pub(super) const WAITING: &str = "the deletion waits";
 
+/// System of a leftover of which it is not known where it is.
+pub(super) const UNKNOWN: &str = "unknown";
+
 impl Context {
     /// Every name under which the portal may have something outside: what it wants, what its status tells, and what it
     /// claimed, since a kill may have come between something's making and its note.
@@ -113,7 +116,7 @@ impl Context {
         if outside.some_uncleared() {
             for host in self.hosts(portal).await? {
                 if !leftovers.iter().any(|made| made.name == host.as_str()) {
-                    leftovers.push(MadeResource { system: "unknown".to_owned(), name: host.to_string(), id: None });
+                    leftovers.push(MadeResource { system: UNKNOWN.to_owned(), name: host.to_string(), id: None });
                 }
             }
         }

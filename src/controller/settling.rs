@@ -56,7 +56,7 @@ impl Context {
         proved: bool,
         standing: &Standing,
     ) -> Option<Duration> {
-        if !leaving.serves {
+        if !leaving.serves || leaving.one_proxy {
             return None;
         }
         let now = self.clock.now();

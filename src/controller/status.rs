@@ -257,8 +257,17 @@ mod tests {
         // and so are those of a move, whose times are not those of the one before
         let to = Place { class_name: "b".into(), settings: String::new() };
         let (stage, since) = (MoveStage::Proving, "2026-01-01T00:00:00Z".to_owned());
-        let moving =
-            Some(Move { to, stage, since, generation: 1, from: None, flipped: None, one_proxy: false, note: None });
+        let moving = Some(Move {
+            to,
+            stage,
+            since,
+            generation: 1,
+            from: None,
+            flipped: None,
+            one_proxy: None,
+            decided_by: None,
+            note: None,
+        });
         let patch = merge(&old, &ResetPortalStatus { moving, ..new });
         let fields = patch["moving"].as_object().unwrap();
         assert!(Move::OPTIONAL.iter().all(|name| fields.get(*name) == Some(&Value::Null)), "{fields:?}");

@@ -1,7 +1,9 @@
 //! What is told of a portal on its way from one proxy to another. Pure. A class without DNS, or without a target, has no
 //! record of ours that leads anywhere; then only the routes are spoken of.
-use super::former::ByHand;
+use super::deciding::word;
+use super::places::place_of;
 use super::runtime::ClassRuntime;
+use crate::api::portal::{Decider, Place};
 use crate::api::{ANNOTATION_MOVED_BY_HAND, HostName};
 
 /// Where the record leads that is made through this account; `None` where there is no such record.
@@ -56,10 +58,10 @@ pub(super) fn moved(way: &str, record: Option<&HostName>, note: Option<&str>) ->
 
 /// A person has to lead the visitors to the new proxy, or to say when they are.
 /// `record` is where the record leads, if one was made for the portal.
-pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>, why: ByHand) -> String {
+pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>, decider: Decider) -> String {
     let name = &class.class.name;
-    let say = format!("annotate the portal with {ANNOTATION_MOVED_BY_HAND}={name}");
-    if why == ByHand::OneAddress {
+    let say = say(&place_of(&class.class));
+    if decider == Decider::Person {
         let made = match class.proxy {
             Some(_) => format!("the route of PortalClass {name:?}"),
             None => format!("the route of PortalClass {name:?} is made by hand and"),
@@ -83,11 +85,16 @@ pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>
 }
 
 /// What removals wait for where a person has to say something, as the beginning of a line.
-pub(super) fn when_said(class: &ClassRuntime, why: ByHand) -> String {
-    match (why, &class.class.spec.cname_target) {
-        (ByHand::NoAccount, Some(target)) => format!("when the record is led to {target} by hand, "),
-        _ => format!("when {ANNOTATION_MOVED_BY_HAND}={} says so, ", class.class.name),
+pub(super) fn when_said(class: &ClassRuntime, decider: Decider) -> String {
+    match (decider, &class.class.spec.cname_target) {
+        (Decider::Record, Some(target)) => format!("when the record is led to {target} by hand, "),
+        _ => format!("when {ANNOTATION_MOVED_BY_HAND}={} says so, ", word(&place_of(&class.class))),
     }
+}
+
+/// What somebody has to do who says that visitors come to a place.
+pub(super) fn say(place: &Place) -> String {
+    format!("annotate the portal with {ANNOTATION_MOVED_BY_HAND}={}", word(place))
 }
 
 /// It was not proved in time. `record` is where it is to lead again, and whether it does.
@@ -95,7 +102,10 @@ pub(super) fn rolled_back(way: &str, record: Option<(&HostName, bool)>, to: &str
     let state = match record {
         Some((target, true)) => format!("The record leads to {target} again and the route in {to} stays"),
         Some((target, false)) => {
-            format!("The record is to lead to {target} again and is not changed back yet; the route in {to} stays")
+            return format!(
+                "{way}: {seen}. The record is to lead to {target} again and is not changed back yet, which is tried on and \
+                 on; the route in {to} stays"
+            );
         }
         None => format!("The former route stays, and so does the one in {to}"),
     };
@@ -105,6 +115,7 @@ pub(super) fn rolled_back(way: &str, record: Option<(&HostName, bool)>, to: &str
 /// The change of the record that is still to come.
 pub(super) fn record_to_come(host: &HostName, from: Option<&HostName>, to: Option<&HostName>) -> Option<String> {
     match (from, to) {
+        (Some(from), Some(to)) if from == to => None,
         (Some(from), Some(to)) => Some(format!("update {host} from CNAME record to {from} to CNAME record to {to}")),
         (None, Some(to)) => Some(format!("create {host} (CNAME record to {to})")),
         (_, None) => None,

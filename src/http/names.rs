@@ -9,6 +9,8 @@ use async_trait::async_trait;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Addresses of one host that are tried.
 const MOST: usize = 4;
+/// Port of HTTPS.
+const HTTPS: u16 = 443;
 /// Longest list of addresses in a message.
 const SHOWN: usize = 3;
 
@@ -40,6 +42,12 @@ impl LookupError {
 pub trait Names: Send + Sync + 'static {
     /// At least one address, each allowed, with the port to connect to.
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError>;
+
+    /// All addresses of the host with the port of HTTPS, also those that may not be asked: to compare machines, not to
+    /// connect to.
+    async fn everywhere(&self, host: &str) -> Result<Vec<SocketAddr>, LookupError> {
+        self.addresses(host, HTTPS).await
+    }
 }
 
 /// The machine's own resolver, for public addresses only.
@@ -49,12 +57,22 @@ pub struct PublicNames;
 #[async_trait]
 impl Names for PublicNames {
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
-        let answer = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host, port))).await;
-        match answer {
-            Ok(Ok(found)) => public(host, found.collect()),
-            Ok(Err(error)) => Err(failure(host, &error.to_string())),
-            Err(_) => Err(LookupError::NoAnswer(host.to_owned())),
-        }
+        public(host, found(host, port).await?)
+    }
+
+    async fn everywhere(&self, host: &str) -> Result<Vec<SocketAddr>, LookupError> {
+        let mut addresses = found(host, HTTPS).await?;
+        // What leads to this machine itself says nothing about where others are led.
+        addresses.retain(|address| !address.ip().is_loopback());
+        Ok(addresses)
+    }
+}
+
+async fn found(host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
+    match tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host, port))).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(error)) => Err(failure(host, &error.to_string())),
+        Err(_) => Err(LookupError::NoAnswer(host.to_owned())),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{HOST, Scene, target};
 
 const ONE_ADDRESS: &str = "the route of PortalClass \"b\" has the public address of the former one, so that it cannot be seen from \
                            here which of them serves visitors; the former one stays until you annotate the portal with \
-                           portalkeeper.dev/moved-by-hand=b, which you do when visitors come to the new proxy";
+                           portalkeeper.dev/moved-by-hand=b-";
 
 async fn patch_class(scene: &Scene, class: &str, spec: Value) {
     let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
@@ -21,6 +21,11 @@ impl Scene {
     async fn wait_and_see_that_nothing_moves(&self) {
         self.work_for(self.world.timing.move_proof * 2).await;
         assert_eq!((self.leads_to().as_str(), self.routed()), ("a", "a b"));
+    }
+    /// What a person says for the place that the portal moves to.
+    async fn word(&self) -> String {
+        let to = self.world.portals().get("acme").await.unwrap().status.unwrap().moving.expect("a move").to;
+        format!("{}-{}", to.class_name, &to.settings[..8])
     }
     /// Waits until nothing of the move is left in the status but the route.
     async fn until_moved_by_hand(&self) {
@@ -103,7 +108,7 @@ async fn a_former_class_that_cannot_be_had_says_nothing_about_the_record() {
     scene.until_told(words).await;
     scene.wait_and_see_that_nothing_moves().await;
     scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
-    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
     scene.world.until_condition("acme", "Moved", "True", "LeftBehind").await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"));
 }
@@ -123,10 +128,10 @@ async fn between_classes_without_accounts_a_person_says_when_the_record_is_chang
     let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
     assert!(message.contains(ONE_ADDRESS), "{message}");
     scene.wait_and_see_that_nothing_moves().await;
-    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("a")).await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
     scene.wait_and_see_that_nothing_moves().await;
     scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("b")));
-    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
     scene.until_moved_by_hand().await;
     assert_eq!(scene.routed(), "b");
     // and that word is not taken for another move
@@ -145,7 +150,7 @@ async fn of_two_proxies_behind_one_name_a_person_says_which_has_the_visitors() {
     scene.move_to("b").await;
     let plans = scene.world.plan().await;
     let last = plans[0].changes.last().unwrap();
-    assert!(last.starts_with("when portalkeeper.dev/moved-by-hand=b says so, caddy/"), "{last}");
+    assert!(last.starts_with("when portalkeeper.dev/moved-by-hand=b-") && last.contains(" says so, caddy/"), "{last}");
     scene.world.start_daemon().await;
     let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
     assert!(message.contains(ONE_ADDRESS), "{message}");
@@ -155,25 +160,76 @@ async fn of_two_proxies_behind_one_name_a_person_says_which_has_the_visitors() {
     scene.wait_and_see_that_nothing_moves().await;
     assert_eq!(scene.told(), ["b made while the record leads to a"]);
     // when somebody says that visitors come to the new one, then the former route goes, and the record stays as it is
-    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
     scene.until_moved().await;
     assert_eq!((scene.leads_to().as_str(), scene.records_written(), scene.routed()), ("a", 0, "b"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_names_of_one_machine_are_one_address() {
+    let mut scene = Scene::given().await;
+    scene.one_machine.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    assert!(message.contains(ONE_ADDRESS), "{message}");
+    scene.wait_and_see_that_nothing_moves().await;
+    // and an answer that a resolver owes for a while changes nothing about it
+    scene.hidden.store(true, Ordering::SeqCst);
+    scene.restart_with(|_| {}).await;
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.hidden.store(false, Ordering::SeqCst);
+    assert_eq!(scene.records_written(), 0);
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.records_written(), scene.routed()), ("b", 1, "b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_word_does_not_keep_a_record_where_nothing_is_seen() {
     let scene = Scene::given().await;
     scene.one_machine.store(true, Ordering::SeqCst);
     scene.move_to("b").await;
-    // then the record leads to the new name, which nobody notices, and both routes are there
+    scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    // when somebody says it too early, then the record is led back where no proof comes
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
+    scene.until_led_to("b").await;
+    scene.until_told("The record leads to a.proxies.localhost again").await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_that_gets_an_account_at_the_same_name_asks_as_well() {
+    let scene = Scene::given().await;
+    // given a class whose records are made by hand, and another one with an account for the same public name
+    patch_class(&scene, "a", json!({"spec": {"cloudflare": null, "cnameTarget": target("a")}})).await;
+    patch_class(&scene, "b", json!({"spec": {"cnameTarget": target("a")}})).await;
+    scene.until_moved_by_hand().await;
+    scene.world.annotate("acme", portalkeeper::api::ANNOTATION_ADOPT, Some("true")).await;
+    scene.move_to("b").await;
     let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
     assert!(message.contains(ONE_ADDRESS), "{message}");
-    scene.until_led_to("b").await;
-    scene.work_for(scene.world.timing.move_proof * 2).await;
-    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"));
-    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
     scene.until_moved().await;
-    assert_eq!((scene.leads_to().as_str(), scene.records_written(), scene.routed()), ("b", 1, "b"));
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_move_to_the_same_address_is_called_off_a_person_says_who_has_the_visitors() {
+    let scene = Scene::given().await;
+    patch_class(&scene, "b", json!({"spec": {"cnameTarget": target("a")}})).await;
+    scene.move_to("b").await;
+    scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    // when it is called off, then the other proxy may be the one that has the port by now
+    scene.move_to("a").await;
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    assert!(message.contains("a move to a proxy with the same public address is called off"), "{message}");
+    scene.wait_and_see_that_nothing_moves().await;
+    let word = message.split("portalkeeper.dev/moved-by-hand=").nth(1).unwrap().split(',').next().unwrap();
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(word)).await;
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +245,7 @@ async fn a_route_made_by_hand_at_the_same_address_waits_for_a_persons_word() {
     scene.work_for(scene.world.timing.move_proof * 2).await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
     // when somebody has made it, then the one that was made here goes
-    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some("b")).await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
     scene.world.until("acme", "without a route", |_| scene.routed().is_empty()).await;
     assert_eq!(scene.leads_to(), "a");
 }
@@ -263,4 +319,42 @@ async fn a_record_that_cannot_be_led_back_yet_is_before_the_host_is_changed() {
     };
     scene.world.until("acme", "led back", back).await;
     scene.world.until("acme", "at the other host", has_other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_can_never_be_led_back_holds_nothing_up_for_ever() {
+    let mut scene = Scene::given().await;
+    let other = "other.acme.localhost";
+    let made = |portal: Option<&portalkeeper::api::ResetPortal>| {
+        portal
+            .and_then(|portal| portal.status.as_ref())
+            .is_some_and(|status| status.resources.iter().any(|made| made.name == other))
+    };
+    // given a roll-back while no record can be changed, and a host that is changed
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_led_to("b").await;
+    scene.refuse_changes_of_records();
+    scene.until_told("is not changed back yet, which is tried on and on").await;
+    scene.world.patch("acme", json!({"spec": {"host": other}})).await;
+    scene.until_told("; the host is changed to other.acme.localhost when that is done").await;
+    scene.work_for(scene.world.timing.move_proof).await;
+    assert!(!made(Some(&scene.world.portals().get("acme").await.unwrap())));
+    // when it was tried long enough, then the other host is made
+    scene.restart_with(|timing| timing.letting_go = std::time::Duration::from_secs(1)).await;
+    scene.world.until("acme", "at the other host", made).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_without_accounts_and_with_names_of_their_own_are_told_as_such() {
+    let scene = Scene::given().await;
+    for class in ["a", "b"] {
+        patch_class(&scene, class, json!({"spec": {"cloudflare": null, "cnameTarget": target(class)}})).await;
+    }
+    scene.until_moved_by_hand().await;
+    scene.move_to("b").await;
+    let message = scene.world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    let words = "PortalClass \"b\" has no Cloudflare account, so it cannot be seen from here where the record leads, and the \
+                 former route stays; lead it to b.proxies.localhost by hand";
+    assert!(message.contains(words), "{message}");
 }

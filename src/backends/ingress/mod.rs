@@ -266,7 +266,8 @@ impl Backend for Ingress {
     fn instance(&self) -> String {
         match &self.target.flavour {
             Flavour::Ingress { .. } => format!("ingress/{}", self.target.namespace),
-            Flavour::HttpRoute { gateway, .. } => format!("gateway/{}/{gateway}", self.target.namespace),
+            // A portal has one HTTPRoute, whichever gateway it names.
+            Flavour::HttpRoute { .. } => format!("gateway/{}", self.target.namespace),
         }
     }
 

@@ -5,6 +5,7 @@ use super::judging::{Judged, count, judge};
 use super::memo::digest;
 use super::sight::{Sight, look};
 use super::{Answer, Job, Known, Programmed, Shared, Want};
+use crate::api::HostName;
 use crate::api::portal::MadeResource;
 use crate::api::{ANNOTATION_ADOPT, PortalKey};
 use crate::backends::{Backend, BackendError, Doubt, ErrorClass};
@@ -81,6 +82,12 @@ async fn process<B: Backend>(shared: &Shared<B>, mut jobs: Vec<Job>) {
             let spared = |change: &Change<B::Item>| matches!(change, Change::Delete { id, .. } if but.contains(id));
             plan.changes.retain(|change| *change.portal() != job.portal || !spared(change));
         }
+    }
+    // A listed zone shows all that is ours, and what is only let go at some names stays as it is at others.
+    for job in jobs.iter().filter(|job| matches!(job.want, Want::Released { .. } | Want::Left { .. })) {
+        let hosts = job.want.hosts();
+        let elsewhere = |key: &str| HostName::parse(key).is_ok_and(|name| !hosts.contains(&name));
+        plan.changes.retain(|change| *change.portal() != job.portal || !elsewhere(change.key()));
     }
     let looks_only: HashSet<PortalKey> =
         jobs.iter().filter(|job| matches!(job.want, Want::Observe { .. })).map(|job| job.portal.clone()).collect();
