@@ -48,6 +48,11 @@ pub(super) fn is_there_already(
     seen.resources.iter().any(there) && !known && !to_do
 }
 
+/// What was verified of the route may be past: the same proxy may have been written by another class's settings since.
+pub(super) fn look_anew(class: &ClassRuntime, valid: &ValidPortal) {
+    class.proxy.iter().for_each(|shared| shared.worker.forget(&valid.key));
+}
+
 /// Record and route of different classes.
 pub(super) fn mixed(class: &ClassRuntime, dns: &Option<Shared>, proxy: &Option<Shared>) -> ClassRuntime {
     let (class, dns, proxy) = (class.class.clone(), dns.clone(), proxy.clone());

@@ -31,6 +31,7 @@ mod run;
 mod runtime;
 mod schedule;
 mod serving;
+mod setting_out;
 mod settling;
 pub mod sighting;
 mod status;

@@ -1,0 +1,134 @@
+//! Whether a portal is on its way: a move is begun, gone on with, called off, or not needed.
+use super::alike::{flips, has_route, look_anew, replaces};
+use super::context::Context;
+use super::deciding::is_said;
+use super::error::ControllerError;
+use super::former::Old;
+use super::places::{self, Standing};
+use super::runtime::ClassRuntime;
+use super::status::Found;
+use super::times::{passed, stamp};
+use super::validate::{Mode, ValidPortal};
+use crate::api::portal::{Decider, Leaving, MadeResource, Move, MoveStage, Place};
+use crate::api::{HostName, ResetPortal};
+
+impl Context {
+    /// Begins, goes on with or gives up a move, as the class wants it. `Some` while the portal is on its way. What it
+    /// comes to is in the status before anything is made outside.
+    pub(super) async fn on_the_way(
+        &self,
+        portal: &ResetPortal,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        host_changes: bool,
+        found: &mut Found,
+    ) -> Result<Option<Old>, ControllerError> {
+        if valid.mode != Mode::Full {
+            return Ok(None);
+        }
+        let (here, now) = (places::place_of(&class.class), self.clock.now());
+        let before = found.standing.clone();
+        let standing = &mut found.standing;
+        let leave = |standing: &mut Standing, place: Place, serves: bool| {
+            let known = standing.leaving.iter().any(|leaving| leaving.place == place);
+            if place != here && !known {
+                standing.leaving.push(Leaving { serves, ..Leaving::unserved(place, stamp(now)) });
+            }
+        };
+        // Coming back to a place that was being left.
+        standing.leaving.retain(|leaving| leaving.place != here);
+        if let Some(other) =
+            standing.moving.clone().filter(|moving| moving.to != here && moving.stage == MoveStage::Flipped)
+            && let Some(home) = standing.home.clone()
+            && let (Ok(former), Ok(present)) = (self.at_place(&home).await?, self.at_place(&other.to).await?)
+            && replaces(&former, &present)
+        {
+            // The route has the form of the place that is called off, and the record leads there: it is home by now.
+            standing.moving = None;
+            standing.home = Some(other.to);
+            leave(standing, home, false);
+        }
+        let known = standing.moving.as_ref().and_then(|moving| moving.from.clone());
+        let mut called_off = None;
+        if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
+            // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
+            leave(standing, other.to.clone(), other.stage != MoveStage::Proving);
+            let asked = other.stage == MoveStage::Flipped && other.decided_by == Some(Decider::Person);
+            let back = standing.home.as_ref() == Some(&here);
+            let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == other.to);
+            left.for_each(|leaving| leaving.asks = asked && back);
+            called_off = Some(other.to);
+        }
+        if standing.home.as_ref() == Some(&here)
+            && let Some(place) = self.still_served_by(class, valid, &found.resources, &standing.leaving).await?
+        {
+            // Host and class were changed together, and the host is changed back: that is a move like any other.
+            standing.leaving.retain(|leaving| leaving.place != place);
+            standing.home = Some(place);
+        }
+        let mut old = None;
+        match standing.home.clone() {
+            Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
+                let former = self.former(portal, class, &home, known.as_deref()).await?;
+                // A host that is served at home already moves like any other, whatever else is still left of another.
+                let served = former.has(valid, &found.resources);
+                let nothing = !served && (host_changes || former.lost);
+                if nothing || !flips(&former.class, class, &former.target, valid) {
+                    // Nothing is flipped: the former place is left as soon as the portal is proved here.
+                    standing.moving = None;
+                    leave(standing, home.clone(), false);
+                    let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == home);
+                    left.for_each(|leaving| leaving.stood |= nothing);
+                    standing.home = Some(here.clone());
+                } else {
+                    let generation = valid.generation;
+                    let begun = |moving: &Move| {
+                        moving.is_under_way()
+                            || (moving.generation == generation && passed(&moving.since, now) < self.timing.move_again)
+                    };
+                    if !standing.moving.as_ref().is_some_and(begun) {
+                        let (to, since) = (here.clone(), stamp(now));
+                        let (stage, flipped, note) = (MoveStage::Proving, None, None);
+                        let from = former.target.as_ref().map(HostName::to_string);
+                        let one_proxy = standing.moving.take().and_then(|before| before.one_proxy);
+                        let decided_by = None;
+                        standing.moving =
+                            Some(Move { to, stage, since, generation, from, flipped, one_proxy, decided_by, note });
+                    }
+                    old = Some(former);
+                }
+            }
+            _ => {
+                standing.moving = None;
+                standing.home = Some(here.clone());
+            }
+        }
+        if found.standing != before {
+            look_anew(class, valid);
+            self.keep_settings(class).await?;
+            self.reports.note(portal, found).await?;
+        }
+        if called_off.is_some_and(|to| is_said(portal, &to)) {
+            self.spend_word(portal).await?;
+        }
+        Ok(old)
+    }
+
+    /// The place among those that are left which has the route for the host that visitors get.
+    async fn still_served_by(
+        &self,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        made: &[MadeResource],
+        left: &[Leaving],
+    ) -> Result<Option<Place>, ControllerError> {
+        // A route that was never proved here is no reason to lead the record to it.
+        let here = has_route(class, valid, made);
+        for leaving in left.iter().filter(|leaving| leaving.stood || !here) {
+            if self.at_place(&leaving.place).await?.is_ok_and(|former| has_route(&former, valid, made)) {
+                return Ok(Some(leaving.place.clone()));
+            }
+        }
+        Ok(None)
+    }
+}
