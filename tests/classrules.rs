@@ -20,6 +20,11 @@ async fn the_definition_refuses_wrong_texts_with_the_rule() {
         let traefik = json!({"dynamicDir": "/etc/traefik/dynamic", "originUrl": origin});
         json!({"proxy": {"caddy": null, "traefik": traefik}})
     };
+    let traefik_with = |more: Value| {
+        let mut traefik = json!({"dynamicDir": "/etc/traefik/dynamic", "originUrl": "http://127.0.0.1:5000"});
+        traefik.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"proxy": {"caddy": null, "traefik": traefik}})
+    };
     let reference = json!({"name": "caddy-admin", "key": "ca.crt"});
     let authority = json!({"adminUrl": "https://127.0.0.1:2021", "verifyTls": false, "caSecretRef": reference});
     let (label, subdomain) = (rules::LABEL.words, rules::SUBDOMAIN.words);
@@ -47,6 +52,22 @@ async fn the_definition_refuses_wrong_texts_with_the_rule() {
         (json!({"smtp": {"host": "a b"}}), "smtp.host", rules::SERVER.words),
         (json!({"mailbox": {"mxroute": {"server": "a b"}}}), "mailbox.mxroute.server", rules::SERVER.words),
         (json!({"mailbox": {"mxroute": {"username": "a b"}}}), "mailbox.mxroute.username", rules::USERNAME.words),
+        (
+            json!({"proxy": {"caddy": {"adminUrl": "unix://run/a.sock"}}}),
+            "proxy.caddy.adminUrl",
+            rules::CADDY_ADMIN.words,
+        ),
+        (json!({"proxy": {"caddy": {"adminUrl": "http://a:1/config/"}}}), "proxy.caddy.adminUrl", "leave out /config"),
+        (json!({"cnameTarget": "192.0.2.1"}), "cnameTarget", "a CNAME record cannot lead to an address"),
+        (json!({"publicPort": 0}), "publicPort", "greater than or equal to 1"),
+        (json!({"probe": {"address": "foo"}}), "probe.address", rules::PROBE_ADDRESS.words),
+        (traefik_with(json!({"entryPoints": ["web", "{{x}}"]})), "proxy.traefik.entryPoints", rules::WORD.words),
+        (traefik_with(json!({"certResolver": "`a`"})), "proxy.traefik.certResolver", rules::WORD.words),
+        (
+            traefik_with(json!({"apiUrl": "http://a:8080/api/"})),
+            "proxy.traefik.apiUrl",
+            "leave out /api and /dashboard",
+        ),
     ] {
         let outcome = classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&json!({"spec": spec}))).await;
         let refused = outcome.expect_err(field).to_string();

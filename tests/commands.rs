@@ -155,8 +155,8 @@ fn what_the_api_does_not_take_of_the_variables_is_told_by_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let long = "a".repeat(500);
     let env = format!(
-        "REVERSE_PROXY_BACKEND=caddy\nCADDY_ADMIN_URL=http://127.0.0.1:2019/{long}\nCADDY_ORIGIN=127.0.0.1:5000\n\
-         CF_API_TOKEN=token\nRESET_PORTAL_CNAME_TARGET=proxy.example.com\n"
+        "REVERSE_PROXY_BACKEND=npm\nNPM_API_URL=http://127.0.0.1:81/{long}\nNPM_FORWARD_HOST=10.0.0.5\n\
+         NPM_IDENTITY=me@example.com\nNPM_SECRET=secret-4711\nCF_API_TOKEN=token\nRESET_PORTAL_CNAME_TARGET=proxy.example.com\n"
     );
     std::fs::write(folder.path().join(".env"), env).unwrap();
     let free = "127.0.0.1:0";
@@ -165,7 +165,7 @@ fn what_the_api_does_not_take_of_the_variables_is_told_by_their_names() {
     assert!(!ended.status.success());
     let words = text(&ended.stderr);
     let start = "portalkeeper: the API does not take the PortalClass \"environment\" that the variables make: \
-                 proxy.caddy.adminUrl (CADDY_ADMIN_URL): Too long: may not be more than 500 bytes; correct the variable";
+                 proxy.npm.apiUrl (NPM_API_URL): Too long: may not be more than 500 bytes; correct the variable";
     assert!(words.lines().any(|line| line.starts_with(start)), "{words}");
 }
 

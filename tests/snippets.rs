@@ -111,6 +111,12 @@ fn the_command_prints_record_and_snippets() {
     let direct = ["snippets", HOST, "--edge", "direct", "--proxy", "traefik"];
     let (_, out, _) = portalkeeper(&direct);
     assert!(out.contains("(not proxied)") && out.contains("rule=Host(`reset.acme.example`)"), "{out}");
+    // what two names need together is told with the first one
+    let long = "reset.gemeindeverwaltung-musterstadt.example.com";
+    let (_, out, _) = portalkeeper(&["snippets", long, "--proxy", "nginx"]);
+    assert!(out.contains("# With more than one host") && out.contains("server_names_hash_bucket_size 512;"), "{out}");
+    let (_, out, _) = portalkeeper(&["snippets", HOST, "--proxy", "npm"]);
+    assert!(out.contains("TRUSTED_PROXY_CIDRS to `cloudflare`"), "{out}");
     let (_, out, _) = portalkeeper(&["snippets", "mxtools.example.com", "--main-app", "--proxy", "npm"]);
     assert!(out.contains("mxtools.example.com") && out.contains("# There are no admin pages yet"), "{out}");
 }

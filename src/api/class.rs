@@ -49,6 +49,7 @@ pub struct PortalClassSpec {
         length(min = 3, max = 253),
         regex(pattern = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     )]
+    #[x_kube(validation = ("!self.matches('[.][0-9]+$')", "a CNAME record cannot lead to an address: name a host"))]
     pub cname_target: Option<String>,
     pub proxy: ProxySettings,
     /// Where passwords are changed; without it no reset is possible and `ProviderReady` is absent.
@@ -67,6 +68,7 @@ pub struct PortalClassSpec {
     pub public_scheme: PublicScheme,
     /// Port of public addresses; default 443 for https and 80 for http.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub public_port: Option<u16>,
     /// Proof of life by request to the public host.
     #[serde(default)]
@@ -249,7 +251,8 @@ pub struct ProbeSettings {
     pub enabled: bool,
     /// Connect here (`address:port`) instead of what DNS says: split DNS, tests, the sandbox's edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 60))]
+    #[schemars(length(max = rules::PROBE_ADDRESS.longest))]
+    #[x_kube(validation = fits(&rules::PROBE_ADDRESS))]
     pub address: Option<String>,
 }
 
@@ -313,13 +316,18 @@ impl PortalClassSpec {
         }
     }
     /// Where the proxy finds the pages, as far as the class says it.
-    pub fn origin(&self) -> &str {
+    pub fn origin(&self) -> String {
         match &self.proxy {
-            ProxySettings { cloudflare_tunnel: Some(tunnel), .. } => &tunnel.origin,
-            ProxySettings { caddy: Some(caddy), .. } => &caddy.origin,
-            ProxySettings { traefik: Some(traefik), .. } => &traefik.origin_url,
-            ProxySettings { manual: Some(manual), .. } => &manual.origin,
-            _ => "127.0.0.1:5000",
+            ProxySettings { cloudflare_tunnel: Some(tunnel), .. } => tunnel.origin.clone(),
+            ProxySettings { caddy: Some(caddy), .. } => caddy.origin.clone(),
+            ProxySettings { traefik: Some(traefik), .. } => traefik.origin_url.clone(),
+            ProxySettings { manual: Some(manual), .. } => manual.origin.clone(),
+            ProxySettings { npm: Some(npm), .. } => format!("{}:{}", npm.forward_host, npm.forward_port),
+            ProxySettings { ingress: Some(ingress), .. } => match &ingress.namespace {
+                Some(namespace) => format!("{}.{namespace}.svc:{}", ingress.service, ingress.port),
+                None => format!("{}:{}", ingress.service, ingress.port),
+            },
+            _ => "127.0.0.1:5000".to_owned(),
         }
     }
     /// `https://host`, with the port where it is not the scheme's own.

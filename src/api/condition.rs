@@ -2,7 +2,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::config::visible;
+use crate::config::shortened;
 
 pub const ACCEPTED: &str = "Accepted";
 pub const CLAIMED: &str = "Claimed";
@@ -52,6 +52,9 @@ impl Finding {
     }
 }
 
+/// Longest message of a condition, in characters.
+const LONGEST_MESSAGE: usize = 4000;
+
 /// The new condition list: exactly the findings, in their order, each stamped with `generation`; the transition time
 /// moves only where the truth changed. What others have a say in is made visible, whatever it is.
 pub fn conditions(previous: &[Condition], findings: &[Finding], generation: i64, now: Timestamp) -> Vec<Condition> {
@@ -63,7 +66,7 @@ pub fn conditions(previous: &[Condition], findings: &[Finding], generation: i64,
                 type_: finding.type_.to_owned(),
                 status: finding.truth.as_str().to_owned(),
                 reason: finding.reason.clone(),
-                message: visible(&finding.message),
+                message: shortened(&finding.message, LONGEST_MESSAGE),
                 observed_generation: Some(generation),
                 last_transition_time: kept.map_or(Time(now), |c| c.last_transition_time.clone()),
             }

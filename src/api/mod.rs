@@ -30,6 +30,16 @@ fn fits(rule: &TextRule) -> Rule {
     Rule::new(format!("self.matches('{}')", rule.pattern.replace('\\', r"\\"))).message(rule.words)
 }
 
+/// The same for each of a list.
+fn all_fit(rule: &TextRule) -> Rule {
+    Rule::new(format!("self.all(one, one.matches('{}'))", rule.pattern.replace('\\', r"\\"))).message(rule.words)
+}
+
+/// The same where nothing is allowed as well.
+fn fits_or_empty(rule: &TextRule) -> Rule {
+    Rule::new(format!("self == '' || self.matches('{}')", rule.pattern.replace('\\', r"\\"))).message(rule.words)
+}
+
 /// API group of every custom resource.
 pub const GROUP: &str = "portalkeeper.dev";
 /// Served and stored version.
@@ -42,7 +52,7 @@ pub const FIELD_MANAGER: &str = "portalkeeper";
 pub const ANNOTATION_PAUSED: &str = "portalkeeper.dev/paused";
 /// Takes over a foreign record or route at the portal's name, once, when `"true"`.
 pub const ANNOTATION_ADOPT: &str = "portalkeeper.dev/adopt";
-/// Says that the record leads to the new place of a move that is made by hand; the value is the name of its class.
+/// Says that visitors come to the new place of a move, where only a person can tell; the condition `Moved` has the value.
 pub const ANNOTATION_MOVED_BY_HAND: &str = "portalkeeper.dev/moved-by-hand";
 /// On a `PortalClass`: lets the held plan of this id go ahead.
 pub const ANNOTATION_APPROVE_PLAN: &str = "portalkeeper.dev/approve-plan";

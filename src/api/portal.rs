@@ -247,6 +247,9 @@ pub struct Move {
     pub since: String,
     /// Generation of the spec that is moved.
     pub generation: i64,
+    /// The name whose record is moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Where the record led when the move began (host name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -258,6 +261,9 @@ pub struct Move {
     /// while nobody has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_proxy: Option<bool>,
+    /// The record led to the new place before the move began, and visitors may still come there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub served: bool,
     /// What tells that visitors come to the new place; absent until the record is to lead there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<Decider>,
@@ -268,11 +274,20 @@ pub struct Move {
 
 impl Move {
     /// Fields that a move may be without.
-    pub const OPTIONAL: [&str; 5] = ["from", "flipped", "oneProxy", "decidedBy", "note"];
+    pub const OPTIONAL: [&str; 7] = ["host", "from", "flipped", "oneProxy", "served", "decidedBy", "note"];
 
     /// Whether the record may lead to the new place, or is about to.
     pub fn is_under_way(&self) -> bool {
         self.stage != MoveStage::RolledBack || self.flipped.is_some()
+    }
+}
+
+impl Move {
+    /// Whether visitors may be led to the new place by now, so that the move has to come to its end.
+    pub fn is_at_risk(&self) -> bool {
+        let flips =
+            self.stage == MoveStage::Flipped && !matches!(self.decided_by, Some(Decider::Person | Decider::Record));
+        flips || self.served || self.flipped.is_some()
     }
 }
 

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::class::{SecretKeyRef, thirty, yes};
-use super::fits;
 use super::ingress::IngressSettings;
+use super::{all_fit, fits, fits_or_empty};
 use crate::config::rules;
 
 /// Exactly one proxy.
@@ -50,9 +50,11 @@ pub struct ProxySettings {
     "dnsChallenge and certificate.originCa exclude each other"
 ))]
 pub struct CaddySettings {
-    /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock`, for which a Caddy before 2.7
-    /// needs `127.0.0.1:2019` in its own `admin.origins`.
-    #[schemars(length(max = 500), regex(pattern = r"^(https?://[^\s@]+|unix:/[^\s]+)$"))]
+    /// Admin address, `http://127.0.0.1:2019`, or a socket, `unix:///run/caddy/admin.sock`; a Caddy before 2.7 whose
+    /// `admin.origins` are set needs `127.0.0.1:2019` among them for that.
+    #[schemars(length(max = rules::CADDY_ADMIN.longest))]
+    #[x_kube(validation = fits(&rules::CADDY_ADMIN))]
+    #[x_kube(validation = ("self.startsWith('unix:') || !self.matches('/config/*$')", "leave out /config: allowed is the address before it, like http://127.0.0.1:2019"))]
     pub admin_url: String,
     /// `false` takes any certificate of an https admin address.
     #[serde(default = "yes")]
@@ -287,11 +289,13 @@ pub struct TraefikSettings {
     pub origin_url: String,
     /// Certificate resolver of Traefik's static configuration; empty where certificates come from elsewhere.
     #[serde(default = "cloudflare_resolver")]
-    #[schemars(length(max = 64), regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"))]
+    #[schemars(length(max = rules::WORD.longest))]
+    #[x_kube(validation = fits_or_empty(&rules::WORD))]
     pub cert_resolver: String,
     /// Entry points that get the routes; default `websecure`, or `web` for http.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 8), inner(length(max = rules::WORD.longest)))]
+    #[x_kube(validation = all_fit(&rules::WORD))]
     pub entry_points: Vec<String>,
     /// Where the hosts' certificates come from; without it, from `certResolver` or from wherever Traefik gets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,6 +305,7 @@ pub struct TraefikSettings {
     /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
+    #[x_kube(validation = ("!self.matches('/(api|dashboard)/*$')", "leave out /api and /dashboard: allowed is the address before them, like http://127.0.0.1:8080"))]
     pub api_url: Option<String>,
 }
 

@@ -273,7 +273,7 @@ mod tests {
         let right = read("0F7C1D58-7D7C-4D3E-9C0A-5B8F3E2A1C6D", "HTTP://Pages:5000/");
         assert_eq!(wrong_names(&right), []);
         let spec = class(right.class.as_ref().unwrap()).spec;
-        assert_eq!((spec.backend_name(), spec.origin()), ("cloudflare_tunnel", "http://pages:5000"));
+        assert_eq!((spec.backend_name(), spec.origin().as_str()), ("cloudflare_tunnel", "http://pages:5000"));
         let tunnel = spec.proxy.cloudflare_tunnel.unwrap();
         assert_eq!(tunnel.tunnel_id, "0f7c1d58-7d7c-4d3e-9c0a-5b8f3e2a1c6d");
     }

@@ -128,7 +128,7 @@ pub fn of_portal(portal: &ServedPortal, asked: &SnippetsQuery) -> Result<String,
 pub fn of_main_app(class: Option<&PortalClassSpec>, asked: &SnippetsQuery) -> Result<String, SnippetsError> {
     text(&SnippetsOptions {
         host: asked.host.clone(),
-        origin: Setting::new(OF_CLASS, class.map_or(DEFAULT_ORIGIN, PortalClassSpec::origin)),
+        origin: Setting::new(OF_CLASS, class.map_or_else(|| DEFAULT_ORIGIN.to_owned(), PortalClassSpec::origin)),
         // The program's own host may be the name that portals point to; its own record cannot.
         cname_target: class
             .and_then(|class| class.cname_target.as_ref())

@@ -9,4 +9,4 @@ mod visible;
 
 pub use environment::{ConfigError, Environment};
 pub use secret::{Secret, redact};
-pub use visible::visible;
+pub use visible::{shortened, visible};

@@ -56,6 +56,33 @@ pub const LISTEN: TextRule = TextRule {
     words: "allowed is a listen address of Caddy that ends with a port from 1 to 65535, like :8443 or 127.0.0.1:8443",
 };
 
+/// Where Caddy's admin endpoint is; whether a path is one of its own is another rule ([`CADDY_CONFIG`]).
+pub const CADDY_ADMIN: TextRule = TextRule {
+    pattern: r"^([hH][tT][tT][pP][sS]?://[^\s@/?#]+(/[^\s@?#]*)?|unix:(//)?/[^\s@/?#][^\s@?#]*)$",
+    longest: 500,
+    words: "allowed is an address that begins with http:// or https:// and has no question mark, or a socket like unix:///run/caddy/admin.sock",
+};
+
+/// What an address of Caddy's admin endpoint must not end with: below it there is nothing of ours.
+pub const CADDY_CONFIG: &str = "/config";
+
+/// What the address of Traefik's API must not end with.
+pub const TRAEFIK_PATHS: [&str; 2] = ["/api", "/dashboard"];
+
+/// A name in Traefik's files: nothing that its templates would read.
+pub const WORD: TextRule = TextRule {
+    pattern: r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    longest: 64,
+    words: "allowed are letters, digits, hyphens, underscores and dots",
+};
+
+/// Where a probe connects to.
+pub const PROBE_ADDRESS: TextRule = TextRule {
+    pattern: concat!(r"^([0-9]{1,3}([.][0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\]):", port!(), "$"),
+    longest: 60,
+    words: "allowed is an IPv4 address or an IPv6 address in brackets, with a port, like 127.0.0.1:443",
+};
+
 /// A certificate's name in Nginx Proxy Manager, which people choose.
 pub const CERTIFICATE_NAME: TextRule = TextRule {
     pattern: r"^[^\x00-\x1f\x7f]+$",
@@ -105,7 +132,29 @@ mod tests {
     #[test]
     fn each_rule_takes_what_is_meant_and_nothing_else() {
         let [long, longer, longest] = [64, 65, 256].map(|length| "a".repeat(length));
-        let cases: [(&TextRule, &[&str], &[&str]); 10] = [
+        let cases: [(&TextRule, &[&str], &[&str]); 13] = [
+            (
+                &CADDY_ADMIN,
+                &[
+                    "http://127.0.0.1:2019",
+                    "https://caddy:2021/",
+                    "http://a/caddy",
+                    "unix:///run/a.sock",
+                    "unix:/run/a",
+                ],
+                &[
+                    "",
+                    "unix://run/a.sock",
+                    "http://me@a",
+                    "http://a?b=c",
+                    "http://a/b#c",
+                    "ftp://a",
+                    "http://",
+                    "unix:///",
+                ],
+            ),
+            (&WORD, &["websecure", "a.b_c-1"], &["", "{{x}}", "a b", "`a`", "-a", &longer]),
+            (&PROBE_ADDRESS, &["127.0.0.1:443", "[::1]:1"], &["", "foo", "a:80", "127.0.0.1", "::1:80", "127.0.0.1:0"]),
             (
                 &SERVER,
                 &["mail.example.com", "mail", "mail.example.com.", "127.0.0.1", "::1", "a_b.internal"],

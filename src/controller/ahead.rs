@@ -125,7 +125,7 @@ impl Context {
             // Whoever takes over a record that was made for a portal keeps it.
             let given_up = |made: &MadeResource| {
                 let of_dns = old.dns.as_ref().is_some_and(|shared| shared.worker.instance() == made.system);
-                of_dns && class.dns.is_none()
+                of_dns && class.dns.is_none() && made.name == valid.host.as_str()
             };
             let verb = |made: &MadeResource| if given_up(made) { "release" } else { "delete" };
             going.extend(made.iter().filter(left).map(|made| (waits.clone(), verb(made), made)));

@@ -43,9 +43,8 @@ pub(super) fn is_there_already(
     let Some(system) = class.proxy.as_ref().map(|shared| shared.worker.instance()) else { return false };
     let there = |made: &MadeResource| made.system == system && made.name == host.as_str();
     let may_be = |made: &MadeResource| there(made) || (made.system == UNKNOWN && made.name == host.as_str());
-    let to_do = seen.pending.iter().any(|line| line.starts_with(&format!("{system}: ")));
     let known = made.iter().chain(left_behind).any(may_be);
-    seen.resources.iter().any(there) && !known && !to_do
+    seen.resources.iter().any(there) && !known
 }
 
 /// What was verified of the route may be past: the same proxy may have been written by another class's settings since.

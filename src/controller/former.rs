@@ -10,7 +10,7 @@ use super::runtime::{ClassRuntime, Shared};
 use super::status::Found;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::Finding;
-use crate::api::portal::{MadeResource, Move, Place};
+use crate::api::portal::{MadeResource, Place};
 use crate::api::{HostName, ResetPortal};
 
 /// Whence a portal moves.
@@ -96,11 +96,14 @@ impl Context {
         former: &[HostName],
     ) -> Result<Option<HostName>, ControllerError> {
         let made = |host: &HostName| found.resources.iter().any(|made| made.name == host.as_str());
-        let concerned = valid.enabled && valid.mode == Mode::Full && !made(&valid.host);
-        if !concerned || !found.standing.moving.as_ref().is_some_and(Move::is_under_way) {
-            return Ok(None);
-        }
-        let begun: Vec<HostName> = former.iter().filter(|host| made(host)).cloned().collect();
+        let moving = found.standing.moving.as_ref().filter(|moving| moving.is_at_risk());
+        let Some(moving) = moving.filter(|_| valid.enabled && valid.mode == Mode::Full) else { return Ok(None) };
+        let of_move = |host: &HostName| match &moving.host {
+            Some(name) => host.as_str() == name,
+            // Earlier versions did not note it.
+            None => !made(&valid.host),
+        };
+        let begun: Vec<HostName> = former.iter().filter(|host| made(host) && of_move(host)).cloned().collect();
         Ok(self.claims.holds(&valid.key, &valid.uid, &begun).await?.into_iter().next())
     }
 

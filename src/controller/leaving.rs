@@ -347,6 +347,13 @@ impl Context {
             if lost && remains.is_empty() {
                 continue;
             }
+            // A write whose answer was lost is in no list.
+            let guessed =
+                |system: &String| MadeResource { system: system.clone(), name: valid.host.to_string(), id: None };
+            let remains = match (remains.is_empty(), &systems) {
+                (true, Some(systems)) => systems.iter().map(guessed).collect(),
+                _ => remains,
+            };
             let class_name = &leaving.place.class_name;
             let note = format!("what PortalClass {class_name:?} made may remain ({}): {words}", named(&remains));
             self.reports.event(portal, EventType::Warning, "LeftBehind", "Reconcile", &note).await;

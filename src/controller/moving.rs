@@ -52,6 +52,7 @@ impl Context {
         let dns = old.account(class);
         let (from, to) = (old.instance(), instance(class));
         let way = underway::way(&from, &to, &old.target, &valid.cname_target);
+        let one_route = |moving: &Move| replaces(&old.class, class) || moving.one_proxy == Some(true);
         let held_record = underway::record(&mixed(class, &dns, &None), &old.target).cloned();
         let new_record = underway::record(class, &valid.cname_target).cloned();
         loop {
@@ -75,7 +76,18 @@ impl Context {
             };
             match (moving.stage, awaited) {
                 // One proxy has one route for a host, so that its new form cannot be tried beside the former one.
-                (MoveStage::Proving, _) if replaces(&old.class, class) => {
+                (MoveStage::Proving, _) if one_route(&moving) && self.leads_nowhere(old, valid).await => {
+                    let mut outside =
+                        program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
+                    found.changes.append(&mut outside.changes);
+                    let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
+                    let waiting = "the new route can be reached: its name does not exist in DNS";
+                    let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
+                    found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
+                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
+                    return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                }
+                (MoveStage::Proving, _) if one_route(&moving) => {
                     let note =
                         Some("the proxy has one route for the host, so the new one could not be tried".to_owned());
                     let (stage, decided_by) = (MoveStage::Flipped, Some(decider));
@@ -97,7 +109,12 @@ impl Context {
                             found.changes.append(&mut outside.changes);
                             outside.join(seen);
                             let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                            let words = underway::proving(&way, held_record.as_ref(), "the new route is made");
+                            let words = underway::proving(
+                                &way,
+                                held_record.as_ref(),
+                                outside.recorded(),
+                                "the new route is made",
+                            );
                             found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                             let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
                             return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
@@ -124,7 +141,7 @@ impl Context {
                         Err(words) => words,
                     };
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                    let words = underway::proving(&way, held_record.as_ref(), &waiting);
+                    let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), &waiting);
                     found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
                     let left = self.timing.move_proof.saturating_sub(passed(&moving.since, now));
                     let backoff = self.backoff(&valid.key);
@@ -147,7 +164,7 @@ impl Context {
                 }
                 (MoveStage::Flipped, None) => {
                     // One proxy has one route for the host: the former one stays until the record is seen to be changed.
-                    let first = moving.flipped.is_none() && replaces(&old.class, class);
+                    let first = moving.flipped.is_none() && one_route(&moving);
                     let proxy = if first { &old.class.proxy } else { &class.proxy };
                     let mut outside = program(&mixed(class, &class.dns, proxy), valid, installation, former, &[]).await;
                     // A record that is written again led elsewhere meanwhile: what was seen before is no proof.
@@ -262,9 +279,9 @@ impl Context {
 
     /// What decides a move of which that is not known yet.
     async fn decides(&self, moving: &Move, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Decider {
-        match self.decider(old, class, valid).await {
-            Decider::Person if moving.one_proxy == Some(true) => Decider::ProofOfLife,
-            decider => decider,
+        match moving.one_proxy {
+            Some(true) => Decider::ProofOfLife,
+            _ => self.decider(old, class, valid).await,
         }
     }
 

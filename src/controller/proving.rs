@@ -11,6 +11,7 @@ use super::validate::ValidPortal;
 use crate::api::HostName;
 use crate::api::portal::Move;
 use crate::config::networks;
+use crate::http::LookupError;
 
 /// Names of tunnels: they lead nowhere but within Cloudflare.
 const TUNNELS: &str = ".cfargotunnel.com";
@@ -97,6 +98,15 @@ impl Context {
             false => Vec::new(),
         };
         of_proxy.iter().any(|address| of_host.contains(address))
+    }
+
+    /// Whether the record is to lead to a name that does not exist.
+    pub(super) async fn leads_nowhere(&self, old: &Old, valid: &ValidPortal) -> bool {
+        let Some(target) = valid.cname_target.as_ref().filter(|target| Some(*target) != old.target.as_ref()) else {
+            return false;
+        };
+        let leads = self.names.addresses(target.as_str(), 443).await;
+        !target.as_str().ends_with(TUNNELS) && matches!(leads, Err(LookupError::NotFound(_)))
     }
 
     /// Whether the record may be changed now, with what there is to say about that; or what is waited for.

@@ -216,9 +216,16 @@ impl Context {
             |made: &&MadeResource| !outside.resources.iter().any(|o| o.system == made.system && o.name == made.name);
         // What could not be looked at is not forgotten.
         let failed = outside.findings.iter().any(|finding| finding.truth != Truth::True);
+        // What was removed at a former host is not there any more, though something is still left elsewhere.
+        let used: Vec<&str> = class.dns.iter().chain(&class.proxy).map(|shared| shared.worker.instance()).collect();
+        let stays = old.is_none() && !frozen && valid.mode == Mode::Full && !failed;
+        let given_up = |made: &MadeResource| {
+            let of_former = former.iter().any(|host| host.as_str() == made.name);
+            stays && of_former && used.contains(&made.system.as_str()) && !kept.contains(made)
+        };
         let remembered: Vec<MadeResource> = match (failed, moved) {
             (false, true) => kept.iter().filter(missing).cloned().collect(),
-            _ => found.resources.iter().filter(missing).cloned().collect(),
+            _ => found.resources.iter().filter(missing).filter(|made| !given_up(made)).cloned().collect(),
         };
         // What is in place now is not left behind.
         let in_place = |made: &MadeResource| outside.resources.contains(made);

@@ -78,7 +78,7 @@ impl Context {
             from: valid.from.clone(),
             reply_to: valid.reply_to.clone(),
             by_hand: ByHand {
-                origin: class.class.spec.origin().to_owned(),
+                origin: class.class.spec.origin(),
                 cname_target: class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok()),
                 proxied: valid.proxied,
             },

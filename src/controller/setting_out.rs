@@ -36,27 +36,33 @@ impl Context {
             }
         };
         // Coming back to a place that was being left.
+        let coming_back = standing.leaving.iter().find(|leaving| leaving.place == here).cloned();
         standing.leaving.retain(|leaving| leaving.place != here);
         if let Some(other) =
             standing.moving.clone().filter(|moving| moving.to != here && moving.stage == MoveStage::Flipped)
             && let Some(home) = standing.home.clone()
             && let (Ok(former), Ok(present)) = (self.at_place(&home).await?, self.at_place(&other.to).await?)
-            && replaces(&former, &present)
+            && (replaces(&former, &present) || other.one_proxy == Some(true))
         {
             // The route has the form of the place that is called off, and the record leads there: it is home by now.
             standing.moving = None;
             standing.home = Some(other.to);
-            leave(standing, home, false);
+            leave(standing, home.clone(), false);
+            let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == home);
+            left.for_each(|leaving| leaving.one_proxy = other.one_proxy == Some(true));
         }
         let known = standing.moving.as_ref().and_then(|moving| moving.from.clone());
         let mut called_off = None;
         if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
             // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
-            leave(standing, other.to.clone(), other.stage != MoveStage::Proving);
+            leave(standing, other.to.clone(), other.stage != MoveStage::Proving || other.served);
             let asked = other.stage == MoveStage::Flipped && other.decided_by == Some(Decider::Person);
             let back = standing.home.as_ref() == Some(&here);
             let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == other.to);
-            left.for_each(|leaving| leaving.asks = asked && back);
+            left.for_each(|leaving| {
+                leaving.asks = asked && back;
+                leaving.one_proxy = back && other.one_proxy == Some(true);
+            });
             called_off = Some(other.to);
         }
         if standing.home.as_ref() == Some(&here)
@@ -81,19 +87,36 @@ impl Context {
                     left.for_each(|leaving| leaving.stood |= nothing);
                     standing.home = Some(here.clone());
                 } else {
-                    let generation = valid.generation;
+                    let (generation, host) = (valid.generation, Some(valid.host.to_string()));
                     let begun = |moving: &Move| {
-                        moving.is_under_way()
-                            || (moving.generation == generation && passed(&moving.since, now) < self.timing.move_again)
+                        let of_host = moving.host.is_none() || moving.host == host;
+                        let again =
+                            moving.generation != generation || passed(&moving.since, now) >= self.timing.move_again;
+                        of_host && (moving.is_under_way() || !again)
                     };
                     if !standing.moving.as_ref().is_some_and(begun) {
                         let (to, since) = (here.clone(), stamp(now));
                         let (stage, flipped, note) = (MoveStage::Proving, None, None);
                         let from = former.target.as_ref().map(HostName::to_string);
-                        let one_proxy = standing.moving.take().and_then(|before| before.one_proxy);
-                        let decided_by = None;
-                        standing.moving =
-                            Some(Move { to, stage, since, generation, from, flipped, one_proxy, decided_by, note });
+                        let (last, decided_by) = (standing.moving.take(), None);
+                        // What is there of a place that was not cleaned yet tells nothing.
+                        let one_proxy = last.as_ref().and_then(|last| last.one_proxy);
+                        let one_proxy = one_proxy.or(coming_back.as_ref().map(|leaving| leaving.one_proxy));
+                        let served = coming_back.is_some_and(|leaving| leaving.serves)
+                            || last.is_some_and(|last| last.served || last.stage != MoveStage::Proving);
+                        standing.moving = Some(Move {
+                            to,
+                            stage,
+                            since,
+                            generation,
+                            host,
+                            from,
+                            flipped,
+                            one_proxy,
+                            served,
+                            decided_by,
+                            note,
+                        });
                     }
                     old = Some(former);
                 }

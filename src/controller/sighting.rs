@@ -75,6 +75,9 @@ pub fn no_answer(shown: &str, error: &HttpError) -> Sighting {
                 "ClientCertificateWanted",
                 format!("visitors are asked for a certificate ({cause}), as with Authenticated Origin Pulls"),
             ),
+            ConnectFault::Tls if cause.starts_with("plain http") => {
+                says("TlsFailed", format!("{cause}; the proxy must serve this host by TLS on that port"))
+            }
             ConnectFault::Tls => says(
                 "TlsFailed",
                 format!(
@@ -265,6 +268,13 @@ fn by_others(status: u16, headers: &HeaderMap, body: &[u8]) -> (&'static str, St
         }
         404 => ("NotRouted", format!("404{by}; {FOREIGN_ADVICE}")),
         502 | 504 => ("BadGateway", format!("{status}{by}: the proxy does not reach the pages")),
+        401 | 403 => (
+            "UnexpectedAnswer",
+            format!(
+                "status {status}{by}: something before the pages asks for a login or forbids the visit, such as an access \
+                 list; mailbox owners have no login there, so let this host pass"
+            ),
+        ),
         _ => ("UnexpectedAnswer", format!("status {status}{by}")),
     }
 }

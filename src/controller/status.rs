@@ -17,11 +17,13 @@ use super::times::stamp;
 use crate::api::condition::{DNS_PROGRAMMED, Finding, LOADING, READY, Truth, conditions};
 use crate::api::portal::{MadeResource, Move, QueuePlace, ResetPortalStatus, Verified};
 use crate::api::{FIELD_MANAGER, ResetPortal};
-use crate::config::visible;
+use crate::config::{shortened, visible};
 use crate::http::double::lock;
 
 /// Longest note of an event, by the API's own limit.
 const LONGEST_NOTE: usize = 1000;
+/// Longest line of what is pending, in characters.
+const LONGEST_LINE: usize = 1000;
 
 /// What a look at a portal found.
 #[derive(Debug, Default)]
@@ -100,7 +102,7 @@ impl Reports {
             resources: found.resources,
             verified: found.verified,
             queue: found.queue,
-            pending: found.pending.iter().map(|words| visible(words)).collect(),
+            pending: found.pending.iter().map(|words| shortened(words, LONGEST_LINE)).collect(),
             last_proof: found.last_proof.map(stamp),
             place: found.standing.home,
             moving: found.standing.moving,
@@ -262,9 +264,11 @@ mod tests {
             stage,
             since,
             generation: 1,
+            host: None,
             from: None,
             flipped: None,
             one_proxy: None,
+            served: false,
             decided_by: None,
             note: None,
         });

@@ -14,6 +14,7 @@ use super::recorded::Recorded;
 use crate::api::claim::PortalClaimStatus;
 use crate::api::portal::{Leaving, MadeResource, Place};
 use crate::api::{FIELD_MANAGER, HostName, PortalClaim, PortalKey, ResetPortal};
+use crate::config::shortened;
 use crate::http::double::lock;
 use crate::plan::Mark;
 use crate::telemetry::metrics;
@@ -49,6 +50,9 @@ pub struct Epitaph {
     pub message: String,
 }
 
+/// Longest message on a tombstone, in characters.
+const LONGEST_MESSAGE: usize = 4000;
+
 /// What a try left.
 struct Left {
     /// What is in the way.
@@ -66,7 +70,13 @@ impl Context {
         let api: Api<PortalClaim> = Api::all(self.client.clone());
         let Epitaph { leftovers, places, retain, message } = epitaph;
         let since = super::times::stamp(self.clock.now());
-        let status = PortalClaimStatus { leftovers, places, retain, since: Some(since), message: Some(message) };
+        let status = PortalClaimStatus {
+            leftovers,
+            places,
+            retain,
+            since: Some(since),
+            message: Some(shortened(&message, LONGEST_MESSAGE)),
+        };
         for claim in self.claims.held(key, uid).await? {
             let name = claim.name_any();
             // The status first: a label without leftovers would be taken for a finished one.
@@ -117,6 +127,7 @@ impl Context {
                 }
             };
             if let Some(Left { words, leftovers }) = left {
+                let words = shortened(&words, LONGEST_MESSAGE);
                 lock(&self.tombstone_tries).failed(&uid, now);
                 for claim in &claims {
                     let told = |status: &PortalClaimStatus| {

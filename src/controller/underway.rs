@@ -29,8 +29,12 @@ pub(super) fn to_be_flipped(way: &str, record: Option<&HostName>) -> String {
 }
 
 /// The new route is not proved yet; `waiting` says what is waited for.
-pub(super) fn proving(way: &str, record: Option<&HostName>, waiting: &str) -> String {
+/// Whether the record is `seen` to lead to the former one is another matter: it may have led elsewhere before.
+pub(super) fn proving(way: &str, record: Option<&HostName>, seen: bool, waiting: &str) -> String {
     match record {
+        Some(target) if !seen => {
+            format!("{way}: the record is to lead to {target}, which it is not seen to do yet, until {waiting}")
+        }
         Some(target) => format!("{way}: the record leads to {target} until {waiting}"),
         None => format!("{way}: served by the former route until {waiting}"),
     }
@@ -130,7 +134,7 @@ mod tests {
 
     fn all(record: Option<&HostName>) -> [String; 4] {
         [
-            proving(WAY, record, "the new route is proved"),
+            proving(WAY, record, true, "the new route is proved"),
             flipped(WAY, record, "2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z"),
             moved(WAY, record, Some("both routes have the same address")),
             rolled_back(WAY, record.map(|target| (target, true)), "caddy/b", "404", "2026-01-01T06:00:00Z"),

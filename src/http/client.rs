@@ -119,6 +119,11 @@ impl Client {
         Ok(Self(Arc::new(Inner { options, http })))
     }
 
+    /// Whether it speaks over a socket of the machine.
+    pub fn is_socket(&self) -> bool {
+        self.0.options.socket.is_some()
+    }
+
     pub fn base(&self) -> &Url {
         &self.0.options.base
     }
@@ -311,6 +316,9 @@ fn innermost(error: &reqwest::Error, options: &ClientOptions) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
+    }
+    if super::tls::is_plain(cause) {
+        return "plain http is spoken there, not https".to_owned();
     }
     let text = cause.to_string();
     let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();

@@ -106,6 +106,14 @@ impl ClientTls {
     }
 }
 
+/// Whether the answer to the greeting is none of TLS, which is what a port of http gives.
+pub(super) fn is_plain(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let of_tls = |error: &rustls::Error| {
+        matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType))
+    };
+    cause.downcast_ref::<rustls::Error>().is_some_and(of_tls)
+}
+
 /// What kept the connection from being made, by the typed causes within.
 pub(super) fn fault(error: &reqwest::Error) -> ConnectFault {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);

@@ -119,6 +119,15 @@ async fn what_caddy_refuses_is_told_without_its_secrets() {
     let scene = Scene::of(Caddy::new(options(&running.url, "127.0.0.1:5000", None)).expect("a backend"));
     let refused = scene.want("reset.acme.example").await.expect_err("refused");
     assert_eq!(refused.message, "caddy refused (500): loading: API token [redacted]");
+    // not even where what is said is cut in the middle of it
+    let page = format!("{}Bearer canary-admin-token", "x".repeat(185));
+    running.faults.push("GET", "", usize::MAX, Fault::Answer(DoubleResponse::text(500, &page)));
+    let mut with_token = options(&running.url, "127.0.0.1:5000", None);
+    with_token.admin_token = Some(portalkeeper::config::Secret::new("canary-admin-token"));
+    let guarded = Scene::of(Caddy::new(with_token).expect("a backend"));
+    let refused = guarded.want("reset.acme.example").await.expect_err("refused");
+    assert!(refused.message.contains("xBearer [redac") && !refused.message.contains("canary"), "{refused}");
+    running.faults.clear();
     running.faults.push(
         "GET",
         "",

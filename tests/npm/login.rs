@@ -138,6 +138,23 @@ async fn versions_that_cannot_be_used_and_addresses_that_are_not_npms_are_named(
     unset_up.double.unset_up();
     assert_eq!(unset_up.want(HOST).await.expect_err("no user").reason, "SetupUnfinished");
 
+    // what stands before NPM is told as what it is
+    for (answer, reason, words) in [
+        (DoubleResponse::empty(429).with_header("retry-after", "7"), "Throttled", "asks to wait (429)"),
+        (DoubleResponse::empty(403), "NotNpm", "does not let this program through (403)"),
+        (
+            DoubleResponse::empty(302).with_header("location", "https://login.example/?token=canary"),
+            "NotNpm",
+            "leads to https://login.example/; name the address at which the API itself answers (302)",
+        ),
+    ] {
+        let before = Scene::given(Source::None).await;
+        before.running.faults.push("GET", "", 9, Fault::Answer(answer));
+        let refused = before.want(HOST).await.expect_err("not NPM");
+        assert_eq!(refused.reason, reason);
+        assert!(refused.message.ends_with(words), "{refused}");
+    }
+
     let other = Scene::given(Source::None).await;
     let page = DoubleResponse::html(200, "<title>Something else</title>");
     other.running.faults.push("GET", "", 9, Fault::Answer(page));
@@ -153,6 +170,18 @@ async fn no_message_shows_a_credential() {
     let scene = Scene::given(Source::None).await;
     let quoting = json!({"error": {"code": 400, "message": format!("no {SECRET} for {IDENTITY}")}});
     scene.running.faults.push("POST", "/tokens", 1, Fault::Answer(DoubleResponse::json(400, &quoting)));
-    let refused = scene.want(HOST).await.expect_err("refused");
-    assert!(refused.message.contains("[redacted]") && !refused.message.contains(SECRET), "{refused}");
+    // then neither the first answer nor what is remembered of it shows it
+    for _ in 0..2 {
+        let refused = scene.want(HOST).await.expect_err("refused");
+        assert!(refused.message.contains("[redacted]") && !refused.message.contains(SECRET), "{refused}");
+    }
+    assert_eq!(scene.double.logins(), 0, "the second was not sent");
+    // and neither is the token of a session
+    let scene = Scene::given(Source::None).await;
+    scene.want(HOST).await.expect("made");
+    let token = scene.double.token().expect("a session");
+    let quoting = json!({"error": {"code": 422, "message": format!("no Bearer {token} given")}});
+    scene.running.faults.push("GET", "/nginx", 9, Fault::Answer(DoubleResponse::json(422, &quoting)));
+    let refused = scene.want("other.acme.example").await.expect_err("refused");
+    assert!(refused.message.contains("no Bearer [redacted] given"), "{refused}");
 }

@@ -1,6 +1,7 @@
 //! Caddy's admin API: parts of its configuration, read with what guards them and replaced only as they were read.
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -25,6 +26,15 @@ pub const UNGUARDED: &str = "this Caddy shows no ETag (it is older than 2.5.2, o
                              trailers), so it cannot refuse a write that is based on an older state: what somebody else \
                              changed in this list meanwhile may be lost; look whether something is missing";
 
+/// Longest words of Caddy's own in a message, and of a page that something else shows, in characters.
+const LONGEST_WORDS: usize = 1000;
+const LONGEST_PAGE: usize = 200;
+
+/// What a Caddy before 2.7 takes as `Host` at a socket without `admin.origins`, and later ones, too.
+const NO_HOST: &str = "";
+/// What it is told to add to them otherwise.
+const LISTED_HOST: &str = "127.0.0.1:2019";
+
 /// For whom a list is replaced, with the reason of the remark on it where nothing guards that. One event tells of all
 /// writes of one reason, so what was removed has a reason of its own.
 pub type OnBehalf<'a> = (&'a Mark, &'static str);
@@ -41,6 +51,8 @@ pub struct Admin {
     secrets: Vec<Secret>,
     /// Whose tokens are in what is written.
     challenges: Challenges,
+    /// It is a socket, which has no name; whether it wants one all the same.
+    socket: Option<AtomicBool>,
     /// What unguarded writes may have cost others, by portal, reason and list, until it is told.
     losses: Mutex<BTreeMap<(Mark, &'static str, String), Duration>>,
 }
@@ -80,7 +92,23 @@ pub enum Outcome {
 
 impl Admin {
     pub fn new(client: Client, instance: String, secrets: Vec<Secret>, challenges: Challenges) -> Self {
-        Self { client, instance, secrets, challenges, losses: Mutex::default() }
+        let socket = client.is_socket().then(AtomicBool::default);
+        Self { client, instance, secrets, challenges, socket, losses: Mutex::default() }
+    }
+
+    /// The request with the `Host` that this endpoint wants.
+    fn addressed(&self, request: Request) -> Request {
+        match self.socket.as_ref().map(|listed| listed.load(Ordering::Relaxed)) {
+            Some(true) => request.header("host", LISTED_HOST),
+            Some(false) => request.header("host", NO_HOST),
+            None => request,
+        }
+    }
+
+    /// Whether the `Host` of a socket was refused that has none, and is another one from now on.
+    fn wants_listed_host(&self, response: &Response) -> bool {
+        let refused = response.status == 403 && String::from_utf8_lossy(&response.body).contains(HOST_REFUSED);
+        self.socket.as_ref().is_some_and(|listed| refused && !listed.swap(true, Ordering::Relaxed))
     }
 
     pub fn instance(&self) -> &str {
@@ -92,19 +120,23 @@ impl Admin {
         let told = serde_json::from_slice::<Value>(&response.body).ok();
         let told = told.and_then(|value| value["error"].as_str().map(str::to_owned));
         let is_caddys = told.is_some();
-        let words = told.unwrap_or_else(|| body.chars().take(200).collect());
+        let words = told.unwrap_or_else(|| body.into_owned());
         // Caddy's own words may quote a token of its configuration.
         let words = match words.find("API token '") {
             Some(at) => format!("{}API token [redacted]", &words[..at]),
             None => words,
         };
         let shared = self.challenges.secrets();
-        let words = redact(&words, &self.secrets.iter().chain(&shared).collect::<Vec<_>>());
+        let hidden: Vec<&Secret> = self.secrets.iter().chain(&shared).collect();
+        // Cut first, half a secret would be left.
+        let longest = if is_caddys { LONGEST_WORDS } else { LONGEST_PAGE };
+        let words: String = redact(&words, &hidden).chars().take(longest).collect();
         let status = response.status;
         let words = match response.headers.get("location").and_then(|to| to.to_str().ok()) {
             // What follows may be a secret of somebody's login page.
             Some(to) if (300..400).contains(&status) => {
-                let to: String = to.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect();
+                let to = redact(to.split(['?', '#']).next().unwrap_or_default(), &hidden);
+                let to: String = to.chars().take(LONGEST_PAGE).collect();
                 format!("it leads to {to}")
             }
             _ => words,
@@ -114,10 +146,13 @@ impl Admin {
             401 if words.contains("client identity") => (ErrorClass::Credential, CLIENT_REFUSED, ALLOW_KEY),
             401 => (ErrorClass::Credential, "TokenRefused", ""),
             403 if words.contains("not authorized to") => (ErrorClass::Credential, "AdminPathRefused", ALLOW_PATHS),
-            403 if words.contains("host not allowed") => (
+            403 if words.contains(HOST_REFUSED) => (
                 ErrorClass::Permanent,
                 "AdminHostRefused",
-                "; add the host of the admin address to admin.origins in Caddy's configuration",
+                match self.socket {
+                    Some(_) => "; add it to admin.origins in Caddy's configuration, or leave these out",
+                    None => "; add the host of the admin address to admin.origins in Caddy's configuration",
+                },
             ),
             403 => (ErrorClass::Credential, "TokenRefused", ""),
             404 if !is_caddys => (ErrorClass::Permanent, "CaddyRefused", NO_ADMIN),
@@ -131,7 +166,11 @@ impl Admin {
     pub async fn read(&self, path: &str) -> Result<Part, BackendError> {
         let asked = Instant::now();
         let part = |value, etag| Part { path: path.to_owned(), value, etag, asked };
-        let response = self.client.get(path).header("te", "trailers").send().await.map_err(unreachable)?;
+        let ask = || self.addressed(self.client.get(path).header("te", "trailers"));
+        let mut response = ask().send().await.map_err(unreachable)?;
+        if self.wants_listed_host(&response) {
+            response = ask().send().await.map_err(unreachable)?;
+        }
         if response.status == 400 && String::from_utf8_lossy(&response.body).contains("invalid traversal path") {
             return Ok(part(Value::Null, None));
         }
@@ -194,7 +233,7 @@ impl Admin {
     }
 
     async fn write(&self, request: Request) -> Result<Outcome, BackendError> {
-        match request.send().await {
+        match self.addressed(request).send().await {
             Ok(response) if response.status == 200 => Ok(Outcome::Written),
             Ok(response) if matches!(response.status, 409 | 412) || exists(&response) => {
                 Ok(Outcome::ReadAgain(overtaken()))
@@ -257,6 +296,9 @@ pub fn overtaken() -> BackendError {
         "caddy's configuration changed each time while it was being written; the next try looks again",
     )
 }
+
+/// Caddy's words.
+const HOST_REFUSED: &str = "host not allowed";
 
 /// Said where something else than Caddy's admin API answers.
 const NO_ADMIN: &str = "; is proxy.caddy.adminUrl (CADDY_ADMIN_URL) the address of Caddy's admin API, without a path?";

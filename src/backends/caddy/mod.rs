@@ -93,7 +93,6 @@ impl Caddy {
     pub fn new(options: CaddyOptions) -> Result<Self, BackendError> {
         let mut client = match options.admin_url.scheme() {
             "unix" => {
-                // Before 2.7 Caddy wants this one among its `admin.origins`; later ones take any.
                 let base = Url::parse("http://127.0.0.1:2019")
                     .map_err(|error| BackendError::new(ErrorClass::Permanent, "BadAddress", error.to_string()))?;
                 let mut client = ClientOptions::new("caddy", base);

@@ -120,6 +120,9 @@ impl Snippet {
     }
 }
 
+/// From so many characters on, names need more than nginx' own 64 bytes for each.
+const LONG_NAME: usize = 40;
+
 /// Every dialect, in a fixed order.
 pub fn snippets(place: &Place) -> Vec<Snippet> {
     Dialect::ALL.into_iter().map(|dialect| snippet(dialect, place)).collect()
@@ -244,6 +247,14 @@ pub fn snippet(dialect: Dialect, place: &Place) -> Snippet {
         ),
     };
     let mut notes: Vec<String> = notes.into_iter().map(str::to_owned).collect();
+    // A name of 48 characters does not fit into nginx' own size, which matters as soon as an address has a second server.
+    if matches!(dialect, Dialect::Nginx | Dialect::NginxOld | Dialect::Swag) && place.host.as_str().len() >= LONG_NAME {
+        notes.push(
+            "With more than one host, nginx does not start with names as long as this one (`could not build \
+             server_names_hash`): put `server_names_hash_bucket_size 512;` into http { }, one time."
+                .to_owned(),
+        );
+    }
     let contained = matches!(dialect, Dialect::Swag | Dialect::Npm | Dialect::Pangolin);
     if contained && place.origin.is_loopback() {
         notes.push(format!(
@@ -265,6 +276,13 @@ pub fn snippet(dialect: Dialect, place: &Place) -> Snippet {
     // These leave Cloudflare's entry beside the visitor's; the others resolve it themselves.
     let appends = matches!(dialect, Dialect::Traefik | Dialect::Ingress | Dialect::Npm | Dialect::Pangolin);
     let proxies = if cloudflare && appends { 2 } else { 1 };
+    if cloudflare && appends && dialect != Dialect::Traefik {
+        notes.push(
+            "Who reaches the proxy past Cloudflare could pretend any address: let only Cloudflare's networks reach it, or set \
+             TRUSTED_PROXY_CIDRS to `cloudflare` and the proxy's own address, joined by a comma."
+                .to_owned(),
+        );
+    }
     let texts::Parts { once, each } = parts;
     Snippet { dialect, title, once, each, check, notes, proxies }
 }

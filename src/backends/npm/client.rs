@@ -87,6 +87,33 @@ enum Verdict {
     Failed(BackendError),
 }
 
+/// What answers instead of NPM, where it says so.
+fn something_before(response: &Response) -> Option<BackendError> {
+    let status = response.status;
+    let (class, reason, words) = match status {
+        429 => (ErrorClass::Throttled, "Throttled", "asks to wait".to_owned()),
+        300..=399 => {
+            let to = response.headers.get("location").and_then(|to| to.to_str().ok()).unwrap_or_default();
+            // What follows may be a secret of somebody's login page.
+            let to: String = to.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect();
+            (
+                ErrorClass::Permanent,
+                "NotNpm",
+                format!("leads to {to}; name the address at which the API itself answers"),
+            )
+        }
+        401 | 403 => {
+            let words = "refuses; something before it asks for a login or does not let this program through";
+            (ErrorClass::Permanent, "NotNpm", words.to_owned())
+        }
+        _ => return None,
+    };
+    let message = format!("what answers at NPM's address {words} ({status})");
+    let mut error = BackendError::new(class, reason, message);
+    error.retry_after = response.retry_after();
+    Some(error)
+}
+
 impl Api {
     /// Errors: an address that cannot be used at all.
     pub fn new(
@@ -150,7 +177,15 @@ impl Api {
         let request = request.header("authorization", &format!("Bearer {}", session.token.expose()));
         let unsent = if call.reads() { BackendError::from } else { BackendError::of_write };
         let response = request.send().await.map_err(unsent).map_err(|error| self.redacted(error))?;
-        Ok(self.judge(&response, call))
+        let quoted = |mut error: BackendError| {
+            error.message = redact(&error.message, &[&session.token]);
+            error
+        };
+        Ok(match self.judge(&response, call) {
+            Verdict::Done(value) => Verdict::Done(value),
+            Verdict::Doubtful(error) => Verdict::Doubtful(quoted(error)),
+            Verdict::Failed(error) => Verdict::Failed(quoted(error)),
+        })
     }
 
     fn request(&self, call: &Call, prefix: &str) -> Request {
@@ -257,8 +292,9 @@ impl Api {
                 Ok(session)
             }
             Err(error) => {
+                let error = self.redacted(error);
                 login.refused = matches!(error.class, ErrorClass::Credential).then(|| (error.clone(), now));
-                Err(self.redacted(error))
+                Err(error)
             }
         }
     }
@@ -307,6 +343,9 @@ impl Api {
             if response.status >= 500 {
                 let message = format!("NPM answered {} to the question for its version", response.status);
                 return Err(BackendError::new(ErrorClass::Unavailable, "Unavailable", message));
+            }
+            if let Some(error) = something_before(&response) {
+                return Err(error);
             }
             let body = response.json().unwrap_or(Value::Null);
             let part = |name: &str| body["version"][name].as_u64();

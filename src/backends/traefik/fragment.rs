@@ -248,7 +248,9 @@ pub fn parse(text: &str) -> Result<Value, String> {
     let documents: Result<Vec<Value>, _> = serde_saphyr::from_multiple(first_document(text));
     documents.map(|all| all.into_iter().next().unwrap_or(Value::Null)).map_err(|error| {
         let words = error.to_string();
-        words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        let words = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // What the library advises is for who calls it.
+        words.split(", set DuplicateKeyPolicy").next().unwrap_or_default().to_owned()
     })
 }
 

@@ -90,18 +90,19 @@ impl Reader<'_> {
     pub fn caddy(&mut self) -> Option<CaddyVariables> {
         let admin_url = match self.text("CADDY_ADMIN_URL") {
             Some(text) => {
-                let at_root = |url: &Url| !url.path().trim_end_matches('/').ends_with("/config");
-                let usable = |url: &Url| match url.scheme() {
-                    "http" | "https" => url.host_str().is_some() && at_root(url),
-                    scheme => scheme == "unix" && url.path().starts_with('/'),
+                let at_root = |url: &Url| {
+                    url.scheme() == "unix" || !url.path().trim_end_matches('/').ends_with(rules::CADDY_CONFIG)
                 };
-                let url = Url::parse(&text).ok().filter(usable).filter(|_| !text.contains('@'));
+                let url = Url::parse(&text).ok().filter(at_root).filter(|_| rules::CADDY_ADMIN.admits(&text));
                 if text.contains('@') {
                     // It would stand in the class for everybody to read, and the value is not repeated here either.
                     let allowed = "an address must not hold a name or a password; CADDY_ADMIN_TOKEN is there for those";
                     self.invalid("CADDY_ADMIN_URL", "…@…", allowed);
                 } else if url.is_none() {
-                    let allowed = "allowed is an address that begins with http:// or https:// and does not end with /config, or a socket like unix:///run/caddy/admin.sock";
+                    let allowed = match rules::CADDY_ADMIN.admits(&text) {
+                        true => "leave out /config: allowed is the address before it, like http://127.0.0.1:2019",
+                        false => rules::CADDY_ADMIN.words,
+                    };
                     self.invalid("CADDY_ADMIN_URL", &text, allowed);
                 }
                 url
@@ -270,7 +271,7 @@ impl Reader<'_> {
         let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
         let api_url = self.url("TRAEFIK_API_URL");
         let path = api_url.as_ref().map(|url| url.path().trim_end_matches('/')).unwrap_or_default();
-        if path.ends_with("/api") || path.ends_with("/dashboard") {
+        if rules::TRAEFIK_PATHS.iter().any(|end| path.ends_with(end)) {
             let text = self.text("TRAEFIK_API_URL").unwrap_or_default();
             let allowed =
                 "leave out /api and /dashboard: allowed is the address before them, like http://127.0.0.1:8080";

@@ -137,7 +137,7 @@ fn each_wrong_value_is_told_with_its_name_and_what_is_allowed() {
     assert_eq!(
         wrong(&[("REVERSE_PROXY_BACKEND", "caddy"), ("CADDY_ADMIN_URL", "127.0.0.1:2019")]),
         [
-            "CADDY_ADMIN_URL=127.0.0.1:2019 is not valid: allowed is an address that begins with http:// or https:// and does not end with /config, or a socket like unix:///run/caddy/admin.sock",
+            "CADDY_ADMIN_URL=127.0.0.1:2019 is not valid: allowed is an address that begins with http:// or https:// and has no question mark, or a socket like unix:///run/caddy/admin.sock",
             "CADDY_ORIGIN is not set: REVERSE_PROXY_BACKEND=caddy needs the address under which Caddy finds this program, like 127.0.0.1:5000",
             // Without a usable proxy nothing is known to be automatic, so no token is asked for yet.
         ]
@@ -335,5 +335,5 @@ fn an_address_with_a_password_is_refused_without_repeating_it() {
     }
     let mut pairs = CADDY.to_vec();
     pairs.push(("CADDY_ADMIN_URL", "http://127.0.0.1:2019/config/"));
-    assert!(read(&pairs).unwrap_err()[0].contains("does not end with /config"));
+    assert!(read(&pairs).unwrap_err()[0].contains("leave out /config"));
 }

@@ -138,6 +138,10 @@ impl NpmDouble {
     pub fn rebuild_keys(&self) {
         lock(&self.state).tokens.clear();
     }
+    /// A token that is good.
+    pub fn token(&self) -> Option<String> {
+        lock(&self.state).tokens.keys().next().cloned()
+    }
     pub fn logins(&self) -> usize {
         lock(&self.state).logins
     }
