@@ -94,9 +94,10 @@ impl Context {
         found: &Found,
         valid: &ValidPortal,
         former: &[HostName],
+        here: &Place,
     ) -> Result<Option<HostName>, ControllerError> {
         let made = |host: &HostName| found.resources.iter().any(|made| made.name == host.as_str());
-        let moving = found.standing.moving.as_ref().filter(|moving| moving.is_at_risk());
+        let moving = found.standing.moving.as_ref().filter(|moving| moving.is_at_risk() && moving.to == *here);
         let Some(moving) = moving.filter(|_| valid.enabled && valid.mode == Mode::Full) else { return Ok(None) };
         let of_move = |host: &HostName| match &moving.host {
             Some(name) => host.as_str() == name,

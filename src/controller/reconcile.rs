@@ -144,12 +144,15 @@ impl Context {
             },
         };
         let wanted = valid.host.clone();
-        let (valid, former) = match self.finishes_first(found, &valid, &former).await? {
+        let (valid, former) = match self.finishes_first(found, &valid, &former, &place_of(&class.class)).await? {
             Some(host) => {
                 let url = class.class.spec.public_url(&host);
                 found.host = Some(host.to_string());
                 found.url = Some(url.clone());
-                let others = former.into_iter().filter(|one| *one != host).collect();
+                // What is at the wanted one already stays, too.
+                let made = |name: &HostName| found.resources.iter().any(|made| made.name == name.as_str());
+                let all = former.into_iter().chain(made(&wanted).then(|| wanted.clone()));
+                let others = all.filter(|one| *one != host).collect();
                 (ValidPortal { host, url, ..valid }, others)
             }
             None => (valid, former),

@@ -417,6 +417,7 @@ async fn a_healthy_host_is_not_moved_because_another_one_is() {
     let mut seen = Vec::new();
     for _ in 0..100 {
         seen.push(scene.leads_to());
+        assert_eq!(scene.world.get(HOST, "/").await.0, 200);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let proving = |portal: Option<&portalkeeper::api::ResetPortal>| {
