@@ -9,6 +9,7 @@ use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::former::Old;
 use super::outside::{Outside, program};
+use super::proving::TUNNELS;
 use super::runtime::ClassRuntime;
 use super::status::Found;
 use super::validate::{Mode, ValidPortal};
@@ -73,6 +74,10 @@ impl Context {
         let has_route = old.lost || old.class.proxy.is_some();
         let ask = by_names != Decider::Person && has_route && !same(&old.class.proxy, &class.proxy);
         let (Some(target), Some(before)) = (public_name(class, valid), old.address()) else { return by_names };
+        let tunnel = |name: &HostName| name.as_str().ends_with(TUNNELS);
+        if tunnel(&target) || tunnel(&before) {
+            return by_names;
+        }
         if !ask || old.gone || target == before || is_told_apart(old, class, valid) {
             return by_names;
         }

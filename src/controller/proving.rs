@@ -14,7 +14,7 @@ use crate::config::networks;
 use crate::http::LookupError;
 
 /// Names of tunnels: they lead nowhere but within Cloudflare.
-const TUNNELS: &str = ".cfargotunnel.com";
+pub(super) const TUNNELS: &str = ".cfargotunnel.com";
 
 /// What a new route may be seen to show that the record must not lead to. All else that is no proof, such as a private
 /// address or a certificate that only Cloudflare's edge trusts, says nothing about the way that visitors take.

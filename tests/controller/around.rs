@@ -1,7 +1,7 @@
 //! What is around portals: secrets that come late, systems that are down, classes, and names that others want.
 use jiff::SignedDuration;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use portalkeeper::api::{PortalClass, ResetPortal};
+use portalkeeper::api::{ANNOTATION_MOVED_BY_HAND, PortalClass, ResetPortal};
 use portalkeeper::http::double::{DoubleResponse, Fault};
 use serde_json::json;
 
@@ -121,6 +121,11 @@ async fn a_portal_that_moves_to_another_class_leaves_nothing_in_the_former_proxy
     classes.create(&Default::default(), &class).await.unwrap();
     world.clear_logs();
     world.patch("acme", json!({"spec": {"className": "by-hand"}})).await;
+    // both have one public name, so that somebody has to say when visitors come to the new one
+    let message = world.until_condition("acme", "Moved", "Unknown", "AwaitingOperator").await;
+    assert!(world.routed(HOST));
+    let word = message.split(&format!("{ANNOTATION_MOVED_BY_HAND}=")).nth(1).unwrap().split(',').next().unwrap();
+    world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(word)).await;
     world
         .until("acme", "in its new class", |portal| {
             portal.and_then(|p| p.status.as_ref()).is_some_and(|s| s.class_name.as_deref() == Some("by-hand"))
