@@ -17,6 +17,7 @@ use crate::api::portal::{Decider, Place};
 use crate::api::{ANNOTATION_MOVED_BY_HAND, FIELD_MANAGER, HostName, ResetPortal};
 use crate::backends::cloudflare;
 use crate::config::networks;
+use crate::http::LookupError;
 
 /// Characters of a place's digest in a person's word.
 const DIGEST: usize = 8;
@@ -68,27 +69,37 @@ fn is_told_apart(old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> bool {
 }
 
 impl Context {
-    /// What decides. A name that leads nowhere says nothing about the machine.
-    pub(super) async fn decider(&self, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Decider {
+    /// What decides; `None` while it cannot be looked up whether both names lead to one machine. A name that leads nowhere
+    /// says that they do not.
+    pub(super) async fn decider(&self, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Option<Decider> {
         let by_names = decider_by_names(old, class, valid);
         let has_route = old.lost || old.class.proxy.is_some();
-        let ask = by_names != Decider::Person && has_route && !same(&old.class.proxy, &class.proxy);
-        let (Some(target), Some(before)) = (public_name(class, valid), old.address()) else { return by_names };
+        let (Some(target), Some(before)) = (public_name(class, valid), old.address()) else { return Some(by_names) };
         let tunnel = |name: &HostName| name.as_str().ends_with(TUNNELS);
-        if tunnel(&target) || tunnel(&before) {
-            return by_names;
+        let settled = by_names == Decider::Person
+            || !has_route
+            || old.gone
+            || target == before
+            || tunnel(&target)
+            || tunnel(&before)
+            || same(&old.class.proxy, &class.proxy)
+            || is_told_apart(old, class, valid);
+        if settled {
+            return Some(by_names);
         }
-        if !ask || old.gone || target == before || is_told_apart(old, class, valid) {
-            return by_names;
-        }
-        let (of_new, of_old) =
+        let answers =
             futures_util::join!(self.names.everywhere(target.as_str()), self.names.everywhere(before.as_str()));
-        let (of_new, of_old) = (of_new.unwrap_or_default(), of_old.unwrap_or_default());
-        // Cloudflare's edge has the same addresses for all.
-        let machine = |address: &&SocketAddr| !networks::is_cloudflare(address.ip());
-        match of_new.iter().filter(machine).any(|address| of_old.contains(address)) {
-            true => Decider::Person,
-            false => by_names,
+        match answers {
+            (Ok(of_new), Ok(of_old)) => {
+                // Cloudflare's edge has the same addresses for all.
+                let machine = |address: &&SocketAddr| !networks::is_cloudflare(address.ip());
+                let one = of_new.iter().filter(machine).any(|address| of_old.contains(address));
+                Some(if one { Decider::Person } else { by_names })
+            }
+            (Err(LookupError::NotFound(_)), _) | (_, Err(LookupError::NotFound(_))) => Some(by_names),
+            // A record that a person leads is looked up anew.
+            _ if by_names == Decider::Record => Some(by_names),
+            _ => None,
         }
     }
 

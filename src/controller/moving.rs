@@ -9,6 +9,7 @@ use kube::runtime::events::EventType;
 
 use super::alike::{look_anew, mixed, replaces};
 use super::context::Context;
+use super::deciding::is_said;
 use super::error::ControllerError;
 use super::former::Old;
 use super::leaving::Made;
@@ -63,12 +64,12 @@ impl Context {
             let now = self.clock.now();
             let nothing_written = Outside::default();
             let decider = match moving.decided_by {
-                Some(decider) => decider,
+                Some(decider) => Some(decider),
                 None => self.decides(&moving, old, class, valid).await,
             };
-            let is_way_back = decider != Decider::Record && old.is_way_back(class);
+            let is_way_back = decider != Some(Decider::Record) && old.is_way_back(class);
             let awaited = match (moving.stage, decider) {
-                (MoveStage::Flipped, Decider::Person | Decider::Record) => {
+                (MoveStage::Flipped, Some(decider @ (Decider::Person | Decider::Record))) => {
                     let led = self.is_led_by_hand(portal, old, class, &held, (&moving.to, decider)).await;
                     (!led).then_some(decider)
                 }
@@ -80,17 +81,14 @@ impl Context {
                     let mut outside =
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
-                    let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let waiting = "the new route can be reached: its name does not exist in DNS";
                     let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
-                    found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
-                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
-                    return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                    return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
                 }
                 (MoveStage::Proving, _) if one_route(&moving) => {
                     let note =
                         Some("the proxy has one route for the host, so the new one could not be tried".to_owned());
-                    let (stage, decided_by) = (MoveStage::Flipped, Some(decider));
+                    let (stage, decided_by) = (MoveStage::Flipped, decider);
                     found.standing.moving = Some(Move { stage, since: stamp(now), decided_by, note, ..moving });
                     self.forget_probe(&valid.key);
                     look_anew(class, valid);
@@ -108,16 +106,9 @@ impl Context {
                                 program(&mixed(class, &dns, &None), &held, installation, former, &[]).await;
                             found.changes.append(&mut outside.changes);
                             outside.join(seen);
-                            let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
-                            let words = underway::proving(
-                                &way,
-                                held_record.as_ref(),
-                                outside.recorded(),
-                                "the new route is made",
-                            );
-                            found.findings.push(Finding::new(MOVED, Truth::Unknown, "Moving", words));
-                            let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
-                            return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                            let (recorded, waiting) = (outside.recorded(), "the new route is made");
+                            let words = underway::proving(&way, held_record.as_ref(), recorded, waiting);
+                            return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
                         }
                     }
                 }
@@ -127,7 +118,7 @@ impl Context {
                     found.changes.append(&mut outside.changes);
                     let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
                         Ok(note) => {
-                            let (stage, decided_by) = (MoveStage::Flipped, Some(decider));
+                            let (stage, decided_by) = (MoveStage::Flipped, decider);
                             moving = Move { stage, since: stamp(now), decided_by, note, ..moving };
                             found.standing.moving = Some(moving);
                             found.keep(&outside.resources);
@@ -155,12 +146,9 @@ impl Context {
                     moving.flipped = None;
                     moving.decided_by = Some(decider);
                     found.standing.moving = Some(moving);
-                    let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let made = old.target.as_ref().filter(|_| old.class.dns.is_some());
                     let words = underway::by_hand(&way, class, made, decider);
-                    found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
-                    let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
-                    return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
+                    return Ok(self.waits(old, valid, outside, (AWAITING_OPERATOR, words), found).await);
                 }
                 (MoveStage::Flipped, None) => {
                     // One proxy has one route for the host: the former one stays until the record is seen to be changed.
@@ -211,6 +199,16 @@ impl Context {
                     } else {
                         outside.programmed()
                     };
+                    let decided = decider.is_some() || is_said(portal, &moving.to);
+                    if moving.decided_by != decider {
+                        moving.decided_by = decider;
+                        found.standing.moving = Some(moving.clone());
+                    }
+                    if proved && now >= settled && !decided {
+                        let words = underway::undecided(&way, &moving.to);
+                        found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
+                        return Ok(Made { outside, live, wait: Some(self.backoff(&valid.key)) });
+                    }
                     if proved && now >= settled {
                         if let Some(home) = found.standing.home.replace(moving.to) {
                             let one_proxy = moving.one_proxy == Some(true);
@@ -278,11 +276,26 @@ impl Context {
     }
 
     /// What decides a move of which that is not known yet.
-    async fn decides(&self, moving: &Move, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Decider {
+    async fn decides(&self, moving: &Move, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Option<Decider> {
         match moving.one_proxy {
-            Some(true) => Decider::ProofOfLife,
+            Some(true) => Some(Decider::ProofOfLife),
             _ => self.decider(old, class, valid).await,
         }
+    }
+
+    /// Nothing more is done in this look; `moved` says why.
+    async fn waits(
+        &self,
+        old: &Old,
+        valid: &ValidPortal,
+        outside: Outside,
+        moved: (&str, String),
+        found: &mut Found,
+    ) -> Made {
+        let live = self.live(&old.class, valid, &Outside::default(), Fresh::Recent).await;
+        found.findings.push(Finding::new(MOVED, Truth::Unknown, moved.0, moved.1));
+        let wait = outside.wait.unwrap_or_else(|| self.backoff(&valid.key));
+        Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) }
     }
 
     /// The record is changed back at the next look.

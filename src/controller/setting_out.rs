@@ -61,7 +61,8 @@ impl Context {
             let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == other.to);
             left.for_each(|leaving| {
                 leaving.asks = asked && back;
-                leaving.one_proxy = back && other.one_proxy == Some(true);
+                // What is at home is seen to from there.
+                leaving.one_proxy = other.one_proxy == Some(true);
             });
             called_off = Some(other.to);
         }

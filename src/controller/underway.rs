@@ -88,6 +88,16 @@ pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>
     )
 }
 
+/// It is proved, but the way that the proof came is not known.
+pub(super) fn undecided(way: &str, to: &Place) -> String {
+    format!(
+        "{way}: proved, but the resolver gives no answer for the names of both proxies: they may be of one machine, where a \
+         proof of life may come through the former route; it stays until they can be looked up, or until you {}, which you \
+         do when visitors come to the new proxy",
+        say(to)
+    )
+}
+
 /// What removals wait for where a person has to say something, as the beginning of a line.
 pub(super) fn when_said(class: &ClassRuntime, decider: Decider) -> String {
     match (decider, &class.class.spec.cname_target) {

@@ -185,6 +185,25 @@ async fn two_names_of_one_machine_are_one_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_names_that_nobody_can_look_up_may_be_of_one_machine() {
+    let scene = Scene::given().await;
+    // given a resolver that fails while the record is changed
+    scene.one_machine.store(true, Ordering::SeqCst);
+    scene.hidden.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    scene.until_told("which you do when visitors come to the new proxy").await;
+    assert_eq!(scene.routed(), "a b");
+    // when it answers again, then a person is asked as if it always had
+    scene.hidden.store(false, Ordering::SeqCst);
+    scene.until_told(ONE_ADDRESS).await;
+    scene.until_led_to("a").await;
+    scene.wait_and_see_that_nothing_moves().await;
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_persons_word_does_not_keep_a_record_where_nothing_is_seen() {
     let scene = Scene::given().await;
     scene.one_machine.store(true, Ordering::SeqCst);

@@ -67,6 +67,11 @@ async fn a_new_proxy_that_cannot_be_reached_by_its_own_name_is_proved_through_th
     let scene = Scene::given().await;
     scene.hidden.store(true, Ordering::SeqCst);
     scene.move_to("b").await;
+    // and that may be a name of the former one's machine, as long as nobody can look
+    scene.until_told("proved, but the resolver gives no answer for the names of both proxies").await;
+    scene.work_for(scene.world.timing.move_patience * 2).await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"));
+    scene.hidden.store(false, Ordering::SeqCst);
     scene.until_moved().await;
     assert_eq!(scene.told(), ["b made while the record leads to a", "a removed while the record leads to b"]);
     let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(scene.world.client.clone(), "default");
