@@ -6,7 +6,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use portalkeeper::api::{ANNOTATION_MOVED_BY_HAND, PortalClass};
 use serde_json::{Value, json};
 
-use super::{HOST, Scene, target};
+use super::{HOST, Scene, is_made, target};
 
 const ONE_ADDRESS: &str = "the route of PortalClass \"b\" has the public address of the former one, so that it cannot be seen from \
                            here which of them serves visitors; the former one stays until you annotate the portal with \
@@ -302,23 +302,13 @@ async fn a_host_that_is_changed_in_a_move_waits_for_its_end() {
     assert!(scene.a.caddy.route_for(HOST).is_some());
     assert_eq!(scene.world.get(HOST, "/").await.0, 200);
     // and then the other one is made
-    let made = |portal: Option<&portalkeeper::api::ResetPortal>| {
-        portal
-            .and_then(|portal| portal.status.as_ref())
-            .is_some_and(|status| status.resources.iter().any(|made| made.name == other))
-    };
-    scene.world.until("acme", "at the other host", made).await;
+    scene.world.until("acme", "at the other host", |portal| is_made(portal, other)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_cannot_be_led_back_yet_is_before_the_host_is_changed() {
     let scene = Scene::given().await;
     let other = "other.acme.localhost";
-    let has_other = |portal: Option<&portalkeeper::api::ResetPortal>| {
-        portal
-            .and_then(|portal| portal.status.as_ref())
-            .is_some_and(|status| status.resources.iter().any(|made| made.name == other))
-    };
     // given a move that is rolled back while no record can be changed
     scene.cut.store(true, Ordering::SeqCst);
     scene.move_to("b").await;
@@ -329,26 +319,21 @@ async fn a_record_that_cannot_be_led_back_yet_is_before_the_host_is_changed() {
     scene.world.patch("acme", json!({"spec": {"host": other}})).await;
     scene.until_told("; the host is changed to other.acme.localhost when that is done").await;
     scene.work_for(scene.world.timing.move_proof).await;
-    assert!(!has_other(Some(&scene.world.portals().get("acme").await.unwrap())));
+    assert!(!is_made(Some(&scene.world.portals().get("acme").await.unwrap()), other));
     // before the record is led back, which needs nobody
     scene.world.simulators.faults.clear();
     let back = |portal: Option<&portalkeeper::api::ResetPortal>| {
-        assert!(!has_other(portal) || scene.leads_to() != "b", "made while the record leads to the wrong place");
+        assert!(!is_made(portal, other) || scene.leads_to() != "b", "made while the record leads to the wrong place");
         scene.leads_to() == "a"
     };
     scene.world.until("acme", "led back", back).await;
-    scene.world.until("acme", "at the other host", has_other).await;
+    scene.world.until("acme", "at the other host", |portal| is_made(portal, other)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_can_never_be_led_back_holds_nothing_up_for_ever() {
     let mut scene = Scene::given().await;
     let other = "other.acme.localhost";
-    let made = |portal: Option<&portalkeeper::api::ResetPortal>| {
-        portal
-            .and_then(|portal| portal.status.as_ref())
-            .is_some_and(|status| status.resources.iter().any(|made| made.name == other))
-    };
     // given a roll-back while no record can be changed, and a host that is changed
     scene.cut.store(true, Ordering::SeqCst);
     scene.move_to("b").await;
@@ -358,10 +343,10 @@ async fn a_record_that_can_never_be_led_back_holds_nothing_up_for_ever() {
     scene.world.patch("acme", json!({"spec": {"host": other}})).await;
     scene.until_told("; the host is changed to other.acme.localhost when that is done").await;
     scene.work_for(scene.world.timing.move_proof).await;
-    assert!(!made(Some(&scene.world.portals().get("acme").await.unwrap())));
+    assert!(!is_made(Some(&scene.world.portals().get("acme").await.unwrap()), other));
     // when it was tried long enough, then the other host is made
     scene.restart_with(|timing| timing.letting_go = std::time::Duration::from_secs(1)).await;
-    scene.world.until("acme", "at the other host", made).await;
+    scene.world.until("acme", "at the other host", |portal| is_made(portal, other)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

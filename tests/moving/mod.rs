@@ -4,6 +4,7 @@ mod byhand;
 mod classes;
 mod flips;
 mod killed;
+mod meanwhile;
 mod real;
 mod stages;
 
@@ -32,6 +33,12 @@ const CLOUDFLARE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ip
 
 fn target(proxy: &str) -> String {
     format!("{proxy}.proxies.localhost")
+}
+
+/// Whether something is made at a host.
+fn is_made(portal: Option<&portalkeeper::api::ResetPortal>, host: &str) -> bool {
+    let status = portal.and_then(|portal| portal.status.as_ref());
+    status.is_some_and(|status| status.resources.iter().any(|made| made.name == host))
 }
 
 /// Where the host's record leads: `a`, `b` or nowhere.
