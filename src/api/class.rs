@@ -6,8 +6,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fits;
 use super::proxy::ProxySettings;
+use super::{fits, is_none_of};
 use crate::config::rules;
 
 /// Settings shared by the portals that name this class. Secrets live in the controller's namespace.
@@ -49,7 +49,7 @@ pub struct PortalClassSpec {
         length(min = 3, max = 253),
         regex(pattern = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     )]
-    #[x_kube(validation = ("!self.matches('[.][0-9]+$')", "a CNAME record cannot lead to an address: name a host"))]
+    #[x_kube(validation = is_none_of(&rules::ADDRESS_AS_TARGET))]
     pub cname_target: Option<String>,
     pub proxy: ProxySettings,
     /// Where passwords are changed; without it no reset is possible and `ProviderReady` is absent.

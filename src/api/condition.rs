@@ -53,7 +53,7 @@ impl Finding {
 }
 
 /// Longest message of a condition, in characters.
-const LONGEST_MESSAGE: usize = 4000;
+pub const LONGEST_MESSAGE: usize = 4000;
 
 /// The new condition list: exactly the findings, in their order, each stamped with `generation`; the transition time
 /// moves only where the truth changed. What others have a say in is made visible, whatever it is.

@@ -4,13 +4,14 @@
 
 use kube::core::Rule;
 
-use crate::config::rules::TextRule;
+use crate::config::rules::{Exception, TextRule};
 
 pub mod claim;
 pub mod class;
 pub mod clock;
 pub mod condition;
 pub mod ingress;
+mod moves;
 pub mod names;
 pub mod origin;
 pub mod portal;
@@ -26,18 +27,27 @@ pub use tunnel::{TunnelError, TunnelId, TunnelOrigin};
 
 /// The rule as a class's definition has it, with the same words.
 fn fits(rule: &TextRule) -> Rule {
-    // Backslashes are doubled inside a text of CEL.
-    Rule::new(format!("self.matches('{}')", rule.pattern.replace('\\', r"\\"))).message(rule.words)
+    Rule::new(format!("self.{}", matches(rule.pattern))).message(rule.words)
 }
 
 /// The same for each of a list.
 fn all_fit(rule: &TextRule) -> Rule {
-    Rule::new(format!("self.all(one, one.matches('{}'))", rule.pattern.replace('\\', r"\\"))).message(rule.words)
+    Rule::new(format!("self.all(one, one.{})", matches(rule.pattern))).message(rule.words)
 }
 
 /// The same where nothing is allowed as well.
 fn fits_or_empty(rule: &TextRule) -> Rule {
-    Rule::new(format!("self == '' || self.matches('{}')", rule.pattern.replace('\\', r"\\"))).message(rule.words)
+    Rule::new(format!("self == '' || self.{}", matches(rule.pattern))).message(rule.words)
+}
+
+/// What a text must not be.
+fn is_none_of(exception: &Exception) -> Rule {
+    Rule::new(format!("!self.{}", matches(exception.pattern))).message(exception.words)
+}
+
+fn matches(pattern: &str) -> String {
+    // Backslashes are doubled inside a text of CEL.
+    format!("matches('{}')", pattern.replace('\\', r"\\"))
 }
 
 /// API group of every custom resource.

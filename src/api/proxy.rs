@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::class::{SecretKeyRef, thirty, yes};
 use super::ingress::IngressSettings;
-use super::{all_fit, fits, fits_or_empty};
+use super::{all_fit, fits, fits_or_empty, is_none_of};
 use crate::config::rules;
 
 /// Exactly one proxy.
@@ -54,7 +54,7 @@ pub struct CaddySettings {
     /// `admin.origins` are set needs `127.0.0.1:2019` among them for that.
     #[schemars(length(max = rules::CADDY_ADMIN.longest))]
     #[x_kube(validation = fits(&rules::CADDY_ADMIN))]
-    #[x_kube(validation = ("self.startsWith('unix:') || !self.matches('/config/*$')", "leave out /config: allowed is the address before it, like http://127.0.0.1:2019"))]
+    #[x_kube(validation = is_none_of(&rules::CADDY_CONFIG))]
     pub admin_url: String,
     /// `false` takes any certificate of an https admin address.
     #[serde(default = "yes")]
@@ -305,7 +305,7 @@ pub struct TraefikSettings {
     /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
-    #[x_kube(validation = ("!self.matches('/(api|dashboard)/*$')", "leave out /api and /dashboard: allowed is the address before them, like http://127.0.0.1:8080"))]
+    #[x_kube(validation = is_none_of(&rules::TRAEFIK_PATHS))]
     pub api_url: Option<String>,
 }
 

@@ -15,6 +15,18 @@ impl TextRule {
     }
 }
 
+/// What a text must not be, though it fits its rule: patterns know no exceptions.
+pub struct Exception {
+    pub pattern: &'static str,
+    pub words: &'static str,
+}
+
+impl Exception {
+    pub fn is_met(&self, text: &str) -> bool {
+        regex::Regex::new(self.pattern).is_ok_and(|rule| rule.is_match(text))
+    }
+}
+
 /// A name that resolves, an IPv4 address, or an IPv6 address without brackets. The port has a setting of its own.
 pub const SERVER: TextRule = TextRule {
     pattern: r"^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?([.][A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*[.]?|[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$",
@@ -56,18 +68,28 @@ pub const LISTEN: TextRule = TextRule {
     words: "allowed is a listen address of Caddy that ends with a port from 1 to 65535, like :8443 or 127.0.0.1:8443",
 };
 
-/// Where Caddy's admin endpoint is; whether a path is one of its own is another rule ([`CADDY_CONFIG`]).
+/// Where Caddy's admin endpoint is; see [`CADDY_CONFIG`], too.
 pub const CADDY_ADMIN: TextRule = TextRule {
     pattern: r"^([hH][tT][tT][pP][sS]?://[^\s@/?#]+(/[^\s@?#]*)?|unix:(//)?/[^\s@/?#][^\s@?#]*)$",
     longest: 500,
     words: "allowed is an address that begins with http:// or https:// and has no question mark, or a socket like unix:///run/caddy/admin.sock",
 };
 
-/// What an address of Caddy's admin endpoint must not end with: below it there is nothing of ours.
-pub const CADDY_CONFIG: &str = "/config";
+/// Below that there is nothing of ours; a socket may have any name.
+pub const CADDY_CONFIG: Exception = Exception {
+    pattern: r"^[hH].*/config/*$",
+    words: "leave out /config: allowed is the address before it, like http://127.0.0.1:2019",
+};
 
-/// What the address of Traefik's API must not end with.
-pub const TRAEFIK_PATHS: [&str; 2] = ["/api", "/dashboard"];
+/// What people copy along with the address of Traefik's API.
+pub const TRAEFIK_PATHS: Exception = Exception {
+    pattern: r"/(api|dashboard)/*([?#].*)?$",
+    words: "leave out /api and /dashboard: allowed is the address before them, like http://127.0.0.1:8080",
+};
+
+/// What looks like a name to a pattern of names.
+pub const ADDRESS_AS_TARGET: Exception =
+    Exception { pattern: r"[.][0-9]+$", words: "a CNAME record cannot lead to an address: name a host" };
 
 /// A name in Traefik's files: nothing that its templates would read.
 pub const WORD: TextRule = TextRule {

@@ -12,6 +12,7 @@ use super::error::{ControllerError, is_code};
 use super::outside::{Outside, Way, withdraw};
 use super::recorded::Recorded;
 use crate::api::claim::PortalClaimStatus;
+use crate::api::condition::LONGEST_MESSAGE;
 use crate::api::portal::{Leaving, MadeResource, Place};
 use crate::api::{FIELD_MANAGER, HostName, PortalClaim, PortalKey, ResetPortal};
 use crate::config::shortened;
@@ -49,9 +50,6 @@ pub struct Epitaph {
     /// Why they could not be removed.
     pub message: String,
 }
-
-/// Longest message on a tombstone, in characters.
-const LONGEST_MESSAGE: usize = 4000;
 
 /// What a try left.
 struct Left {

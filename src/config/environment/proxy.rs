@@ -90,17 +90,15 @@ impl Reader<'_> {
     pub fn caddy(&mut self) -> Option<CaddyVariables> {
         let admin_url = match self.text("CADDY_ADMIN_URL") {
             Some(text) => {
-                let at_root = |url: &Url| {
-                    url.scheme() == "unix" || !url.path().trim_end_matches('/').ends_with(rules::CADDY_CONFIG)
-                };
-                let url = Url::parse(&text).ok().filter(at_root).filter(|_| rules::CADDY_ADMIN.admits(&text));
+                let usable = rules::CADDY_ADMIN.admits(&text) && !rules::CADDY_CONFIG.is_met(&text);
+                let url = Url::parse(&text).ok().filter(|_| usable);
                 if text.contains('@') {
                     // It would stand in the class for everybody to read, and the value is not repeated here either.
                     let allowed = "an address must not hold a name or a password; CADDY_ADMIN_TOKEN is there for those";
                     self.invalid("CADDY_ADMIN_URL", "…@…", allowed);
                 } else if url.is_none() {
                     let allowed = match rules::CADDY_ADMIN.admits(&text) {
-                        true => "leave out /config: allowed is the address before it, like http://127.0.0.1:2019",
+                        true => rules::CADDY_CONFIG.words,
                         false => rules::CADDY_ADMIN.words,
                     };
                     self.invalid("CADDY_ADMIN_URL", &text, allowed);
@@ -270,12 +268,8 @@ impl Reader<'_> {
         let points = points.split(',').map(str::trim).filter(|point| !point.is_empty());
         let entry_points = points.filter_map(|point| self.word("TRAEFIK_ENTRYPOINTS", point)).collect();
         let api_url = self.url("TRAEFIK_API_URL");
-        let path = api_url.as_ref().map(|url| url.path().trim_end_matches('/')).unwrap_or_default();
-        if rules::TRAEFIK_PATHS.iter().any(|end| path.ends_with(end)) {
-            let text = self.text("TRAEFIK_API_URL").unwrap_or_default();
-            let allowed =
-                "leave out /api and /dashboard: allowed is the address before them, like http://127.0.0.1:8080";
-            self.invalid("TRAEFIK_API_URL", &text, allowed);
+        if let Some(text) = self.text("TRAEFIK_API_URL").filter(|text| rules::TRAEFIK_PATHS.is_met(text)) {
+            self.invalid("TRAEFIK_API_URL", &text, rules::TRAEFIK_PATHS.words);
         }
         let origin_ca = self.origin_ca("TRAEFIK_CERTIFICATE");
         Some(ProxyVariables::Traefik {
