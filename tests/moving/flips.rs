@@ -19,6 +19,18 @@ async fn settling() -> Scene {
     scene
 }
 
+impl Scene {
+    /// Since when the record leads to the new route, once that is later than `before` (RFC 3339).
+    async fn until_flipped(&self, before: &str) -> String {
+        let seen = |portal: Option<&portalkeeper::api::ResetPortal>| {
+            portal.and_then(|portal| portal.status.as_ref()?.moving.as_ref()?.flipped.clone())
+        };
+        let later = |portal: Option<&portalkeeper::api::ResetPortal>| seen(portal).is_some_and(|at| *at > *before);
+        let portal = self.world.until("acme", &format!("flipped after {before:?}"), later).await;
+        seen(portal.as_ref()).expect("a time")
+    }
+}
+
 /// Gives the second class the first one's proxy with another origin, and a public name behind which nothing answers.
 async fn in_one_proxy(scene: &Scene) -> String {
     let classes: Api<PortalClass> = Api::all(scene.world.client.clone());
@@ -51,6 +63,26 @@ async fn a_proof_counts_only_when_the_record_has_led_to_the_new_route_for_a_whil
     scene.cut.store(false, Ordering::SeqCst);
     scene.until_moved().await;
     assert_eq!(scene.told(), ["b made while the record leads to a", "a removed while the record leads to b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_somebody_led_back_meanwhile_begins_to_settle_anew() {
+    let mut scene = settling().await;
+    scene.cut.store(true, Ordering::SeqCst);
+    scene.move_to("b").await;
+    let first = scene.until_flipped("").await;
+    // given a record that somebody leads back while nobody looks, for longer than a change takes to settle
+    scene.world.stop_daemon().await;
+    scene.world.simulators.cloudflare.edit(HOST, "content", json!(target("a")));
+    scene.work_for(SETTLING + Duration::from_secs(1)).await;
+    // when it is led to the new route again, then it has to settle again
+    scene.world.patch("acme", json!({"spec": {"branding": {"title": "Acme"}}})).await;
+    scene.world.start_daemon().await;
+    scene.until_led_to("b").await;
+    scene.until_flipped(&first).await;
+    assert_eq!(scene.routed(), "a b");
+    scene.cut.store(false, Ordering::SeqCst);
+    scene.until_moved().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::api::{Api, Patch, PatchParams};
 use portalkeeper::api::PortalClass;
+use portalkeeper::http::double::Fault;
 use serde_json::{Value, json};
 
 use super::{HOST, Scene, is_made, target};
@@ -55,6 +56,24 @@ async fn one_proxy_by_two_addresses_keeps_its_one_route_until_the_record_is_chan
     let moved = condition_of(&scene.world.portals().get("acme").await.unwrap(), "Moved").map(|moved| moved.message);
     assert!(told.iter().all(|deed| deed.starts_with("a rewritten")), "{told:?} {moved:?}");
     assert!(told.iter().any(|deed| deed == "a rewritten while the record leads to b"), "{told:?} {moved:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_whose_answer_was_lost_is_not_taken_for_one_that_stood_there_before() {
+    let mut scene = Scene::given().await;
+    scene.hidden.store(true, Ordering::SeqCst);
+    scene.restart_with(|timing| timing.move_proof = Duration::from_secs(600)).await;
+    // given a new proxy that does what it is asked and does not answer
+    scene.running[2].faults.push("PATCH", "", usize::MAX, Fault::CutAfter);
+    scene.move_to("b").await;
+    scene.until_story(&["b made while the record leads to a"]).await;
+    // when the program is started again and the proxy answers, then both are two proxies all the same
+    scene.world.stop_daemon().await;
+    scene.running[2].faults.clear();
+    scene.hidden.store(false, Ordering::SeqCst);
+    scene.world.start_daemon().await;
+    scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

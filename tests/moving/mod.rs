@@ -205,7 +205,8 @@ struct Scene {
     foreign: Arc<AtomicBool>,
     a_url: String,
     b_url: String,
-    _running: Vec<RunningDouble>,
+    /// Admin API and public side of each proxy, and the edge.
+    running: Vec<RunningDouble>,
 }
 
 impl Scene {
@@ -266,7 +267,7 @@ impl Scene {
             foreign,
             a_url,
             b_url,
-            _running: running,
+            running,
         };
         scene.told();
         assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
