@@ -22,6 +22,16 @@ use crate::http::LookupError;
 /// Characters of a place's digest in a person's word.
 const DIGEST: usize = 8;
 
+/// Why it is not known what decides: whether both names are of one machine, where a proof of life may come through the
+/// former route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Undecided {
+    /// The resolver gives no answer.
+    NoAnswer,
+    /// This name leads to Cloudflare's edge, which tells nobody what machine is behind it.
+    AtTheEdge(HostName),
+}
+
 /// What a person says when visitors come to a place. It holds for that proxy and no other: a word that is left over would
 /// be taken for the next move otherwise.
 pub(super) fn word(place: &Place) -> String {
@@ -69,12 +79,16 @@ fn is_told_apart(old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> bool {
 }
 
 impl Context {
-    /// What decides; `None` while it cannot be looked up whether both names lead to one machine. A name that leads nowhere
-    /// says that they do not.
-    pub(super) async fn decider(&self, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Option<Decider> {
+    /// What decides, or why that is not known. A name that leads nowhere says that there are two machines.
+    pub(super) async fn decider(
+        &self,
+        old: &Old,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+    ) -> Result<Decider, Undecided> {
         let by_names = decider_by_names(old, class, valid);
         let has_route = old.lost || old.class.proxy.is_some();
-        let (Some(target), Some(before)) = (public_name(class, valid), old.address()) else { return Some(by_names) };
+        let (Some(target), Some(before)) = (public_name(class, valid), old.address()) else { return Ok(by_names) };
         let tunnel = |name: &HostName| name.as_str().ends_with(TUNNELS);
         let settled = by_names == Decider::Person
             || !has_route
@@ -85,22 +99,30 @@ impl Context {
             || same(&old.class.proxy, &class.proxy)
             || is_told_apart(old, class, valid);
         if settled {
-            return Some(by_names);
+            return Ok(by_names);
         }
         let answers =
             futures_util::join!(self.names.everywhere(target.as_str()), self.names.everywhere(before.as_str()));
-        match answers {
+        let undecided = match answers {
             (Ok(of_new), Ok(of_old)) => {
                 // Cloudflare's edge has the same addresses for all.
-                let machine = |address: &&SocketAddr| !networks::is_cloudflare(address.ip());
-                let one = of_new.iter().filter(machine).any(|address| of_old.contains(address));
-                Some(if one { Decider::Person } else { by_names })
+                let machine = |address: &SocketAddr| !networks::is_cloudflare(address.ip());
+                if of_new.iter().any(|address| machine(address) && of_old.contains(address)) {
+                    return Ok(Decider::Person);
+                }
+                if !of_new.iter().all(machine) {
+                    Undecided::AtTheEdge(target)
+                } else if !of_old.iter().all(machine) {
+                    Undecided::AtTheEdge(before)
+                } else {
+                    return Ok(by_names);
+                }
             }
-            (Err(LookupError::NotFound(_)), _) | (_, Err(LookupError::NotFound(_))) => Some(by_names),
-            // A record that a person leads is looked up anew.
-            _ if by_names == Decider::Record => Some(by_names),
-            _ => None,
-        }
+            (Err(LookupError::NotFound(_)), _) | (_, Err(LookupError::NotFound(_))) => return Ok(by_names),
+            _ => Undecided::NoAnswer,
+        };
+        // A record that a person leads is looked up anew.
+        if by_names == Decider::Record { Ok(by_names) } else { Err(undecided) }
     }
 
     /// Whether the route is in the new place before anything is made there. `Err` with what was seen where it cannot be

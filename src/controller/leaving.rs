@@ -217,8 +217,8 @@ impl Context {
         }
         if asked && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
             let words = format!(
-                "a move to a proxy with the same public address is called off, and it cannot be seen from here which of both \
-                 serves visitors; its route stays until you {}, which you do when visitors come to the proxy of PortalClass {:?}",
+                "a move to a proxy that has, or may have, the same public address is called off, and it cannot be seen from \
+                 here which of both serves visitors; its route stays until you {}, which you do when visitors come to the proxy of PortalClass {:?}",
                 say(&place_of(&class.class)),
                 class.class.name
             );

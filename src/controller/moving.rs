@@ -9,7 +9,7 @@ use kube::runtime::events::EventType;
 
 use super::alike::{look_anew, mixed, replaces};
 use super::context::Context;
-use super::deciding::is_said;
+use super::deciding::{Undecided, is_said};
 use super::error::ControllerError;
 use super::former::Old;
 use super::leaving::Made;
@@ -63,9 +63,12 @@ impl Context {
             };
             let now = self.clock.now();
             let nothing_written = Outside::default();
-            let decider = match moving.decided_by {
-                Some(decider) => Some(decider),
-                None => self.decides(&moving, old, class, valid).await,
+            let (decider, undecided) = match moving.decided_by {
+                Some(decider) => (Some(decider), None),
+                None => match self.decides(&moving, old, class, valid).await {
+                    Ok(decider) => (Some(decider), None),
+                    Err(why) => (None, Some(why)),
+                },
             };
             let is_way_back = decider != Some(Decider::Record) && old.is_way_back(class);
             let awaited = match (moving.stage, decider) {
@@ -199,13 +202,16 @@ impl Context {
                     } else {
                         outside.programmed()
                     };
-                    let decided = decider.is_some() || is_said(portal, &moving.to);
+                    let undecided = undecided.filter(|_| !is_said(portal, &moving.to));
                     if moving.decided_by != decider {
                         moving.decided_by = decider;
                         found.standing.moving = Some(moving.clone());
                     }
-                    if proved && now >= settled && !decided {
-                        let words = underway::undecided(&way, &moving.to);
+                    if proved
+                        && now >= settled
+                        && let Some(why) = undecided
+                    {
+                        let words = underway::undecided(&way, &moving.to, &why);
                         found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
                         return Ok(Made { outside, live, wait: Some(self.backoff(&valid.key)) });
                     }
@@ -276,9 +282,15 @@ impl Context {
     }
 
     /// What decides a move of which that is not known yet.
-    async fn decides(&self, moving: &Move, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> Option<Decider> {
+    async fn decides(
+        &self,
+        moving: &Move,
+        old: &Old,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+    ) -> Result<Decider, Undecided> {
         match moving.one_proxy {
-            Some(true) => Some(Decider::ProofOfLife),
+            Some(true) => Ok(Decider::ProofOfLife),
             _ => self.decider(old, class, valid).await,
         }
     }

@@ -56,7 +56,9 @@ impl Context {
         if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
             // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
             leave(standing, other.to.clone(), other.stage != MoveStage::Proving || other.served);
-            let asked = other.stage == MoveStage::Flipped && other.decided_by == Some(Decider::Person);
+            // What decides may be unknown still.
+            let asked = other.stage == MoveStage::Flipped
+                && !matches!(other.decided_by, Some(Decider::ProofOfLife | Decider::Record));
             let back = standing.home.as_ref() == Some(&here);
             let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == other.to);
             left.for_each(|leaving| {

@@ -1,6 +1,6 @@
 //! What is told of a portal on its way from one proxy to another. Pure. A class without DNS, or without a target, has no
 //! record of ours that leads anywhere; then only the routes are spoken of.
-use super::deciding::word;
+use super::deciding::{Undecided, word};
 use super::places::place_of;
 use super::runtime::ClassRuntime;
 use crate::api::portal::{Decider, Place};
@@ -89,11 +89,19 @@ pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>
 }
 
 /// It is proved, but the way that the proof came is not known.
-pub(super) fn undecided(way: &str, to: &Place) -> String {
+pub(super) fn undecided(way: &str, to: &Place, why: &Undecided) -> String {
+    let (seen, until) = match why {
+        Undecided::NoAnswer => (
+            "the resolver gives no answer for the names of both proxies".to_owned(),
+            "they can be looked up, or until ",
+        ),
+        Undecided::AtTheEdge(name) => {
+            (format!("{name} leads to Cloudflare's edge, which hides the machine behind it"), "")
+        }
+    };
     format!(
-        "{way}: proved, but the resolver gives no answer for the names of both proxies: they may be of one machine, where a \
-         proof of life may come through the former route; it stays until they can be looked up, or until you {}, which you \
-         do when visitors come to the new proxy",
+        "{way}: proved, but {seen}: both proxies may be on one machine, where a proof of life may come through the former \
+         route; it stays until {until}you {}, which you do when visitors come to the new proxy",
         say(to)
     )
 }

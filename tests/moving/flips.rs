@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kube::api::{Api, Patch, PatchParams};
-use portalkeeper::api::PortalClass;
+use portalkeeper::api::{ANNOTATION_MOVED_BY_HAND, PortalClass};
 use serde_json::json;
 
 use super::{HOST, Scene, target};
@@ -232,10 +232,15 @@ async fn what_the_edge_shows_for_the_proxys_own_name_proves_nothing() {
         events.list(&Default::default()).await.unwrap().items.into_iter().filter_map(|event| event.note).collect();
     assert!(!notes.iter().any(|note| note.starts_with("moved")), "{notes:?}");
     assert_eq!(scene.routed(), "a b");
-    // and when it can be reached, then the event says why it was not tried before
+    // and when it can be reached, then a person says whether it is another machine that the edge leads to
     scene.cut.store(false, Ordering::SeqCst);
     scene.world.patch("acme", json!({"spec": {"branding": {"title": "Acme"}}})).await;
+    scene.until_told("proved, but b.proxies.localhost leads to Cloudflare's edge, which hides the machine").await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"));
+    scene.world.annotate("acme", ANNOTATION_MOVED_BY_HAND, Some(&scene.word().await)).await;
     scene.until_moved().await;
+    assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "b"));
+    // and the event says why it was not tried before
     let words = format!("{} leads to Cloudflare's edge", target("b"));
     let notes = events.list(&Default::default()).await.unwrap().items.into_iter().filter_map(|event| event.note);
     assert!(notes.into_iter().any(|note| note.starts_with("moved") && note.contains(&words)));
