@@ -330,6 +330,18 @@ impl PortalClassSpec {
             _ => "127.0.0.1:5000".to_owned(),
         }
     }
+    /// Name of the proxy (`cnameTarget`), where there is a valid one.
+    pub fn proxy_name(&self) -> Option<super::HostName> {
+        super::HostName::parse(self.cname_target.as_deref()?).ok()
+    }
+    /// Where the records of this class lead, whatever a portal asks for: nowhere without a Cloudflare account.
+    pub fn record_target(&self) -> Option<super::HostName> {
+        self.cloudflare.as_ref()?;
+        match &self.proxy.cloudflare_tunnel {
+            Some(tunnel) => super::tunnel::TunnelId::parse(&tunnel.tunnel_id).ok()?.cname_target(),
+            None => self.proxy_name(),
+        }
+    }
     /// `https://host`, with the port where it is not the scheme's own.
     pub fn public_url(&self, host: &super::HostName) -> String {
         let scheme = self.public_scheme;

@@ -29,12 +29,16 @@ pub struct Move {
     /// Where the record led when the move began (host name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// TTL in seconds of the record that leads to the former place, 0 where it is proxied; absent where none is known. It
+    /// stays so while it leads there, whatever the portal wants by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_seconds: Option<i64>,
     /// Since when the record is seen to lead to the new place (RFC 3339), which may be long after the stage began. After a
     /// roll-back it stays until the record is seen to lead back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flipped: Option<String>,
-    /// Whether the route was in the new place before anything was made there, so that both addresses are of one proxy; absent
-    /// while nobody has looked.
+    /// Whether both places are one proxy, by one address or by two, so that the route was in the new place before anything was
+    /// made there; absent while nobody has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_proxy: Option<bool>,
     /// The record led to the new place before the move began, and visitors may still come there.
@@ -50,7 +54,8 @@ pub struct Move {
 
 impl Move {
     /// Fields that a move may be without.
-    pub const OPTIONAL: [&str; 7] = ["host", "from", "flipped", "oneProxy", "served", "decidedBy", "note"];
+    pub const OPTIONAL: [&str; 8] =
+        ["host", "from", "fromSeconds", "flipped", "oneProxy", "served", "decidedBy", "note"];
 
     /// Whether the record may lead to the new place, or is about to.
     pub fn is_under_way(&self) -> bool {

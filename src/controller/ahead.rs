@@ -10,8 +10,8 @@ use super::proving::before_the_flip;
 use super::runtime::ClassRuntime;
 use super::underway::{self, record_to_come};
 use super::validate::ValidPortal;
+use crate::api::HostName;
 use crate::api::portal::{Decider, MadeResource, MoveStage, Place};
-use crate::api::{HostName, ResetPortal};
 
 /// What is known of a portal, whose steps are asked for.
 #[derive(Clone, Copy)]
@@ -71,7 +71,6 @@ impl Context {
     /// The steps of a portal towards `class`.
     pub(super) async fn ahead(
         &self,
-        portal: &ResetPortal,
         class: &ClassRuntime,
         valid: &ValidPortal,
         stand: Stand<'_>,
@@ -98,7 +97,7 @@ impl Context {
                 }
             };
             let is_left = standing.leaving.iter().find(|leaving| leaving.place == place).filter(|_| proved);
-            let from = self.target_at(portal, &old);
+            let from = old.class.spec.record_target();
             let is_home = standing.home.as_ref() == Some(&place);
             let whence = Old { class: old.clone(), target: from.clone(), lost: false, gone: false };
             let moving = standing.moving.as_ref().filter(|_| is_home);
@@ -145,12 +144,11 @@ impl Context {
     /// What a portal whose things are being written still waits for.
     pub(super) async fn still_ahead(
         &self,
-        portal: &ResetPortal,
         class: &ClassRuntime,
         valid: &ValidPortal,
         stand: Stand<'_>,
     ) -> Result<Vec<String>, ControllerError> {
-        let ahead = self.ahead(portal, class, valid, stand).await?;
+        let ahead = self.ahead(class, valid, stand).await?;
         let waits = stand.standing.moving.as_ref().is_some_and(|moving| moving.stage != MoveStage::Flipped);
         let record = match (&ahead.flip, &class.dns) {
             (Some(flip), Some(dns)) if waits => {

@@ -47,6 +47,19 @@ pub(super) fn is_there_already(
     seen.resources.iter().any(there) && !known
 }
 
+/// Of one proxy by two addresses, what was made by one was made by the other: else it would look like another's later.
+pub(super) fn rename(made: &mut Vec<MadeResource>, from: &ClassRuntime, to: &ClassRuntime) {
+    let system = |class: &ClassRuntime| class.proxy.as_ref().map(|shared| shared.worker.instance().to_owned());
+    let (Some(from), Some(to)) = (system(from), system(to)) else { return };
+    let (renamed, rest): (Vec<MadeResource>, Vec<MadeResource>) = made.drain(..).partition(|one| one.system == from);
+    *made = rest;
+    for one in renamed {
+        if !made.iter().any(|other| other.system == to && other.name == one.name) {
+            made.push(MadeResource { system: to.clone(), ..one });
+        }
+    }
+}
+
 /// What was verified of the route may be past: the same proxy may have been written by another class's settings since.
 pub(super) fn look_anew(class: &ClassRuntime, valid: &ValidPortal) {
     class.proxy.iter().for_each(|shared| shared.worker.forget(&valid.key));

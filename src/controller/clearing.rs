@@ -48,7 +48,10 @@ impl Context {
         self.directory.withdraw(&valid.key);
         let cleared = lock(&self.memory).get(&valid.key).is_some_and(|memory| memory.cleared == Some(valid.generation));
         let rest = found.resources.iter().all(|made| rests(class, made) && made.name.ends_with(valid.host.as_str()));
-        if cleared && rest && found.standing.leaving.is_empty() {
+        if cleared && rest && found.standing.leaving.is_empty() && valid.mode == Mode::Full {
+            // Nothing stands anywhere else: switched on again, it begins where it is to be by then.
+            found.standing.home = Some(place_of(&class.class));
+            found.standing.moving = None;
             return Ok(Some(self.timing.resync));
         }
         if valid.mode != Mode::Full {
@@ -58,11 +61,15 @@ impl Context {
             return Ok(Some(self.timing.resync));
         }
         let here = place_of(&class.class);
+        let one_proxy = found.standing.moving.as_ref().is_some_and(|moving| moving.one_proxy == Some(true));
         let (home, moving) = (found.standing.home.take(), found.standing.moving.take().map(|moving| moving.to));
-        for place in home.into_iter().chain(moving).filter(|place| *place != here) {
+        // What is at one of two addresses is seen to by the other.
+        let by_new = one_proxy && moving.as_ref() == Some(&here);
+        let left = home.into_iter().map(|home| (home, by_new)).chain(moving.into_iter().map(|to| (to, one_proxy)));
+        for (place, one_proxy) in left.filter(|(place, _)| *place != here) {
             let since = super::times::stamp(self.clock.now());
             if !found.standing.leaving.iter().any(|leaving| leaving.place == place) {
-                found.standing.leaving.push(Leaving::unserved(place, since));
+                found.standing.leaving.push(Leaving { one_proxy, ..Leaving::unserved(place, since) });
             }
         }
         found.standing.home = Some(here);

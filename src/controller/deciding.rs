@@ -47,8 +47,7 @@ pub(super) fn is_said(portal: &ResetPortal, place: &Place) -> bool {
 
 /// The public name of a class's proxy, also where no record is made that leads there.
 fn public_name(class: &ClassRuntime, valid: &ValidPortal) -> Option<HostName> {
-    let named = || HostName::parse(class.class.spec.cname_target.as_deref()?).ok();
-    valid.cname_target.clone().or_else(named)
+    valid.cname_target.clone().or_else(|| class.class.spec.proxy_name())
 }
 
 /// What decides, as far as names tell.
@@ -156,8 +155,9 @@ impl Context {
         if is_said(portal, to) {
             return true;
         }
-        let target = class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok());
-        let (Some(target), Some(before)) = (target, old.address().filter(|_| decider == Decider::Record)) else {
+        let (Some(target), Some(before)) =
+            (class.class.spec.proxy_name(), old.address().filter(|_| decider == Decider::Record))
+        else {
             return false;
         };
         if target == before {

@@ -10,7 +10,7 @@ use super::alike::mixed;
 use super::classes::fingerprint;
 use super::context::Context;
 use super::error::ControllerError;
-use super::places::{SETTINGS_GONE, Standing, effect, effect_of, place_of};
+use super::places::{CLASS_GONE, Standing, effect, effect_of, place_of};
 use super::runtime::ClassRuntime;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::class::HeldPlan;
@@ -29,8 +29,8 @@ pub struct HeldBack {
     pub valid: ValidPortal,
     pub place: Place,
     pub finding: Finding,
-    /// The settings of that place are not known any more, as when the class was deleted and made anew: then nothing is
-    /// looked at outside, because every look would be under other settings.
+    /// The settings of that place are not known any more, as when the class was deleted and made anew, or a Secret of it is
+    /// missing: then nothing is looked at outside, because every look would be under other settings.
     pub frozen: bool,
 }
 
@@ -159,12 +159,10 @@ impl Context {
                     let (host, url) = (valid.host.clone(), former.class.spec.public_url(&valid.host));
                     (former, ValidPortal { host, url, ..there }, false)
                 }
-                Err(_) => return Ok(None),
+                Err(_) => (Arc::new(mixed(class, &None, &None)), valid.clone(), true),
             },
-            Err(finding) if finding.reason == SETTINGS_GONE => {
-                (Arc::new(mixed(class, &None, &None)), valid.clone(), true)
-            }
-            Err(_) => return Ok(None),
+            Err(finding) if finding.reason == CLASS_GONE => return Ok(None),
+            Err(_) => (Arc::new(mixed(class, &None, &None)), valid.clone(), true),
         };
         let cause = match home.class_name == here.class_name {
             true => "an edit of the class".to_owned(),

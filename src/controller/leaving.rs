@@ -9,8 +9,9 @@ use super::alike::{mixed, same};
 use super::context::Context;
 use super::deciding::is_said;
 use super::error::ControllerError;
+use super::former::Old;
 use super::outside::{OutOfReach, Outside, Way, program, withdraw};
-use super::places::{CLASS_GONE, SETTINGS_GONE, place_of};
+use super::places::{CLASS_GONE, SETTINGS_GONE, Standing, place_of};
 use super::recorded::AWAITING_OPERATOR;
 use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
@@ -19,7 +20,7 @@ use super::times::signed;
 use super::underway::say;
 use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{Finding, LIVE, MOVED, Truth};
-use crate::api::portal::{Leaving, MadeResource};
+use crate::api::portal::{Decider, Leaving, MadeResource};
 use crate::api::{HostName, ResetPortal};
 use crate::http::double::lock;
 use crate::plan::Mark;
@@ -196,6 +197,8 @@ impl Context {
                 for mut leaving in std::mem::take(&mut found.standing.leaving) {
                     leaving.stood &= !proved;
                     leaving.asks &= !is_said(portal, &place_of(&class.class));
+                    // What a resolver owed when the move was called off may be known by now.
+                    leaving.asks = leaving.asks && self.still_asks(&leaving, class, valid, &caches).await?;
                     if leaving.asks {
                         asked = true;
                         still.push(leaving);
@@ -239,6 +242,25 @@ impl Context {
         Ok(kept)
     }
 
+    /// Whether it is still not to be seen which of both serves visitors, the place that is left or the one where the portal
+    /// stands.
+    async fn still_asks(
+        &self,
+        leaving: &Leaving,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        standing: &Standing,
+    ) -> Result<bool, ControllerError> {
+        let Some(home) = standing.home.as_ref().filter(|_| class.dns.is_some()) else { return Ok(true) };
+        let (Ok(home), Ok(there)) = (self.at_place(home).await?, self.at_place(&leaving.place).await?) else {
+            return Ok(true);
+        };
+        let valid = ValidPortal { cname_target: home.class.spec.record_target(), ..valid.clone() };
+        let target = there.class.spec.record_target();
+        let there = Old { class: there, target, lost: false, gone: false };
+        Ok(!matches!(self.decider(&there, &home, &valid).await, Ok(Decider::ProofOfLife)))
+    }
+
     async fn try_to_leave(
         &self,
         portal: &ResetPortal,
@@ -278,7 +300,7 @@ impl Context {
             (one_name && !one_account && told_apart).then_some(old)
         };
         let (hosts, mark) = (self.hosts(portal).await?, Mark::new(self.store.installation(), &valid.key));
-        let mut problems = Vec::new();
+        let (mut problems, mut noted) = (Vec::new(), false);
         for leaving in std::mem::take(&mut found.standing.leaving) {
             let (words, systems, lost) = match self.at_place(&leaving.place).await? {
                 Ok(former) => {
@@ -336,6 +358,8 @@ impl Context {
             let since: Timestamp = leaving.since.parse().unwrap_or(self.clock.now());
             if !lost && self.clock.now().duration_since(since) < signed(self.timing.letting_go) {
                 problems.push(words);
+                let of_place = |made: &MadeResource| systems.as_ref().is_none_or(|all| all.contains(&made.system));
+                noted |= found.resources.iter().any(of_place);
                 found.standing.leaving.push(leaving);
                 continue;
             }
@@ -365,7 +389,9 @@ impl Context {
                 "served from the new place; the former one cannot be cleaned yet (given up after {until} minutes): {}",
                 problems.join("; ")
             );
-            found.findings.push(Finding::new(MOVED, Truth::Unknown, FORMER_NOT_REMOVED, words));
+            // Of what was never seen there, an address that was misspelled say, nobody has to wait for the end.
+            let truth = if noted { Truth::Unknown } else { Truth::True };
+            found.findings.push(Finding::new(MOVED, truth, FORMER_NOT_REMOVED, words));
         }
         Ok(())
     }

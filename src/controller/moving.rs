@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use kube::runtime::events::EventType;
 
-use super::alike::{look_anew, mixed, replaces};
+use super::alike::{has_route, look_anew, mixed, rename, replaces};
 use super::context::Context;
 use super::deciding::{Undecided, is_said};
 use super::error::ControllerError;
@@ -18,11 +18,11 @@ use super::proving::is_wrong;
 use super::recorded::AWAITING_OPERATOR;
 use super::runtime::ClassRuntime;
 use super::serving::Fresh;
-use super::settling::{record_seconds, settled};
+use super::settling::{form, record_seconds, settled};
 use super::status::Found;
 use super::times::{after, passed, stamp, stamp_after};
 use super::underway;
-use super::validate::{ValidPortal, validate};
+use super::validate::ValidPortal;
 use crate::api::condition::{DNS_PROGRAMMED, Finding, MOVED, Truth};
 use crate::api::portal::{Decider, Leaving, Move, MoveStage};
 use crate::api::{HostName, ResetPortal};
@@ -32,12 +32,6 @@ fn instance(class: &ClassRuntime) -> String {
 }
 
 impl Context {
-    /// Where the portal's record leads in a place.
-    pub(super) fn target_at(&self, portal: &ResetPortal, class: &ClassRuntime) -> Option<HostName> {
-        let target = validate(portal, &class.class, &self.policy).map(|valid| valid.cname_target);
-        target.unwrap_or_else(|_| class.class.spec.cname_target.as_deref().and_then(|t| HostName::parse(t).ok()))
-    }
-
     /// One look at a portal on its way. What is at its former hosts stays meanwhile.
     pub(super) async fn travel(
         &self,
@@ -49,7 +43,9 @@ impl Context {
         found: &mut Found,
     ) -> Result<Made, ControllerError> {
         let installation = self.store.installation();
-        let held = ValidPortal { cname_target: old.target.clone(), ..valid.clone() };
+        let seconds = found.standing.moving.as_ref().and_then(|moving| moving.from_seconds);
+        let (proxied, ttl) = seconds.map_or((valid.proxied, valid.ttl), |seconds| form(seconds, valid));
+        let held = ValidPortal { cname_target: old.target.clone(), proxied, ttl, ..valid.clone() };
         let dns = old.account(class);
         let (from, to) = (old.instance(), instance(class));
         let way = underway::way(&from, &to, &old.target, &valid.cname_target);
@@ -70,7 +66,7 @@ impl Context {
                     Err(why) => (None, Some(why)),
                 },
             };
-            let is_way_back = decider != Some(Decider::Record) && old.is_way_back(class);
+            let is_way_back = decider != Some(Decider::Record) && old.is_way_back(class, &moving);
             let awaited = match (moving.stage, decider) {
                 (MoveStage::Flipped, Some(decider @ (Decider::Person | Decider::Record))) => {
                     let led = self.is_led_by_hand(portal, old, class, &held, (&moving.to, decider)).await;
@@ -80,7 +76,7 @@ impl Context {
             };
             match (moving.stage, awaited) {
                 // One proxy has one route for a host, so that its new form cannot be tried beside the former one.
-                (MoveStage::Proving, _) if one_route(&moving) && self.leads_nowhere(old, valid).await => {
+                (MoveStage::Proving, _) if one_route(&moving) && self.leads_nowhere(old, class, valid).await => {
                     let mut outside =
                         program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
@@ -89,16 +85,49 @@ impl Context {
                     return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
                 }
                 (MoveStage::Proving, _) if one_route(&moving) => {
-                    let note =
-                        Some("the proxy has one route for the host, so the new one could not be tried".to_owned());
-                    let (stage, decided_by) = (MoveStage::Flipped, decider);
-                    found.standing.moving = Some(Move { stage, since: stamp(now), decided_by, note, ..moving });
+                    let note = match self.try_as_it_is(class, valid, &held, old, former, &moving).await {
+                        Ok(note) => note,
+                        Err(waiting) => {
+                            let mut outside =
+                                program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
+                            found.changes.append(&mut outside.changes);
+                            let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), &waiting);
+                            return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                        }
+                    };
+                    let (stage, decided_by, one_proxy) = (MoveStage::Flipped, decider, Some(true));
+                    found.standing.moving =
+                        Some(Move { stage, since: stamp(now), decided_by, one_proxy, note, ..moving });
                     self.forget_probe(&valid.key);
                     look_anew(class, valid);
                     self.reports.note(portal, found).await?;
                 }
+                (MoveStage::Proving, _) if self.is_in_use_otherwise(class, valid, &found.standing).await? => {
+                    let mut outside = program(&mixed(class, &dns, &None), &held, installation, former, &[]).await;
+                    found.changes.append(&mut outside.changes);
+                    let waiting = "the record is seen to lead away from the route whose place the new one takes";
+                    let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
+                    return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                }
+                // The route of a class that cannot be had is in this very proxy.
+                (MoveStage::Proving, _)
+                    if moving.one_proxy.is_none() && old.lost && has_route(class, valid, &found.resources) =>
+                {
+                    moving.one_proxy = Some(true);
+                    found.standing.moving = Some(moving);
+                    self.reports.note(portal, found).await?;
+                }
                 (MoveStage::Proving, _) if moving.one_proxy.is_none() => {
                     match self.look_before(class, &held, former, found).await {
+                        // It may be what was made for another place, which is left.
+                        Ok(true) if found.standing.leaving.iter().any(|leaving| !leaving.one_proxy) => {
+                            let mut outside =
+                                program(&mixed(class, &dns, &None), &held, installation, former, &[]).await;
+                            found.changes.append(&mut outside.changes);
+                            let waiting = "what was made in other places is removed";
+                            let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
+                            return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                        }
                         Ok(there) => {
                             moving.one_proxy = Some(there);
                             found.standing.moving = Some(moving);
@@ -119,6 +148,12 @@ impl Context {
                     let mut outside =
                         program(&mixed(class, &dns, &class.proxy), &held, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
+                    // The proof takes its time, and whoever goes on after a kill has to know what is there.
+                    let known = found.resources.len();
+                    found.keep(&outside.resources);
+                    if found.resources.len() > known {
+                        self.reports.note(portal, found).await?;
+                    }
                     let waiting = match self.prove_before(class, valid, old, &outside, &moving).await {
                         Ok(note) => {
                             let (stage, decided_by) = (MoveStage::Flipped, decider);
@@ -216,17 +251,24 @@ impl Context {
                         return Ok(Made { outside, live, wait: Some(self.backoff(&valid.key)) });
                     }
                     if proved && now >= settled {
-                        if let Some(home) = found.standing.home.replace(moving.to) {
-                            let one_proxy = moving.one_proxy == Some(true);
-                            found.standing.leaving.push(Leaving { one_proxy, ..Leaving::unserved(home, stamp(now)) });
+                        let (one_proxy, home) = (moving.one_proxy == Some(true), found.standing.home.take());
+                        found.standing.settle_in(moving.to, one_proxy);
+                        found.standing.leaving.iter_mut().for_each(|leaving| leaving.asks = false);
+                        if one_proxy {
+                            rename(&mut found.resources, &old.class, class);
                         }
+                        let left = home.map(|home| Leaving { one_proxy, ..Leaving::unserved(home, stamp(now)) });
+                        found.standing.leaving.extend(left);
                         found.standing.moving = None;
                         // That long was waited.
                         found.standing.record_seconds = record_seconds(valid);
                         found.standing.record_until = None;
                         self.reports.note(portal, found).await?;
                         self.spend_word(portal).await?;
-                        let words = underway::moved(&way, new_record.as_ref(), moving.note.as_deref());
+                        let mut words = underway::moved(&way, new_record.as_ref(), moving.note.as_deref());
+                        if one_proxy && from != to {
+                            words.push_str(&underway::taken_for_one(&from, &valid.host));
+                        }
                         self.reports.event(portal, EventType::Normal, "Moved", "Move", &words).await;
                         return Ok(Made { outside, live, wait: None });
                     }
@@ -247,8 +289,11 @@ impl Context {
                     return Ok(Made { outside, live, wait: Some(wait.max(self.timing.first_retry)) });
                 }
                 (MoveStage::RolledBack, _) => {
+                    // A record that a person made before led to the proxy's name as well.
+                    let back = ValidPortal { cname_target: old.address(), ..held.clone() };
+                    let dns = dns.clone().or_else(|| class.dns.clone().filter(|_| back.cname_target.is_some()));
                     let mut outside =
-                        program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
+                        program(&mixed(class, &dns, &old.class.proxy), &back, installation, former, &[]).await;
                     found.changes.append(&mut outside.changes);
                     let led_back = outside.recorded();
                     // Whatever else is wanted of the portal waits for that, but not without end.
@@ -265,7 +310,7 @@ impl Context {
                     let live = self.live(&old.class, valid, &nothing_written, Fresh::Recent).await;
                     let seen = moving.note.as_deref().unwrap_or("no proof of life in time");
                     let again = stamp(after(&moving.since, self.timing.move_again));
-                    let back = held_record.as_ref().map(|target| (target, led_back));
+                    let back = back.cname_target.as_ref().filter(|_| dns.is_some()).map(|target| (target, led_back));
                     let words = underway::rolled_back(&way, back, &to, seen, &again);
                     found.findings.push(Finding::new(MOVED, Truth::False, "MoveRolledBack", words));
                     let resync = self.timing.resync;

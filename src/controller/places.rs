@@ -136,6 +136,13 @@ impl Standing {
         places
     }
 
+    /// The portal stands there from now on. Of other places it is known whether they are the proxy of the former one by
+    /// another address, which says nothing about this one, but where this is that proxy as well.
+    pub fn settle_in(&mut self, home: Place, one_proxy: bool) {
+        self.leaving.iter_mut().for_each(|leaving| leaving.one_proxy &= one_proxy);
+        self.home = Some(home);
+    }
+
     /// What may remain for good, each once.
     pub fn leave_behind(&mut self, remains: Vec<MadeResource>) {
         for one in remains {
@@ -175,11 +182,11 @@ impl Context {
         }
     }
 
-    /// The class as it is or was at that place, or why it cannot be used any more.
-    pub(super) async fn at_place(
+    /// The class as it is or was at that place, and whether that is as it is now; or why that is not known any more.
+    pub(super) async fn class_at(
         &self,
         place: &Place,
-    ) -> Result<Result<std::sync::Arc<ClassRuntime>, Finding>, ControllerError> {
+    ) -> Result<Result<(PortalClass, bool), Finding>, ControllerError> {
         let Place { class_name, settings } = place;
         let lost = |reason: &str, message: String| Ok(Err(Finding::new(ACCEPTED, Truth::False, reason, message)));
         let classes: Api<PortalClass> = Api::all(self.client.clone());
@@ -187,13 +194,26 @@ impl Context {
             return lost(CLASS_GONE, format!("PortalClass {class_name:?} does not exist"));
         };
         if settings.is_empty() || digest(&class.spec) == *settings {
-            return self.class(Some(class_name)).await;
+            return Ok(Ok((class, true)));
         }
         let kept = class.status.as_ref().and_then(|status| status.settings.get(settings));
         let Some(kept) = kept.and_then(|text| serde_json::from_str::<Settings>(text).ok()) else {
             return lost(SETTINGS_GONE, format!("the former settings of PortalClass {class_name:?} are not known"));
         };
-        let former = kept.restored(class.clone());
+        Ok(Ok((kept.restored(class), false)))
+    }
+
+    /// The same with what it works with, or why it cannot be used any more, as while a Secret of it is missing.
+    pub(super) async fn at_place(
+        &self,
+        place: &Place,
+    ) -> Result<Result<std::sync::Arc<ClassRuntime>, Finding>, ControllerError> {
+        let Place { class_name, settings } = place;
+        let former = match self.class_at(place).await? {
+            Ok((_, true)) => return self.class(Some(class_name)).await,
+            Ok((former, false)) => former,
+            Err(finding) => return Ok(Err(finding)),
+        };
         Ok(match self.resolve(&former).await? {
             Ok(mut resolved) => {
                 resolved.name = format!("{class_name}@{settings}");

@@ -71,7 +71,7 @@ impl Context {
         let there = is_there_already(&class, &looking.host, &outside, &status.resources, &status.left_behind);
         let (standing, made, moves) = (&standing, &status.resources, former.is_empty());
         let stand = Stand { standing, made, former: &[], moves, proved, there };
-        let mut ahead = self.ahead(portal, &class, &looking, stand).await?;
+        let mut ahead = self.ahead(&class, &looking, stand).await?;
         if !former.is_empty() {
             // What would go as well, if the former names were not kept.
             let all = program(&class, &looking, installation, &[], &former).await.pending;

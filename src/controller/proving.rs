@@ -1,13 +1,13 @@
 //! Whether a new route is right before the record leads to it: asked where it can be reached by itself.
-use super::alike::replaces;
+use super::alike::{look_anew, mixed, replaces};
 use super::context::Context;
 use super::former::Old;
 use super::moving::LONGEST_NOTE;
-use super::outside::Outside;
+use super::outside::{Outside, program};
 use super::probe;
 use super::runtime::ClassRuntime;
 use super::times::{after, passed, stamp};
-use super::validate::ValidPortal;
+use super::validate::{Mode, ValidPortal};
 use crate::api::HostName;
 use crate::api::portal::Move;
 use crate::config::networks;
@@ -56,8 +56,8 @@ fn way<'a>(old: &ClassRuntime, class: &'a ClassRuntime, from: &Option<HostName>,
     let spec = &class.class.spec;
     let pinned = spec.probe.address.as_deref().filter(|_| spec.probe.address != old.class.spec.probe.address);
     // A class without a Cloudflare account may still say where its proxy is.
-    let named = || spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok());
-    let target = valid.cname_target.clone().or_else(named).filter(|target| Some(target) != from.as_ref());
+    let target =
+        valid.cname_target.clone().or_else(|| spec.proxy_name()).filter(|target| Some(target) != from.as_ref());
     match (pinned, target) {
         _ if replaces(old, class) => Way::Not("the proxy has one route for the host"),
         _ if !spec.probe.enabled => Way::Not("probing is switched off in the class"),
@@ -100,8 +100,12 @@ impl Context {
         of_proxy.iter().any(|address| of_host.contains(address))
     }
 
-    /// Whether the record is to lead to a name that does not exist.
-    pub(super) async fn leads_nowhere(&self, old: &Old, valid: &ValidPortal) -> bool {
+    /// Whether the record is to lead to a name that does not exist. A class without probing is one whose names are perhaps not
+    /// to be seen from here.
+    pub(super) async fn leads_nowhere(&self, old: &Old, class: &ClassRuntime, valid: &ValidPortal) -> bool {
+        if !class.class.spec.probe.enabled {
+            return false;
+        }
         let Some(target) = valid.cname_target.as_ref().filter(|target| Some(*target) != old.target.as_ref()) else {
             return false;
         };
@@ -166,5 +170,25 @@ impl Context {
             ));
         }
         Ok(Some(seen.message.chars().take(LONGEST_NOTE).collect()))
+    }
+
+    /// One proxy by two addresses can be tried at the new one while the route needs no change for it. Tells what could not be
+    /// tried, or what is waited for.
+    pub(super) async fn try_as_it_is(
+        &self,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        held: &ValidPortal,
+        old: &Old,
+        former: &[HostName],
+        moving: &Move,
+    ) -> Result<Option<String>, String> {
+        look_anew(class, valid);
+        let look = ValidPortal { mode: Mode::ObserveOnly, ..held.clone() };
+        let seen = program(&mixed(class, &None, &class.proxy), &look, self.store.installation(), former, &[]).await;
+        if replaces(&old.class, class) || !seen.programmed() {
+            return Ok(Some("the proxy has one route for the host, so the new one could not be tried".to_owned()));
+        }
+        self.prove_before(class, valid, old, &seen, moving).await
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::ahead::Stand;
 use super::alike::is_there_already;
 use super::context::Context;
+use super::deciding::is_said;
 use super::error::ControllerError;
 use super::findings::{DISABLED, Switches, ready, still_there};
 use super::leaving::{Made, Present};
@@ -91,23 +92,7 @@ impl Context {
         found.class_name.clone_from(&before.class_name);
         found.backend.clone_from(&before.backend);
         found.standing = Standing::of(&before);
-        let accepted = match self.class(portal.spec.class_name.as_deref()).await? {
-            Ok(class) => validate(portal, &class.class, &self.policy)
-                .map(|valid| (class, valid))
-                .inspect_err(|_| self.directory.withdraw(&key)),
-            Err(finding) => match self.stand_in(portal, found, &finding).await? {
-                Some(stand_in) => {
-                    let words = format!(
-                        "{}; meanwhile the portal stays in PortalClass {:?}",
-                        finding.message, stand_in.0.class.name
-                    );
-                    found.findings.push(Finding { message: words, ..finding });
-                    Ok(stand_in)
-                }
-                None => Err(self.serve_as_before(portal, found, finding).await?),
-            },
-        };
-        let (class, valid) = match accepted {
+        let (class, valid) = match self.accepted(portal, found).await? {
             Ok(accepted) => accepted,
             Err(finding) => {
                 found.findings.push(finding);
@@ -144,7 +129,7 @@ impl Context {
             },
         };
         let wanted = valid.host.clone();
-        let (valid, former) = match self.finishes_first(found, &valid, &former, &place_of(&class.class)).await? {
+        let (valid, former) = match self.finishes_first(found, &valid, &former).await? {
             Some(host) => {
                 let url = class.class.spec.public_url(&host);
                 found.host = Some(host.to_string());
@@ -166,27 +151,39 @@ impl Context {
 
         let held = self.hold_back(portal, &class, &valid).await?;
         let frozen = held.as_ref().is_some_and(|held| held.frozen);
-        let (class, valid, here, old) = match held {
+        let unled = valid.host != wanted || class.dns.is_none() || (held.is_some() && !frozen);
+        let called_off = match unled {
+            true => self.rolls_back_first(portal, &valid, &place_of(&class.class), found).await?,
+            false => None,
+        };
+        let serving = class.clone();
+        let (class, valid) = called_off.map_or((class, valid), |(class, valid)| (Arc::new(class), valid));
+        let is_called_off = !Arc::ptr_eq(&class, &serving);
+        let (class, mut valid, here, held) = match held.filter(|_| !is_called_off) {
             Some(held) => {
                 found.findings.push(held.finding);
-                (held.class, held.valid, held.place, None)
+                (held.class, held.valid, held.place, true)
             }
             None => {
                 let here = place_of(&class.class);
-                let mut valid = valid;
+                (class, valid, here, false)
+            }
+        };
+        let old = match held {
+            true => None,
+            false => {
                 if found.standing.home.as_ref() != Some(&here) {
                     // What was verified elsewhere says nothing about here.
                     valid.recorded.doubt();
                 }
-                let old = self.on_the_way(portal, &class, &valid, !former.is_empty(), found).await?;
-                (class, valid, here, old)
+                self.on_the_way(portal, &class, &valid, !former.is_empty(), found).await?
             }
         };
+        let serving = if is_called_off { serving } else { class.clone() };
         let (made, kept) = match &old {
             Some(old) => (self.travel(portal, &class, &valid, old, &former, found).await?, Vec::new()),
             None if frozen => {
-                let words =
-                    "not looked at while the change is held: the settings under which it was made are not known";
+                let words = "not looked at while the change is held: the settings or Secrets under which it was made cannot be had";
                 for type_ in [DNS_PROGRAMMED, ROUTE_PROGRAMMED] {
                     found.findings.push(Finding::new(type_, Truth::Unknown, "ChangesHeld", words));
                 }
@@ -212,8 +209,13 @@ impl Context {
             }
         }
         let moved = found.standing.settled(&here);
-        if moved && outside.recorded() && class.dns.is_some() {
+        let at_home = old.is_none() && !frozen && found.standing.home.as_ref() == Some(&here);
+        if at_home && found.standing.moving.is_none() && outside.recorded() && class.dns.is_some() {
             found.standing.note_record(settling::record_seconds(&valid), now);
+        }
+        // A kill may have come before it was taken away.
+        if moved && valid.mode == Mode::Full && is_said(portal, &here) {
+            self.spend_word(portal).await?;
         }
         let missing =
             |made: &&MadeResource| !outside.resources.iter().any(|o| o.system == made.system && o.name == made.name);
@@ -248,9 +250,9 @@ impl Context {
             there,
         };
         found.pending = match valid.mode {
-            Mode::Full => self.still_ahead(portal, &class, &valid, stand).await?,
+            Mode::Full => self.still_ahead(&class, &valid, stand).await?,
             Mode::Paused | Mode::ObserveOnly => {
-                let ahead = self.ahead(portal, &class, &valid, stand).await?;
+                let ahead = self.ahead(&class, &valid, stand).await?;
                 ahead.in_order(&class, std::mem::take(&mut outside.pending))
             }
         };
@@ -270,13 +272,13 @@ impl Context {
         }
         self.look_again_where_dead(&class, &valid, &outside, &found.verified, &live);
         found.findings.append(&mut outside.findings);
-        if let Some(account) = &class.account {
-            let ready = class.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await;
+        if let Some(account) = &serving.account {
+            let ready = serving.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await;
             // A provider that cannot be used need not be asked more.
             let usable = ready.truth == Truth::True;
             found.findings.push(ready);
-            if class.mailer.is_some() && usable {
-                found.findings.push(class.facts.sender_verified(account.provider.as_ref(), &valid, now).await);
+            if serving.mailer.is_some() && usable {
+                found.findings.push(serving.facts.sender_verified(account.provider.as_ref(), &valid, now).await);
             }
         }
         found.last_proof = match live.truth {

@@ -5,6 +5,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use serde_json::json;
 
+use super::alike::mixed;
 use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::outside::{Outside, Way, withdraw};
@@ -16,7 +17,7 @@ use super::times::{after, stamp};
 use super::tombstones::Epitaph;
 use super::validate::{Mode, retains};
 use crate::api::condition::{Finding, READY, Truth};
-use crate::api::portal::MadeResource;
+use crate::api::portal::{MadeResource, MoveStage, Place};
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
 use crate::plan::Mark;
 
@@ -155,19 +156,31 @@ impl Context {
         let wanted = self.class(portal.spec.class_name.as_deref()).await?;
         let here = wanted.as_ref().ok().map(|class| place_of(&class.class));
         let standing = status.map(Standing::of).unwrap_or_default();
+        // A route that was only tried leads nobody, and nobody is to keep it.
+        let trial = |place: &Place| {
+            let moving = standing.moving.as_ref().filter(|moving| moving.to == *place);
+            moving.is_some_and(|moving| {
+                moving.stage == MoveStage::Proving && !moving.served && moving.one_proxy == Some(false)
+            })
+        };
         let mut classes = Vec::new();
         for place in standing.places().into_iter().filter(|place| Some(place) != here.as_ref()) {
             let current = here.as_ref().is_some_and(|here| here.class_name == place.class_name);
             if !(current && place.settings.is_empty()) {
-                classes.push(self.at_place(&place).await?);
+                classes.push((self.at_place(&place).await?, trial(&place)));
             }
         }
         // Where the portal stands is noted before anything is made there: a class that it only asks for has nothing.
         if wanted.is_ok() || standing.home.is_none() {
-            classes.push(wanted);
+            classes.push((wanted, here.as_ref().is_some_and(trial)));
         }
-        for class in classes {
+        for (class, trial) in classes {
             match class {
+                Ok(class) if trial => {
+                    let (record, route) = (mixed(&class, &class.dns, &None), mixed(&class, &None, &class.proxy));
+                    all.join(withdraw(&route, &mark, &key, &hosts, &recorded, Way::Delete).await);
+                    all.join(withdraw(&record, &mark, &key, &hosts, &recorded, way).await);
+                }
                 Ok(class) => {
                     all.join(withdraw(&class, &mark, &key, &hosts, &recorded, way).await);
                 }

@@ -79,7 +79,7 @@ impl Context {
             reply_to: valid.reply_to.clone(),
             by_hand: ByHand {
                 origin: class.class.spec.origin(),
-                cname_target: class.class.spec.cname_target.as_deref().and_then(|name| HostName::parse(name).ok()),
+                cname_target: class.class.spec.proxy_name(),
                 proxied: valid.proxied,
             },
         };

@@ -1,5 +1,5 @@
 //! Whether a portal is on its way: a move is begun, gone on with, called off, or not needed.
-use super::alike::{flips, has_route, look_anew, replaces};
+use super::alike::{flips, has_route, look_anew, rename, replaces, same};
 use super::context::Context;
 use super::deciding::is_said;
 use super::error::ControllerError;
@@ -38,57 +38,79 @@ impl Context {
         // Coming back to a place that was being left.
         let coming_back = standing.leaving.iter().find(|leaving| leaving.place == here).cloned();
         standing.leaving.retain(|leaving| leaving.place != here);
-        if let Some(other) =
-            standing.moving.clone().filter(|moving| moving.to != here && moving.stage == MoveStage::Flipped)
+        // The host was changed in a move that was not flipped, and where the portal stood is wanted again.
+        let stood = coming_back.as_ref().is_some_and(|leaving| leaving.stood);
+        if stood && let Some(place) = standing.home.take_if(|home| *home != here) {
+            standing.settle_in(here.clone(), false);
+            leave(standing, place, false);
+        }
+        // Between two addresses of one proxy it is known for the way back as well.
+        let mut back_in_one = false;
+        let flipped =
+            |moving: &Move| moving.to != here && moving.stage == MoveStage::Flipped && moving.flipped.is_some();
+        if let Some(other) = standing.moving.clone().filter(flipped)
             && let Some(home) = standing.home.clone()
             && let (Ok(former), Ok(present)) = (self.at_place(&home).await?, self.at_place(&other.to).await?)
             && (replaces(&former, &present) || other.one_proxy == Some(true))
         {
             // The route has the form of the place that is called off, and the record leads there: it is home by now.
             standing.moving = None;
-            standing.home = Some(other.to);
+            standing.settle_in(other.to, true);
             leave(standing, home.clone(), false);
             let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == home);
-            left.for_each(|leaving| leaving.one_proxy = other.one_proxy == Some(true));
+            left.for_each(|leaving| leaving.one_proxy = true);
+            rename(&mut found.resources, &former, &present);
+            back_in_one = home == here;
         }
         let known = standing.moving.as_ref().and_then(|moving| moving.from.clone());
         let mut called_off = None;
         if let Some(other) = standing.moving.take_if(|moving| moving.to != here) {
             // Once the record was to lead there, visitors may come there until it is seen to lead elsewhere.
-            leave(standing, other.to.clone(), other.stage != MoveStage::Proving || other.served);
-            // What decides may be unknown still.
-            let asked = other.stage == MoveStage::Flipped
-                && !matches!(other.decided_by, Some(Decider::ProofOfLife | Decider::Record));
-            let back = standing.home.as_ref() == Some(&here);
+            let served = other.stage != MoveStage::Proving || other.served;
+            // Before the first look, nothing is made.
+            if served || other.one_proxy.is_some() {
+                leave(standing, other.to.clone(), served);
+            }
+            let asked = served && self.only_a_person_tells(standing.home.as_ref(), &other, class, valid).await?;
             let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == other.to);
             left.for_each(|leaving| {
-                leaving.asks = asked && back;
+                leaving.asks = asked;
                 // What is at home is seen to from there.
                 leaving.one_proxy = other.one_proxy == Some(true);
             });
+            if other.one_proxy == Some(true)
+                && let Some(home) = &standing.home
+                && let (Ok(home), Ok(there)) = (self.at_place(home).await?, self.at_place(&other.to).await?)
+            {
+                rename(&mut found.resources, &there, &home);
+            }
             called_off = Some(other.to);
         }
         if standing.home.as_ref() == Some(&here)
+            && !stood
             && let Some(place) = self.still_served_by(class, valid, &found.resources, &standing.leaving).await?
         {
             // Host and class were changed together, and the host is changed back: that is a move like any other.
             standing.leaving.retain(|leaving| leaving.place != place);
-            standing.home = Some(place);
+            standing.settle_in(place, false);
         }
         let mut old = None;
         match standing.home.clone() {
             Some(home) if home != here && !(home.settings.is_empty() && home.class_name == here.class_name) => {
-                let former = self.former(portal, class, &home, known.as_deref()).await?;
+                let former = self.former(class, &home, known.as_deref()).await?;
                 // A host that is served at home already moves like any other, whatever else is still left of another.
                 let served = former.has(valid, &found.resources);
-                let nothing = !served && (host_changes || former.lost);
+                // Of a route that a person makes, nothing is noted.
+                let by_hand = former.class.proxy.is_none() && !former.lost;
+                let nothing = !served && (host_changes || !by_hand);
+                let one_system = same(&former.class.proxy, &class.proxy);
                 if nothing || !flips(&former.class, class, &former.target, valid) {
                     // Nothing is flipped: the former place is left as soon as the portal is proved here.
                     standing.moving = None;
                     leave(standing, home.clone(), false);
                     let left = standing.leaving.iter_mut().filter(|leaving| leaving.place == home);
                     left.for_each(|leaving| leaving.stood |= nothing);
-                    standing.home = Some(here.clone());
+                    standing.settle_in(here.clone(), one_system);
                 } else {
                     let (generation, host) = (valid.generation, Some(valid.host.to_string()));
                     let begun = |moving: &Move| {
@@ -101,10 +123,25 @@ impl Context {
                         let (to, since) = (here.clone(), stamp(now));
                         let (stage, flipped, note) = (MoveStage::Proving, None, None);
                         let from = former.target.as_ref().map(HostName::to_string);
-                        let (last, decided_by) = (standing.moving.take(), None);
+                        let last = standing.moving.take();
+                        // It was known when the move was called off.
+                        let known = |leaving: &&Leaving| leaving.serves && !leaving.asks && class.dns.is_some();
+                        let decided_by = coming_back.as_ref().filter(known).map(|_| Decider::ProofOfLife);
                         // What is there of a place that was not cleaned yet tells nothing.
                         let one_proxy = last.as_ref().and_then(|last| last.one_proxy);
                         let one_proxy = one_proxy.or(coming_back.as_ref().map(|leaving| leaving.one_proxy));
+                        let one_proxy = if back_in_one { Some(true) } else { one_proxy };
+                        let record = |made: &&MadeResource| {
+                            let dns = former.class.dns.as_ref().map(|shared| shared.worker.instance());
+                            Some(made.system.as_str()) == dns && made.name == valid.host.as_str()
+                        };
+                        let made = found.resources.iter().find(record);
+                        let from_seconds = made.map(|_| standing.record_seconds.unwrap_or(0));
+                        let from_seconds = last
+                            .as_ref()
+                            .filter(|last| last.host == host)
+                            .and_then(|last| last.from_seconds)
+                            .or(from_seconds);
                         let served = coming_back.is_some_and(|leaving| leaving.serves)
                             || last.is_some_and(|last| last.served || last.stage != MoveStage::Proving);
                         standing.moving = Some(Move {
@@ -114,6 +151,7 @@ impl Context {
                             generation,
                             host,
                             from,
+                            from_seconds,
                             flipped,
                             one_proxy,
                             served,
@@ -138,6 +176,26 @@ impl Context {
             self.spend_word(portal).await?;
         }
         Ok(old)
+    }
+
+    /// Whether a proof of life that comes when a move is called off may have come through the new place: both may be on one
+    /// machine, or nobody is there to lead the record back.
+    async fn only_a_person_tells(
+        &self,
+        home: Option<&Place>,
+        other: &Move,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+    ) -> Result<bool, ControllerError> {
+        let Ok(there) = self.at_place(&other.to).await? else { return Ok(other.decided_by == Some(Decider::Person)) };
+        let unled = class.dns.is_none() && there.dns.is_some() && other.flipped.is_some();
+        let (Some(home), None) = (home, other.decided_by) else {
+            return Ok(unled || other.decided_by == Some(Decider::Person));
+        };
+        let former = self.former(&there, home, other.from.as_deref()).await?;
+        let target = there.class.spec.record_target();
+        let decider = self.decider(&former, &there, &ValidPortal { cname_target: target, ..valid.clone() }).await;
+        Ok(unled || (other.one_proxy != Some(true) && matches!(decider, Ok(Decider::Person) | Err(_))))
     }
 
     /// The place among those that are left which has the route for the host that visitors get.

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::alike::replaces;
 use super::context::Context;
+use super::error::ControllerError;
 use super::places::Standing;
 use super::run::Timing;
+use super::runtime::ClassRuntime;
 use super::times::{after, stamp_after};
 use super::validate::ValidPortal;
 use crate::api::portal::Leaving;
@@ -20,6 +23,17 @@ pub(super) fn record_seconds(valid: &ValidPortal) -> Option<i64> {
         (true, _) => None,
         (false, 1) => Some(AUTOMATIC_TTL),
         (false, ttl) => Some(ttl.into()),
+    }
+}
+
+/// Whether a record with a TTL of so many seconds is proxied, and its TTL as Cloudflare has it; 0 seconds are a proxied one.
+/// Of automatic TTLs and those of as many seconds, the portal's own is taken.
+pub(super) fn form(seconds: i64, valid: &ValidPortal) -> (bool, u32) {
+    match u32::try_from(seconds) {
+        Ok(0) | Err(_) => (true, 1),
+        Ok(_) if record_seconds(valid) == Some(seconds) => (false, valid.ttl),
+        Ok(_) if seconds == AUTOMATIC_TTL => (false, 1),
+        Ok(ttl) => (false, ttl),
     }
 }
 
@@ -72,6 +86,24 @@ impl Context {
             (true, false) => Some(self.backoff(&valid.key)),
             (false, _) => Some(left.max(self.timing.first_retry)),
         }
+    }
+
+    /// Whether the record may still lead to a route of the new place's proxy in another form: there is one for each host.
+    pub(super) async fn is_in_use_otherwise(
+        &self,
+        class: &ClassRuntime,
+        valid: &ValidPortal,
+        standing: &Standing,
+    ) -> Result<bool, ControllerError> {
+        for leaving in standing.leaving.iter().filter(|leaving| leaving.serves) {
+            let over = |since: &String| settled(&self.timing, valid, standing, since) <= self.clock.now();
+            if !leaving.unserved.as_ref().is_some_and(over)
+                && self.at_place(&leaving.place).await?.is_ok_and(|other| replaces(&other, class))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -266,6 +266,7 @@ mod tests {
             generation: 1,
             host: None,
             from: None,
+            from_seconds: None,
             flipped: None,
             one_proxy: None,
             served: false,

@@ -60,6 +60,14 @@ pub(super) fn moved(way: &str, record: Option<&HostName>, note: Option<&str>) ->
     }
 }
 
+/// What somebody has to do where that is wrong.
+pub(super) fn taken_for_one(from: &str, host: &HostName) -> String {
+    format!(
+        "; the route was there before anything was made, so both addresses are taken for one proxy; if they are two, remove the \
+         route for {host} from {from} by hand"
+    )
+}
+
 /// A person has to lead the visitors to the new proxy, or to say when they are.
 /// `record` is where the record leads, if one was made for the portal.
 pub(super) fn by_hand(way: &str, class: &ClassRuntime, record: Option<&HostName>, decider: Decider) -> String {

@@ -1,9 +1,11 @@
 //! Portals that move from one proxy to another.
 mod ahead;
 mod byhand;
+mod calledoff;
 mod classes;
 mod flips;
 mod killed;
+mod lost;
 mod meanwhile;
 mod real;
 mod stages;
@@ -130,7 +132,7 @@ impl Double for Front {
     fn restore(&self, _: Value) {}
 }
 
-/// Cloudflare's edge: follows the record to the proxy that it leads to.
+/// Cloudflare's edge: follows the record to the proxy that it leads to. Each proxy has a second name, like `a2`.
 struct Edge {
     fronts: Vec<Front>,
     cloudflare: Arc<CloudflareDouble>,
@@ -147,6 +149,7 @@ impl Double for Edge {
     fn handle(&self, request: &DoubleRequest) -> DoubleResponse {
         let to = if self.stale.load(Ordering::SeqCst) { "a".to_owned() } else { leads_to(&self.cloudflare) };
         let page = |status, text: &str| DoubleResponse::text(status, text).with_header("server", "cloudflare");
+        let to = to.trim_end_matches('2').to_owned();
         match self.fronts.iter().find(|front| front.proxy.name == to) {
             Some(_) if to == "b" && self.cut.load(Ordering::SeqCst) => page(522, "error code: 522"),
             Some(front) => front.handle(request),
@@ -231,6 +234,7 @@ impl Scene {
             let admin = RunningDouble::start(proxy.clone()).await.unwrap();
             let public = RunningDouble::start(Arc::new(front(proxy))).await.unwrap();
             fronts.push((target(proxy.name), public.address));
+            fronts.push((target(&format!("{}2", proxy.name)), public.address));
             let mut class = class.clone();
             class["metadata"]["name"] = json!(proxy.name);
             class["spec"]["default"] = json!(proxy.name == "a");
@@ -310,6 +314,15 @@ impl Scene {
         };
         self.world.until("acme", "moved", moved).await;
         self.world.until_ready("acme").await;
+    }
+    async fn until_moved_to(&self, class: &str) {
+        let there = |portal: Option<&portalkeeper::api::ResetPortal>| {
+            portal.and_then(|portal| portal.status.as_ref()).is_some_and(|status| {
+                let settled = status.moving.is_none() && status.leaving.is_empty();
+                settled && status.place.as_ref().is_some_and(|place| place.class_name == class)
+            })
+        };
+        self.world.until("acme", &format!("moved to {class}"), there).await;
     }
     async fn until_stage(&self, stage: &str) {
         let there = |portal: Option<&portalkeeper::api::ResetPortal>| {
