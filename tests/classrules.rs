@@ -58,6 +58,11 @@ async fn the_definition_refuses_wrong_texts_with_the_rule() {
             rules::CADDY_ADMIN.words,
         ),
         (json!({"proxy": {"caddy": {"adminUrl": "http://a:1/config/"}}}), "proxy.caddy.adminUrl", "leave out /config"),
+        (json!({"smtp": {"host": "mail.example.com", "encryption": "Plain"}}), "smtp", rules::ON_THIS_MACHINE.words),
+        (json!({"smtp": {"port": 0}}), "smtp.port", "greater than or equal to 1"),
+        (json!({"cnameTarget": "https://proxy.example.com"}), "cnameTarget", rules::HOST_NAME.words),
+        (npm(json!({"apiUrl": "10.0.0.5:81"})), "proxy.npm.apiUrl", rules::WEB_ADDRESS.words),
+        (traefik_with(json!({"dynamicDir": "dynamic"})), "proxy.traefik.dynamicDir", rules::FOLDER.words),
         (json!({"cnameTarget": "192.0.2.1"}), "cnameTarget", "a CNAME record cannot lead to an address"),
         (json!({"publicPort": 0}), "publicPort", "greater than or equal to 1"),
         (json!({"probe": {"address": "foo"}}), "probe.address", rules::PROBE_ADDRESS.words),
@@ -108,4 +113,37 @@ async fn what_a_definition_cannot_check_is_told_by_the_portals() {
     let words = world.until_condition("acme", "Accepted", "False", "SecretInvalid").await;
     let told = "key \"token\" of Secret \"pasted\" in namespace \"portalkeeper\" cannot be used: it holds a blank";
     assert!(words.starts_with(told) && !words.contains("hunter"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portals_names_and_texts_are_refused_with_the_rule() {
+    let world = World::start().await;
+    for (spec, field, words) in [
+        (json!({"domain": "ACME.localhost"}), "domain", rules::HOST_NAME.words),
+        (json!({"domain": "*.acme.localhost"}), "domain", rules::HOST_NAME.words),
+        (json!({"domain": "acme.localhost", "host": "m\u{fc}nchen.localhost"}), "host", rules::HOST_NAME.words),
+        (json!({"domain": "acme.localhost", "subdomain": "a.b"}), "subdomain", rules::HOST_LABEL.words),
+        (json!({"domain": "acme.localhost", "branding": {"title": "a\nb"}}), "branding.title", rules::LINE.words),
+        (
+            json!({"domain": "acme.localhost", "branding": {"supportText": "a\u{202e}b"}}),
+            "branding.supportText",
+            rules::LINE.words,
+        ),
+        (
+            json!({"domain": "acme.localhost", "branding": {"supportLink": "http://a"}}),
+            "branding.supportLink",
+            rules::HTTPS_LINK.words,
+        ),
+    ] {
+        let portal = serde_json::from_value(crate::world::portal("acme", spec)).unwrap();
+        let refused = world.portals().create(&Default::default(), &portal).await.expect_err(field).to_string();
+        assert!(
+            refused.contains(&format!("spec.{field}: Invalid value")) && refused.contains(words),
+            "{field}: {refused}"
+        );
+    }
+    // what is meant is taken, in any language
+    let right = json!({"domain": "acme.localhost", "branding": {"title": "M\u{fc}nchen \u{2013} \u{5e9}", "supportText": "\u{41f}\u{43e}"}});
+    world.create("acme", right).await;
+    world.until_ready("acme").await;
 }

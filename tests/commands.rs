@@ -194,7 +194,12 @@ fn commands_without_a_running_program_say_what_is_missing() {
         output(folder.path(), &["run", "--data", "data", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]);
     let words = text(&ended.stderr);
     assert!(words.starts_with("portalkeeper: cannot reach a Kubernetes API: "), "{words}");
-    assert!(words.contains("run in a cluster, set KUBECONFIG, or use `portalkeeper standalone`"), "{words}");
+    assert!(
+        words.contains(
+            "run in a cluster, set KUBECONFIG, name the data directory of a program that runs here with --data, or"
+        ),
+        "{words}"
+    );
     let version = text(&output(folder.path(), &["--version"]).stdout);
     assert_eq!(version, format!("portalkeeper {}\n", env!("CARGO_PKG_VERSION")));
     let filter = text(&output(folder.path(), &["--log", "info,=x=y", "crds"]).stderr);

@@ -2,12 +2,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::proxy::ProxySettings;
-use super::{fits, is_none_of};
+use super::{fits, is_none_of, matches};
 use crate::config::rules;
 
 /// Settings shared by the portals that name this class. Secrets live in the controller's namespace.
@@ -45,10 +46,8 @@ pub struct PortalClassSpec {
     pub cloudflare: Option<CloudflareSettings>,
     /// Public host that the portals' CNAMEs point to; with `proxy.cloudflareTunnel` they point to the tunnel instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 3, max = 253),
-        regex(pattern = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 3, max = rules::HOST_NAME.longest))]
+    #[x_kube(validation = fits(&rules::HOST_NAME))]
     #[x_kube(validation = is_none_of(&rules::ADDRESS_AS_TARGET))]
     pub cname_target: Option<String>,
     pub proxy: ProxySettings,
@@ -106,7 +105,8 @@ pub struct CloudflareSettings {
     pub api_token_secret_ref: Option<SecretKeyRef>,
     /// Base address with its `/client/v4`; default Cloudflare's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
+    #[schemars(length(max = rules::WEB_ADDRESS.longest))]
+    #[x_kube(validation = fits(&rules::WEB_ADDRESS))]
     pub api_url: Option<String>,
 }
 
@@ -134,18 +134,21 @@ pub struct MxrouteSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
+    #[schemars(length(max = rules::WEB_ADDRESS.longest))]
+    #[x_kube(validation = fits(&rules::WEB_ADDRESS))]
     pub api_url: Option<String>,
 }
 
 /// How reset mails leave.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = plain_on_this_machine())]
 pub struct SmtpSettings {
     #[schemars(length(min = 1, max = rules::SERVER.longest))]
     #[x_kube(validation = fits(&rules::SERVER))]
     pub host: String,
     #[serde(default = "submission_port")]
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     #[serde(default)]
     pub encryption: SmtpEncryption,
@@ -160,6 +163,12 @@ pub struct SmtpSettings {
     pub from: Option<String>,
 }
 
+/// The rule as the class's definition has it.
+fn plain_on_this_machine() -> Rule {
+    let rule = &rules::ON_THIS_MACHINE;
+    Rule::new(format!("self.encryption != 'Plain' || self.host.{}", matches(rule.pattern))).message(rule.words)
+}
+
 fn submission_port() -> u16 {
     587
 }
@@ -172,7 +181,7 @@ pub enum SmtpEncryption {
     StartTls,
     /// TLS from the first byte (port 465).
     Tls,
-    /// None: loopback and the sandbox only.
+    /// None: only to a mail server on this machine.
     Plain,
 }
 

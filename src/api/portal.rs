@@ -4,8 +4,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fits;
 pub use super::moves::{Decider, Leaving, Move, MoveStage, Place};
 use super::names::{HostName, MailDomain, NameError, PortalKey};
+use crate::config::rules;
 
 /// What the owner of a portal asks for.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -30,22 +32,19 @@ use super::names::{HostName, MailDomain, NameError, PortalKey};
 #[serde(rename_all = "camelCase")]
 pub struct ResetPortalSpec {
     /// The mail domain: what stands after the `@` of the mailboxes. Immutable.
-    #[schemars(
-        length(min = 3, max = 253),
-        regex(pattern = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 3, max = rules::HOST_NAME.longest))]
+    #[x_kube(validation = fits(&rules::HOST_NAME))]
     #[x_kube(validation = ("self == oldSelf", "domain is immutable; delete the portal and make a new one"))]
     pub domain: String,
     /// First part of the public host, which is `subdomain.domain`. Default `reset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = rules::HOST_LABEL.longest))]
+    #[x_kube(validation = fits(&rules::HOST_LABEL))]
     pub subdomain: Option<String>,
     /// The whole public host, for a name outside `domain`. Excludes `subdomain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 3, max = 253),
-        regex(pattern = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 3, max = rules::HOST_NAME.longest))]
+    #[x_kube(validation = fits(&rules::HOST_NAME))]
     pub host: Option<String>,
     /// The `PortalClass` to use; without it, the class marked default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +79,7 @@ pub struct Branding {
     /// Page title; without it, the mail domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 78))]
+    #[x_kube(validation = fits(&rules::LINE))]
     pub title: Option<String>,
     /// Logo from a ConfigMap of the portal's namespace: PNG, JPEG or WebP, at most 512 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,11 +92,13 @@ pub struct Branding {
     pub accent_colour: Option<String>,
     /// A line that tells whom to ask for help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = rules::LINE.longest))]
+    #[x_kube(validation = fits(&rules::LINE))]
     pub support_text: Option<String>,
     /// `https` address of a help page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 500), regex(pattern = r"^https://[^\s]+$"))]
+    #[schemars(length(max = rules::HTTPS_LINK.longest))]
+    #[x_kube(validation = fits(&rules::HTTPS_LINK))]
     pub support_link: Option<String>,
     /// Language of the page where the browser asks for none that is offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,7 +258,7 @@ pub struct QueuePlace {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MadeResource {
-    /// The backend instance, `cloudflare/<zone>` or `caddy/<address>`.
+    /// The backend instance, `cloudflare` or `caddy/<address>`.
     pub system: String,
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -115,10 +115,8 @@ impl ProxyCertificate {
 #[serde(rename_all = "camelCase")]
 pub struct CloudflareTunnelSettings {
     /// The tunnel's id, a UUID.
-    #[schemars(
-        length(min = 36, max = 36),
-        regex(pattern = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")
-    )]
+    #[schemars(length(max = rules::TUNNEL_ID.longest))]
+    #[x_kube(validation = fits(&rules::TUNNEL_ID))]
     pub tunnel_id: String,
     /// The tunnel's account; without it, `cloudflare.accountId`. The zones must be in the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,7 +124,8 @@ pub struct CloudflareTunnelSettings {
     #[x_kube(validation = fits(&rules::ACCOUNT))]
     pub account_id: Option<String>,
     /// Where the tunnel's connectors find the pages, `http://127.0.0.1:5000`: scheme, host and port, and no path.
-    #[schemars(length(min = 1, max = 300), regex(pattern = r"^[hH][tT][tT][pP][sS]?://[^\s/?#@]+/?$"))]
+    #[schemars(length(min = 1, max = rules::TUNNEL_ORIGIN.longest))]
+    #[x_kube(validation = fits(&rules::TUNNEL_ORIGIN))]
     pub origin: String,
 }
 
@@ -152,7 +151,8 @@ pub struct CaddyDnsChallenge {
 #[serde(rename_all = "camelCase")]
 pub struct NpmSettings {
     /// Address of the admin pages, `http://127.0.0.1:81`.
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
+    #[schemars(length(max = rules::WEB_ADDRESS.longest))]
+    #[x_kube(validation = fits(&rules::WEB_ADDRESS))]
     pub api_url: String,
     /// Login of a user without second factor that may manage proxy hosts and certificates. Absent only in the class
     /// `environment`.
@@ -281,7 +281,8 @@ pub struct ExistingCertificate {
 #[serde(rename_all = "camelCase")]
 pub struct TraefikSettings {
     /// The watched folder (`providers.file.directory`), as this program sees it.
-    #[schemars(length(min = 1, max = 4096), regex(pattern = r"^/"))]
+    #[schemars(length(min = 1, max = rules::FOLDER.longest))]
+    #[x_kube(validation = fits(&rules::FOLDER))]
     pub dynamic_dir: String,
     /// Where Traefik finds the pages, `http://127.0.0.1:5000`.
     #[schemars(length(min = 1, max = rules::ORIGIN.longest))]
@@ -304,7 +305,8 @@ pub struct TraefikSettings {
     pub layout: TraefikLayout,
     /// Traefik's API, `http://127.0.0.1:8080`, where it can be asked what it has loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 500), regex(pattern = r"^https?://[^\s@]+$"))]
+    #[schemars(length(max = rules::WEB_ADDRESS.longest))]
+    #[x_kube(validation = fits(&rules::WEB_ADDRESS))]
     #[x_kube(validation = is_none_of(&rules::TRAEFIK_PATHS))]
     pub api_url: Option<String>,
 }

@@ -36,7 +36,9 @@ pub enum AppError {
     Access(#[from] AccessError),
     #[error("the environment has {} wrong value(s):\n{}", .0.len(), list(.0))]
     Environment(Vec<ConfigError>),
-    #[error("cannot reach a Kubernetes API: {0}; run in a cluster, set KUBECONFIG, or use `portalkeeper standalone`")]
+    #[error(
+        "cannot reach a Kubernetes API: {0}; run in a cluster, set KUBECONFIG, name the data directory of a program that runs here with --data, or use `portalkeeper standalone`"
+    )]
     NoCluster(String),
     #[error("the Kubernetes API refused or failed: {0}")]
     Api(Box<kube::Error>),

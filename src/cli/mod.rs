@@ -127,8 +127,9 @@ pub enum Command {
     },
     /// Set and list the addresses to which reset links are sent.
     Recovery {
-        #[command(flatten)]
-        data: Data,
+        /// Where everything is kept; without it ~/.local/share/portalkeeper.
+        #[arg(long, global = true, env = "PORTALKEEPER_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
         #[command(subcommand)]
         command: RecoveryCommand,
     },
@@ -311,7 +312,7 @@ fn execute(command: Command, named: bool) -> Result<(), String> {
             block_on(app::backup::restore(&data.directory(), &from)).map(|text| print!("{text}"))
         }
         Command::Recovery { data, command } => {
-            let data = data.directory();
+            let data = Data { data }.directory();
             let work = async {
                 match command {
                     RecoveryCommand::Set { mailbox, address } => app::recovery::set(&data, &mailbox, &address).await,

@@ -73,7 +73,7 @@ fn section(text: &mut String, command: &Command, before: &str) {
 
 fn metrics_page() -> String {
     let mut text = format!(
-        "{NOTE}# Metrics\n\nIn Prometheus' text format at `/metrics` of the health port. No label holds a host, a mailbox or an address.\n\n\
+        "{NOTE}# Metrics\n\nIn Prometheus' text format at `/metrics` of the health port. No label holds a portal's host, a mailbox or a visitor's address; instances are named as in the portals' status.\n\n\
          | metric | kind | labels | meaning |\n|---|---|---|---|\n"
     );
     for metric in metrics::ALL {

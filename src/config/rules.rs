@@ -34,6 +34,68 @@ pub const SERVER: TextRule = TextRule {
     words: "allowed is a host name or an address alone, like mail.example.com",
 };
 
+/// A mail server to which mails may go in the clear: links to set passwords with are in them.
+pub const ON_THIS_MACHINE: TextRule = TextRule {
+    pattern: r"^([lL][oO][cC][aA][lL][hH][oO][sS][tT][.]?|127([.][0-9]{1,3}){3}|::1)$",
+    longest: 253,
+    words: "mails are sent in the clear to a server on this machine only (localhost, 127.0.0.1 or ::1), because they carry links that \
+            set passwords; use StartTls or Tls (RESET_SMTP_USE_TLS=true)",
+};
+
+/// What `api::HostName` and `api::MailDomain` take, who know better words.
+pub const HOST_NAME: TextRule = TextRule {
+    pattern: r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    longest: 253,
+    words: "allowed is a name of two labels or more in canonical form, like reset.example.com: lower case, international names as \
+            xn--…, and no wildcard, scheme, port, path or dot at the end",
+};
+
+/// The first part of a host.
+pub const HOST_LABEL: TextRule = TextRule {
+    pattern: r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    longest: 63,
+    words: "allowed is one label of a host name, like reset: a-z, digits and hyphens, with a letter or digit at both ends",
+};
+
+/// Where an API is.
+pub const WEB_ADDRESS: TextRule = TextRule {
+    pattern: r"^https?://[^\s@]+$",
+    longest: 500,
+    words: "allowed is an address that begins with http:// or https://, without user name, password and blanks",
+};
+
+/// What a page leads to.
+pub const HTTPS_LINK: TextRule = TextRule {
+    pattern: r"^https://[^\s]+$",
+    longest: 500,
+    words: "allowed is an address that begins with https:// and has no blanks",
+};
+
+/// A UUID.
+pub const TUNNEL_ID: TextRule = TextRule {
+    pattern: r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
+    longest: 36,
+    words: "allowed is the id of a tunnel, a UUID, which `cloudflared tunnel list` and the dashboard show",
+};
+
+/// What `api::TunnelOrigin` takes, who knows better words.
+pub const TUNNEL_ORIGIN: TextRule = TextRule {
+    pattern: r"^[hH][tT][tT][pP][sS]?://[^\s/?#@]+/?$",
+    longest: 300,
+    words: "allowed is a scheme with host and port and no path, like http://127.0.0.1:5000",
+};
+
+/// A folder of this machine.
+pub const FOLDER: TextRule =
+    TextRule { pattern: r"^/", longest: 4096, words: "allowed is a whole path, which begins with a slash" };
+
+/// What stands on a page and in mails: no control characters, and none that turn the direction of the text around.
+pub const LINE: TextRule = TextRule {
+    pattern: r"^[^\x00-\x1f\x7f-\x{9f}\x{2028}-\x{202e}\x{2066}-\x{2069}]*$",
+    longest: 200,
+    words: "allowed is one line of text without control characters",
+};
+
 /// Host and port, also with an `http://` before and a slash after; `api::Origin` knows more.
 pub const ORIGIN: TextRule = TextRule {
     pattern: r"^([hH][tT][tT][pP]://)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?([.][A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}/?$",

@@ -16,9 +16,11 @@ use super::validate::{Mode, ValidPortal};
 use crate::api::portal::{Decider, Place};
 use crate::api::{ANNOTATION_MOVED_BY_HAND, FIELD_MANAGER, HostName, ResetPortal};
 use crate::backends::cloudflare;
-use crate::config::networks;
+use crate::config::{networks, shortened};
 use crate::http::LookupError;
 
+/// Of a word that is for nothing, so much is told, in bytes.
+const LONGEST_WORD: usize = 80;
 /// Characters of a place's digest in a person's word.
 const DIGEST: usize = 8;
 
@@ -43,6 +45,13 @@ pub(super) fn word(place: &Place) -> String {
 pub(super) fn is_said(portal: &ResetPortal, place: &Place) -> bool {
     let said = portal.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_MOVED_BY_HAND));
     said.is_some_and(|said| said.trim() == word(place))
+}
+
+/// What is told to a person whose word is for nothing that is asked.
+pub(super) fn said_otherwise(portal: &ResetPortal) -> String {
+    let said = portal.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_MOVED_BY_HAND));
+    said.map(|said| format!("; the annotation says {:?}, which is for nothing", shortened(said, LONGEST_WORD)))
+        .unwrap_or_default()
 }
 
 /// The public name of a class's proxy, also where no record is made that leads there.

@@ -7,7 +7,7 @@ use kube::runtime::events::EventType;
 
 use super::alike::{mixed, same};
 use super::context::Context;
-use super::deciding::is_said;
+use super::deciding::{is_said, said_otherwise};
 use super::error::ControllerError;
 use super::former::Old;
 use super::outside::{OutOfReach, Outside, Way, program, withdraw};
@@ -224,7 +224,7 @@ impl Context {
                  here which of both serves visitors; its route stays until you {}, which you do when visitors come to the proxy of PortalClass {:?}",
                 say(&place_of(&class.class)),
                 class.class.name
-            );
+            ) + &said_otherwise(portal);
             found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
         }
         if kept.is_some() && !found.findings.iter().any(|finding| finding.type_ == MOVED) {

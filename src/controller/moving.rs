@@ -9,7 +9,7 @@ use kube::runtime::events::EventType;
 
 use super::alike::{has_route, look_anew, mixed, rename, replaces};
 use super::context::Context;
-use super::deciding::{Undecided, is_said};
+use super::deciding::{Undecided, is_said, said_otherwise};
 use super::error::ControllerError;
 use super::former::Old;
 use super::leaving::Made;
@@ -165,7 +165,7 @@ impl Context {
                             continue;
                         }
                         Err(words) if class.class.spec.proxy.manual.is_some() => {
-                            format!("{words}; it is made by hand: see `portalkeeper snippets {}`", valid.host)
+                            format!("{words}; it is made by hand: see `{}`", underway::snippets(class, valid))
                         }
                         Err(words) => words,
                     };
@@ -185,7 +185,7 @@ impl Context {
                     moving.decided_by = Some(decider);
                     found.standing.moving = Some(moving);
                     let made = old.target.as_ref().filter(|_| old.class.dns.is_some());
-                    let words = underway::by_hand(&way, class, made, decider);
+                    let words = underway::by_hand(&way, class, made, decider) + &said_otherwise(portal);
                     return Ok(self.waits(old, valid, outside, (AWAITING_OPERATOR, words), found).await);
                 }
                 (MoveStage::Flipped, None) => {
@@ -246,7 +246,7 @@ impl Context {
                         && now >= settled
                         && let Some(why) = undecided
                     {
-                        let words = underway::undecided(&way, &moving.to, &why);
+                        let words = underway::undecided(&way, &moving.to, &why) + &said_otherwise(portal);
                         found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
                         return Ok(Made { outside, live, wait: Some(self.backoff(&valid.key)) });
                     }

@@ -146,9 +146,15 @@ impl Context {
         };
         let Err(seen) = outcome else { return Ok(None) };
         if seen.reason == "NameNotFound" {
+            let advice = match &class.class.spec.probe.address {
+                None => "name the proxy's address and port in the class as probe.address".to_owned(),
+                Some(address) => format!(
+                    "name an address of this proxy alone in the class as probe.address: {address} is that of the former \
+                     class, too, so that the former route may answer there"
+                ),
+            };
             return Err(format!(
-                "the new route can be reached: {}; where only visitors see that name, name the proxy's address and port in \
-                 the class as probe.address",
+                "the new route can be reached: {}; where only visitors see that name, {advice}",
                 seen.message
             ));
         }

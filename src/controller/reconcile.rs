@@ -63,6 +63,9 @@ impl Context {
         if let Some(words) = still_there(&found).filter(|_| summary.reason == DISABLED) {
             summary.message = words;
         }
+        if let Some(words) = found.no_resets.as_ref().filter(|_| summary.truth == Truth::True) {
+            summary.message = format!("{}; {words}", summary.message);
+        }
         metrics::reconciled(&summary.reason);
         let truth = summary.truth;
         let only_live = found.findings.iter().all(|f| (f.truth == Truth::True) != (f.type_ == LIVE));
@@ -179,7 +182,6 @@ impl Context {
                 self.on_the_way(portal, &class, &valid, !former.is_empty(), found).await?
             }
         };
-        let serving = if is_called_off { serving } else { class.clone() };
         let (made, kept) = match &old {
             Some(old) => (self.travel(portal, &class, &valid, old, &former, found).await?, Vec::new()),
             None if frozen => {
@@ -272,6 +274,7 @@ impl Context {
         }
         self.look_again_where_dead(&class, &valid, &outside, &found.verified, &live);
         found.findings.append(&mut outside.findings);
+        found.no_resets = no_resets(&serving);
         if let Some(account) = &serving.account {
             let ready = serving.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await;
             // A provider that cannot be used need not be asked more.
@@ -372,6 +375,18 @@ impl Context {
         api.patch(&key.name, &params, &Patch::Merge(&patch)).await?;
         Ok(())
     }
+}
+
+/// What a class lacks without which its pages can be served, but no password reset.
+fn no_resets(class: &ClassRuntime) -> Option<String> {
+    let spec = &class.class.spec;
+    let lacks = match (&spec.mailbox, &spec.smtp) {
+        (Some(_), Some(_)) => return None,
+        (None, Some(_)) => "mail host (mailbox)",
+        (Some(_), None) => "mail server (smtp)",
+        (None, None) => "mail host (mailbox) and no mail server (smtp)",
+    };
+    Some(format!("no password can be reset: PortalClass {:?} names no {lacks}", class.class.name))
 }
 
 /// Names at which something was made, or may have been, that are not the wanted one.

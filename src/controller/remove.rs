@@ -52,7 +52,7 @@ impl Context {
         let mode = Mode::of(portal);
         if mode == Mode::Paused {
             let words = "the deletion waits: the portal is paused; remove the annotation portalkeeper.dev/paused";
-            self.waiting(portal, "Paused", words.to_owned()).await?;
+            self.waiting(portal, "Paused", words.to_owned(), &|_| false).await?;
             return Ok(Some(self.timing.resync));
         }
         // Nothing is written for an observed portal, and what was never made need not be removed.
@@ -65,7 +65,7 @@ impl Context {
                     Err(_) if !is_ready(portal) => withdrawing.await?,
                     Err(_) => {
                         let words = "the page is off; record and route are still being removed, because a system is slow to answer";
-                        self.waiting(portal, "Deleting", words.to_owned()).await?;
+                        self.waiting(portal, "Deleting", words.to_owned(), &|_| false).await?;
                         withdrawing.await?
                     }
                 }
@@ -85,14 +85,19 @@ impl Context {
         };
         let words: Vec<String> = problems.iter().map(|finding| finding.message.clone()).collect();
         let since = portal.metadata.deletion_timestamp.as_ref().map_or(self.clock.now(), |time| time.0);
-        let until = after(&stamp(since), self.timing.letting_go);
+        // Of a system in which nothing was ever seen to be made, nobody waits as long.
+        let made = portal.status.iter().flat_map(|status| &status.resources);
+        let noted = made.into_iter().any(|made| outside.may_remain(made));
+        let patience = if noted { self.timing.letting_go } else { self.timing.letting_go / 15 };
+        let until = after(&stamp(since), patience);
         if self.clock.now() >= until {
             self.give_up(portal, &uid, &outside, words.join("; ")).await?;
             return Ok(None);
         }
         let reason = problems.first().map(|finding| finding.reason.clone()).unwrap_or_default();
         let class_gone = problems.iter().any(|finding| finding.reason == CLASS_GONE);
-        self.waiting(portal, &reason, why_it_waits(&words.join("; "), class_gone, &stamp(until))).await?;
+        let gone = |made: &MadeResource| !outside.may_remain(made);
+        self.waiting(portal, &reason, why_it_waits(&words.join("; "), class_gone, &stamp(until)), &gone).await?;
         Ok(Some(self.backoff(&key)))
     }
 
@@ -216,8 +221,16 @@ impl Context {
         }
     }
 
-    async fn waiting(&self, portal: &ResetPortal, reason: &str, message: String) -> Result<(), ControllerError> {
-        let status = portal.status.clone().unwrap_or_default();
+    /// Tells what is waited for; what is `gone` is not there any more.
+    async fn waiting(
+        &self,
+        portal: &ResetPortal,
+        reason: &str,
+        message: String,
+        gone: &(dyn Fn(&MadeResource) -> bool + Sync),
+    ) -> Result<(), ControllerError> {
+        let mut status = portal.status.clone().unwrap_or_default();
+        status.resources.retain(|made| !gone(made));
         let standing = Standing::of(&status);
         let found = Found {
             findings: vec![Finding::new(READY, Truth::False, reason, message)],
@@ -241,7 +254,10 @@ fn is_ready(portal: &ResetPortal) -> bool {
 
 /// What a deletion waits for, until when, and what becomes of it then.
 fn why_it_waits(problems: &str, class_gone: bool, until: &str) -> String {
-    let advice = if class_gone { "; make the class again, and what was made under it is removed" } else { "" };
+    let advice = match class_gone {
+        true => "; make the class again as it was, and what was made under it is removed",
+        false => "",
+    };
     format!(
         "{WAITING}: {problems}{advice}; it is tried again until {until}, and then the portal goes without that: \
          its PortalClaims stay, tell what may be left, and go when that can be removed after all, or when you delete them"
@@ -256,8 +272,8 @@ mod tests {
     fn a_deletion_that_waits_tells_until_when_and_what_can_be_done() {
         assert_eq!(
             why_it_waits("PortalClass \"prod\" does not exist", true, "2026-01-01T00:30:00Z"),
-            "the deletion waits: PortalClass \"prod\" does not exist; make the class again, and what was made under it is \
-             removed; it is tried again until 2026-01-01T00:30:00Z, and then the portal goes without that: its PortalClaims \
+            "the deletion waits: PortalClass \"prod\" does not exist; make the class again as it was, and what was made under it \
+             is removed; it is tried again until 2026-01-01T00:30:00Z, and then the portal goes without that: its PortalClaims \
              stay, tell what may be left, and go when that can be removed after all, or when you delete them"
         );
         let told = why_it_waits("NPM cannot be reached", false, "2026-01-01T00:30:00Z");

@@ -18,6 +18,7 @@ use super::runtime::ClassRuntime;
 use super::schedule;
 use super::sighting::Sighting;
 use super::status::Found;
+use super::underway;
 use super::validate::{Mode, ValidPortal, validate};
 use crate::api::condition::{Finding, LIVE, Truth};
 use crate::api::{HostName, PortalKey, ResetPortal};
@@ -181,7 +182,8 @@ impl Context {
                 Finding::new(LIVE, Truth::True, "Proved", words)
             }
             Err(seen) if spec.proxy.manual.is_some() => {
-                let by_hand = format!("record and route are made by hand: see `portalkeeper snippets {}`", valid.host);
+                let what = if class.dns.is_some() { "the route is" } else { "record and route are" };
+                let by_hand = format!("{what} made by hand: see `{}`", underway::snippets(class, valid));
                 let (reason, message) = match lived {
                     // It was there, so that what is wrong now says more than that it is made by hand.
                     true => (seen.reason, format!("{}; {by_hand}", seen.message)),

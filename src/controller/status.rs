@@ -41,6 +41,8 @@ pub struct Found {
     pub standing: Standing,
     /// The status has been written since the look began.
     pub noted: bool,
+    /// Why no password can be reset though the page is there, in words.
+    pub no_resets: Option<String>,
     /// What was written outside, in words; each becomes an event.
     pub changes: Vec<Written>,
 }
@@ -131,7 +133,9 @@ impl Reports {
             // That passes by itself, and what comes of it is told.
             && ready.reason != LOADING
         {
-            let kind = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
+            let expected = ready.status == "True" || ready.reason == "Moving";
+            let kind = if expected { EventType::Normal } else { EventType::Warning };
+            tracing::info!(portal = %key, ready = %ready.status, reason = %ready.reason, "{}", ready.message);
             self.event(portal, kind, &ready.reason, "Reconcile", &ready.message).await;
         }
         Ok(())
@@ -156,7 +160,7 @@ impl Reports {
         }
     }
 
-    /// Writes down where the portal stands, before anything is done about it outside.
+    /// Writes down where the portal stands and what it has, before anything else is done about it outside.
     pub async fn note(&self, portal: &ResetPortal, found: &mut Found) -> Result<(), ControllerError> {
         let key = portal.key();
         let api: Api<ResetPortal> = Api::namespaced(self.client.clone(), &key.namespace);
@@ -168,6 +172,7 @@ impl Reports {
             left_behind,
             record_seconds,
             record_until,
+            resources: found.resources.clone(),
             ..Default::default()
         };
         let patch = json!({"status": standing_patch(&standing)});
@@ -210,7 +215,7 @@ impl Reports {
     }
 }
 
-/// Where the portal stands, with what it does not have said to be absent: whatever is there now, it goes.
+/// Where the portal stands and what it has, with what it does not have said to be absent: whatever is there now, it goes.
 fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> {
     let list = |empty: bool, value: Value| if empty { Value::Null } else { value };
     let mut moving = json!(status.moving);
@@ -226,6 +231,7 @@ fn standing_patch(status: &ResetPortalStatus) -> serde_json::Map<String, Value> 
         ("recordSeconds".to_owned(), json!(status.record_seconds)),
         ("recordUntil".to_owned(), json!(status.record_until)),
         ("leftBehind".to_owned(), list(status.left_behind.is_empty(), json!(status.left_behind))),
+        ("resources".to_owned(), list(status.resources.is_empty(), json!(status.resources))),
     ]
     .into_iter()
     .collect()
@@ -254,7 +260,7 @@ mod tests {
     fn fields_that_are_gone_are_patched_away() {
         let old = ResetPortalStatus { host: Some("a".into()), url: Some("u".into()), ..Default::default() };
         let new = ResetPortalStatus { host: Some("b".into()), ..Default::default() };
-        let nowhere = json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null, "recordSeconds": null, "recordUntil": null});
+        let nowhere = json!({"host": "b", "url": null, "place": null, "moving": null, "leaving": null, "leftBehind": null, "recordSeconds": null, "recordUntil": null, "resources": null});
         assert_eq!(merge(&old, &new), nowhere);
         // and so are those of a move, whose times are not those of the one before
         let to = Place { class_name: "b".into(), settings: String::new() };

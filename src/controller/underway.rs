@@ -3,6 +3,7 @@
 use super::deciding::{Undecided, word};
 use super::places::place_of;
 use super::runtime::ClassRuntime;
+use super::validate::ValidPortal;
 use crate::api::portal::{Decider, Place};
 use crate::api::{ANNOTATION_MOVED_BY_HAND, HostName};
 
@@ -140,6 +141,13 @@ pub(super) fn rolled_back(way: &str, record: Option<(&HostName, bool)>, to: &str
         None => format!("The former route stays, and so does the one in {to}"),
     };
     format!("{way}: {seen}. {state}; the next try is at {again}, or when the portal or its class is changed")
+}
+
+/// The command that prints what a person has to make, with what the class says of it.
+pub(super) fn snippets(class: &ClassRuntime, valid: &ValidPortal) -> String {
+    let edge = if valid.proxied { "" } else { " --edge direct" };
+    let target = class.class.spec.proxy_name().map(|name| format!(" --cname-target {name}")).unwrap_or_default();
+    format!("portalkeeper snippets {} --origin {}{target}{edge}", valid.host, class.class.spec.origin())
 }
 
 /// The change of the record that is still to come.

@@ -10,7 +10,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
 use crate::api::MailAddress;
 use crate::api::class::SmtpEncryption;
-use crate::config::{Secret, redact};
+use crate::config::{Secret, redact, rules};
 
 /// Limit of one delivery.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,7 +89,9 @@ impl Mailer {
         let tls = match options.encryption {
             SmtpEncryption::StartTls => Tls::Required(tls()?),
             SmtpEncryption::Tls => Tls::Wrapper(tls()?),
-            SmtpEncryption::Plain => Tls::None,
+            SmtpEncryption::Plain if rules::ON_THIS_MACHINE.admits(&options.host) => Tls::None,
+            // Classes that were stored before there was a rule for it.
+            SmtpEncryption::Plain => return Err(bad(rules::ON_THIS_MACHINE.words.to_owned())),
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&options.host)
             .port(options.port)

@@ -1,9 +1,10 @@
 //! What is around portals: secrets that come late, systems that are down, classes, and names that others want.
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use portalkeeper::api::{ANNOTATION_MOVED_BY_HAND, PortalClass, ResetPortal};
 use portalkeeper::http::double::{DoubleResponse, Fault};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{HOST, acme};
 use crate::world::{World, condition_of};
@@ -78,7 +79,9 @@ async fn manual_mode_waits_for_the_operator_and_writes_nothing() {
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&manual)).await.unwrap();
     world.create("acme", acme()).await;
     let message = world.until_condition("acme", "Ready", "False", "AwaitingOperator").await;
-    assert!(message.contains("see `portalkeeper snippets reset.acme.localhost`"), "{message}");
+    let command = "record and route are made by hand: see `portalkeeper snippets reset.acme.localhost --origin 127.0.0.1:5000 \
+                   --cname-target edge.portalkeeper.localhost`";
+    assert!(message.contains(command), "{message}");
     let portal = world.portals().get("acme").await.unwrap();
     assert!(condition_of(&portal, "RouteProgrammed").is_none() && condition_of(&portal, "DNSProgrammed").is_none());
     // when the operator has made them (here: the proxy is the page server itself)
@@ -89,7 +92,7 @@ async fn manual_mode_waits_for_the_operator_and_writes_nothing() {
     // when it is there no more, also after a restart, then what is seen is the reason, and the hint stands behind it
     classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&manual)).await.unwrap();
     let message = world.until_condition("acme", "Live", "False", "ConnectionRefused").await;
-    assert!(message.ends_with("see `portalkeeper snippets reset.acme.localhost`"), "{message}");
+    assert!(message.ends_with(command), "{message}");
     world.stop_daemon().await;
     let elsewhere = format!("127.0.0.1:{}", crate::peers::free_port());
     let moved = json!({"spec": {"probe": {"address": elsewhere}}});
@@ -214,7 +217,7 @@ async fn a_deletion_without_its_class_waits_and_says_why() {
     world.portals().delete("acme", &DeleteParams::default()).await.unwrap();
     let message = world.until_condition("acme", "Ready", "False", "ClassNotFound").await;
     // until when, and what can be done
-    let words = "the deletion waits: PortalClass \"sandbox\" does not exist; make the class again, and what was made under \
+    let words = "the deletion waits: PortalClass \"sandbox\" does not exist; make the class again as it was, and what was made under \
                  it is removed; it is tried again until ";
     assert!(message.starts_with(words), "{message}");
     let deleted = world.portals().get("acme").await.unwrap().metadata.deletion_timestamp.unwrap().0;
@@ -264,4 +267,45 @@ async fn a_system_that_hangs_leaves_nobody_without_a_word() {
     );
     world.simulators.faults.clear();
     world.until("acme", "gone", |portal| portal.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_waits_for_a_wrong_secret_goes_on_with_the_right_one() {
+    let world = World::start().await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    let token = |key: &str| json!({"spec": {"cloudflare": {"apiTokenSecretRef": {"name": "sandbox", "key": key}}}});
+    let patch = async |change: Value| {
+        classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap();
+    };
+    // given a portal that was made under a reference to a key that is gone by now
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), "portalkeeper");
+    let kept = secrets.get("sandbox").await.unwrap().data.unwrap();
+    let change_old = async |value: Value| {
+        let change = json!({"data": {"old": value}});
+        secrets.patch("sandbox", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap();
+    };
+    change_old(json!(kept["cloudflare-token"])).await;
+    patch(token("old")).await;
+    world.create("acme", acme()).await;
+    world.until_ready("acme").await;
+    change_old(Value::Null).await;
+    world.portals().delete("acme", &DeleteParams::default()).await.unwrap();
+    world.until_condition("acme", "Ready", "False", "SecretNotFound").await;
+    // when the class names the right one, then the deletion ends
+    patch(token("cloudflare-token")).await;
+    world.until("acme", "gone", |portal| portal.is_none()).await;
+    assert!(world.records().is_empty() && world.claims().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_without_mail_says_that_no_password_can_be_reset() {
+    let world = World::start().await;
+    let classes: Api<PortalClass> = Api::all(world.client.clone());
+    let without = json!({"spec": {"mailbox": null, "smtp": null}});
+    classes.patch("sandbox", &PatchParams::default(), &Patch::Merge(&without)).await.unwrap();
+    world.create("acme", acme()).await;
+    world.until_ready("acme").await;
+    let ready = condition_of(&world.portals().get("acme").await.unwrap(), "Ready").unwrap();
+    let words = "serving; no password can be reset: PortalClass \"sandbox\" names no mail host (mailbox) and no mail server (smtp)";
+    assert_eq!(ready.message, words);
 }

@@ -127,6 +127,12 @@ impl Reader<'_> {
             }
             return None;
         };
+        if !use_tls && !rules::ON_THIS_MACHINE.admits(&host) {
+            self.unusable(
+                "RESET_SMTP_USE_TLS",
+                format!("it is false and RESET_SMTP_HOST is {host}: {}", rules::ON_THIS_MACHINE.words),
+            );
+        }
         if user.is_some() && password.is_none() {
             self.missing::<()>("RESET_SMTP_PASSWORD", "RESET_SMTP_USER needs a password");
         }

@@ -1,6 +1,7 @@
 //! Values that would be taken and fail later: each is refused where it is read.
 use super::tests::{CADDY, NPM, read};
 use super::*;
+use crate::config::rules;
 
 #[test]
 fn wrong_texts_are_told_by_their_own_rule() {
@@ -81,6 +82,22 @@ fn a_token_with_a_blank_or_a_line_end_in_it_is_refused_and_not_shown() {
     let words = "NPM_SECRET is set, but it holds a line end or another control character, which no password has";
     assert_eq!(with("hunter\r\n2").unwrap_err(), [words]);
     assert!(with("correct horse").is_ok());
+}
+
+#[test]
+fn mails_go_in_the_clear_to_this_machine_only() {
+    let with = |host: &'static str| {
+        let smtp = [("RESET_SMTP_HOST", host), ("RESET_SMTP_USE_TLS", "false")];
+        read(&[&CADDY[..], &smtp].concat())
+    };
+    for host in ["localhost", "127.0.0.1", "::1"] {
+        assert!(with(host).is_ok(), "{host}");
+    }
+    for host in ["mail.example.com", "10.0.0.5", "127.0.0.1.example.com", "localhost.example.com"] {
+        let words = rules::ON_THIS_MACHINE.words;
+        let told = format!("RESET_SMTP_USE_TLS is set, but it is false and RESET_SMTP_HOST is {host}: {words}");
+        assert_eq!(with(host).unwrap_err(), [told]);
+    }
 }
 
 #[test]
