@@ -49,8 +49,8 @@ impl Context {
         let cleared = lock(&self.memory).get(&valid.key).is_some_and(|memory| memory.cleared == Some(valid.generation));
         let rest = found.resources.iter().all(|made| rests(class, made) && made.name.ends_with(valid.host.as_str()));
         if cleared && rest && found.standing.leaving.is_empty() && valid.mode == Mode::Full {
-            // Nothing stands anywhere else: switched on again, it begins where it is to be by then.
-            found.standing.home = Some(place_of(&class.class));
+            // Switched on again, it begins where it is to be by then.
+            found.standing.home = Some(place_of(&class.class)).filter(|_| !found.resources.is_empty());
             found.standing.moving = None;
             return Ok(Some(self.timing.resync));
         }
@@ -91,6 +91,9 @@ impl Context {
         if outside.findings.is_empty() {
             found.resources = outside.resources;
             found.verified.clear();
+            if found.resources.is_empty() {
+                found.standing.home = None;
+            }
             lock(&self.memory).entry(valid.key.clone()).or_default().cleared = Some(valid.generation);
             self.claims.release(&valid.key, &valid.uid, Some((&valid.host, &valid.domain))).await?;
             found.class_name = Some(class.class.name.clone());

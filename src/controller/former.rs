@@ -1,6 +1,8 @@
 //! Whence a portal moves: its former class as it was there, or what is known of it where that cannot be had any more.
 use std::sync::Arc;
 
+use kube::ResourceExt;
+
 use super::alike::{mixed, same};
 use super::classes::AMBIGUOUS_DEFAULT;
 use super::context::Context;
@@ -9,9 +11,9 @@ use super::places::{CLASS_GONE, SETTINGS_GONE};
 use super::runtime::{ClassRuntime, Shared};
 use super::status::Found;
 use super::times::stamp;
-use super::validate::{Mode, ValidPortal, validate};
+use super::validate::{Mode, ValidPortal, validate, validate_at};
 use crate::api::condition::Finding;
-use crate::api::portal::{Decider, MadeResource, Move, MoveStage, Place};
+use crate::api::portal::{Decider, Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, PortalClassSpec, ResetPortal};
 
 /// Whence a portal moves.
@@ -129,18 +131,19 @@ impl Context {
         };
         let Some(mut moving) = found.standing.moving.clone().filter(called_off) else { return Ok(None) };
         let Ok(there) = self.at_place(&moving.to).await? else { return Ok(None) };
-        let Ok(checked) = validate(portal, &there.class, &self.policy) else { return Ok(None) };
+        let Ok(checked) = validate_at(portal, &valid.host, &there.class, &self.policy) else { return Ok(None) };
         let mut class = mixed(&there, &there.dns, &there.proxy);
         class.class.name.clone_from(&moving.to.class_name);
         if moving.stage != MoveStage::RolledBack {
-            let note = Some("it is called off".to_owned());
-            (moving.stage, moving.since, moving.note) = (MoveStage::RolledBack, stamp(self.clock.now()), note);
+            let (note, since) = (Some("it is called off".to_owned()), stamp(self.clock.now()));
+            // Until it is seen to lead back: an answer may have been lost.
+            moving.flipped.get_or_insert_with(|| since.clone());
+            (moving.stage, moving.since, moving.note) = (MoveStage::RolledBack, since, note);
             found.standing.moving = Some(moving);
             self.forget_probe(&valid.key);
             self.reports.note(portal, found).await?;
         }
-        let (host, url) = (valid.host.clone(), class.class.spec.public_url(&valid.host));
-        Ok(Some((class, ValidPortal { host, url, recorded: valid.recorded.clone(), ..checked })))
+        Ok(Some((class, ValidPortal { recorded: valid.recorded.clone(), ..checked })))
     }
 
     /// The class in which the portal is looked at and what it wants there; or why it is not accepted.
@@ -185,11 +188,32 @@ impl Context {
         refuses: Option<&str>,
     ) -> Result<Option<(Arc<ClassRuntime>, ValidPortal)>, ControllerError> {
         let unknown = [CLASS_GONE, AMBIGUOUS_DEFAULT].contains(&why.reason.as_str());
-        let at_risk = found.standing.moving.as_ref().is_some_and(Move::is_at_risk);
+        let led_there = |leaving: &Leaving| leaving.serves && leaving.unserved.is_none();
+        let at_risk = found.standing.moving.as_ref().is_some_and(Move::is_at_risk)
+            || found.standing.leaving.iter().any(led_there);
         let stays = |home: &&Place| unknown || at_risk || refuses.is_some_and(|name| name != home.class_name);
         let Some(home) = found.standing.home.as_ref().filter(stays) else { return Ok(None) };
         let Ok(class) = self.class(Some(&home.class_name)).await? else { return Ok(None) };
-        let valid = validate(portal, &class.class, &self.policy);
-        Ok(valid.ok().map(|valid| (class, valid)))
+        if refuses.is_none() {
+            let valid = validate(portal, &class.class, &self.policy);
+            return Ok(valid.ok().map(|valid| (class, valid)));
+        }
+        // What is refused is not carried out elsewhere: host and record stay as they are.
+        let host = portal.status.as_ref().and_then(|status| HostName::parse(status.host.as_deref()?).ok());
+        let held = self.claims.holds(&portal.key(), &portal.uid().unwrap_or_default(), host.as_slice()).await?;
+        let Some(host) = held.first() else { return Ok(None) };
+        let mut asked = portal.clone();
+        let record = |made: &&MadeResource| {
+            let dns = class.dns.as_ref().map(|shared| shared.worker.instance());
+            Some(made.system.as_str()) == dns && made.name == host.as_str()
+        };
+        if found.resources.iter().any(|made| record(&made)) {
+            let seconds = found.standing.record_seconds;
+            (asked.spec.dns.proxied, asked.spec.dns.ttl) = (seconds.is_none(), 1);
+            if let Some(ttl) = seconds.and_then(|seconds| u32::try_from(seconds).ok()).filter(|ttl| *ttl != 300) {
+                asked.spec.dns.ttl = ttl;
+            }
+        }
+        Ok(validate_at(&asked, host, &class.class, &self.policy).ok().map(|valid| (class, valid)))
     }
 }

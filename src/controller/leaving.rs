@@ -17,7 +17,7 @@ use super::runtime::{ClassRuntime, Shared};
 use super::serving::Fresh;
 use super::status::Found;
 use super::times::signed;
-use super::underway::say;
+use super::underway::called_off;
 use super::validate::{Mode, ValidPortal};
 use crate::api::condition::{Finding, LIVE, MOVED, Truth};
 use crate::api::portal::{Decider, Leaving, MadeResource};
@@ -192,11 +192,13 @@ impl Context {
             if let Some(Present { outside, proved }) = present {
                 let mut gone = Vec::new();
                 // A class without an account says nothing about the record until a person has led it there.
-                let recorded = outside.recorded() && (class.dns.is_some() || found.standing.moving.is_none());
+                let known = class.dns.is_some() || found.standing.moving.is_none();
+                let recorded = known.then(|| outside.recorded());
                 let caches = found.standing.clone();
                 for mut leaving in std::mem::take(&mut found.standing.leaving) {
                     leaving.stood &= !proved;
-                    leaving.asks &= !is_said(portal, &place_of(&class.class));
+                    let at_home = caches.home.as_ref().is_some_and(|home| is_said(portal, home));
+                    leaving.asks &= !at_home && !is_said(portal, &place_of(&class.class));
                     // What a resolver owed when the move was called off may be known by now.
                     leaving.asks = leaving.asks && self.still_asks(&leaving, class, valid, &caches).await?;
                     if leaving.asks {
@@ -219,12 +221,7 @@ impl Context {
             found.standing.leaving.append(&mut still);
         }
         if asked && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
-            let words = format!(
-                "a move to a proxy that has, or may have, the same public address is called off, and it cannot be seen from \
-                 here which of both serves visitors; its route stays until you {}, which you do when visitors come to the proxy of PortalClass {:?}",
-                say(&place_of(&class.class)),
-                class.class.name
-            ) + &said_otherwise(portal);
+            let words = called_off(&place_of(&class.class)) + &said_otherwise(portal);
             found.findings.push(Finding::new(MOVED, Truth::Unknown, AWAITING_OPERATOR, words));
         }
         if kept.is_some() && !found.findings.iter().any(|finding| finding.type_ == MOVED) {
@@ -340,6 +337,8 @@ impl Context {
                         old.dns.iter().chain(&old.proxy).map(|shared| shared.worker.instance().to_owned()).collect();
                     (words, Some(systems), false)
                 }
+                // What is there is the present place's own.
+                Err(_) if leaving.one_proxy => continue,
                 Err(finding) => {
                     let lost = finding.reason == CLASS_GONE || finding.reason == SETTINGS_GONE;
                     (vec![finding.message], None, lost)
@@ -352,6 +351,7 @@ impl Context {
                     looked_at(made) && systems.as_ref().is_some_and(|all| all.contains(&made.system))
                 };
                 found.standing.left_behind.retain(|made| !cleaned(made));
+                found.resources.retain(|made| !cleaned(made));
                 continue;
             }
             let words = words.join("; ");

@@ -14,6 +14,7 @@ use super::error::ControllerError;
 use super::former::Old;
 use super::leaving::Made;
 use super::outside::{Outside, program};
+use super::places::Standing;
 use super::proving::is_wrong;
 use super::recorded::AWAITING_OPERATOR;
 use super::runtime::ClassRuntime;
@@ -107,7 +108,7 @@ impl Context {
                     found.changes.append(&mut outside.changes);
                     let waiting = "the record is seen to lead away from the route whose place the new one takes";
                     let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
-                    return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                    return Ok(self.waits(old, valid, outside, asking(portal, words, &found.standing), found).await);
                 }
                 // The route of a class that cannot be had is in this very proxy.
                 (MoveStage::Proving, _)
@@ -126,7 +127,8 @@ impl Context {
                             found.changes.append(&mut outside.changes);
                             let waiting = "what was made in other places is removed";
                             let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
-                            return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                            let told = asking(portal, words, &found.standing);
+                            return Ok(self.waits(old, valid, outside, told, found).await);
                         }
                         Ok(there) => {
                             moving.one_proxy = Some(there);
@@ -366,13 +368,26 @@ impl Context {
         found: &mut Found,
     ) -> Result<(), ControllerError> {
         let (note, since) = (Some(seen.chars().take(LONGEST_NOTE).collect()), stamp(self.clock.now()));
-        found.standing.moving = Some(Move { stage: MoveStage::RolledBack, since, note, ..moving });
+        // Until it is seen to lead back: the answer to its change may have been lost.
+        let flipped = moving.flipped.clone().or_else(|| Some(since.clone()));
+        found.standing.moving = Some(Move { stage: MoveStage::RolledBack, since, note, flipped, ..moving });
         found.keep(&outside.resources);
         self.forget_probe(&portal.key());
         self.reports.note(portal, found).await?;
         let words = format!("the move {way} is rolled back: {seen}");
         self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
         Ok(())
+    }
+}
+
+/// What is told while something is waited for in other places: a person may be asked about one of them.
+fn asking(portal: &ResetPortal, words: String, standing: &Standing) -> (&'static str, String) {
+    match &standing.home {
+        Some(home) if standing.leaving.iter().any(|leaving| leaving.asks) => {
+            let asked = underway::called_off(home) + &said_otherwise(portal);
+            (AWAITING_OPERATOR, format!("{words}; {asked}"))
+        }
+        _ => ("Moving", words),
     }
 }
 

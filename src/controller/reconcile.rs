@@ -19,7 +19,7 @@ use super::runtime::ClassRuntime;
 use super::settling;
 use super::status::Found;
 use super::times::signed;
-use super::validate::{Mode, ValidPortal, retains, validate};
+use super::validate::{Mode, ValidPortal, retains, validate, validate_at};
 use crate::api::condition::{ACCEPTED, DNS_PROGRAMMED, Finding, LIVE, MOVED, ROUTE_PROGRAMMED, Truth};
 use crate::api::portal::{MadeResource, Verified};
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
@@ -119,12 +119,15 @@ impl Context {
             // A wanted name that cannot be had is no reason to stop serving the one that is held, or to stop half way in a
             // move.
             true => match self.claims.holds(&key, &valid.uid, &former).await?.split_first() {
-                Some((host, others)) if valid.enabled => {
+                Some((host, others))
+                    if valid.enabled && validate_at(portal, host, &class.class, &self.policy).is_ok() =>
+                {
                     let url = class.class.spec.public_url(host);
                     found.host = Some(host.to_string());
                     found.url = Some(url.clone());
                     (ValidPortal { host: host.clone(), url, ..valid }, others.to_vec())
                 }
+                // A class that does not grant it serves nothing there, whatever else is asked for.
                 _ => {
                     self.directory.withdraw(&key);
                     return Ok(None);
@@ -150,11 +153,12 @@ impl Context {
         }
         lock(&self.memory).entry(key.clone()).or_default().cleared = None;
         let logo = self.logo(portal).await?;
-        self.publish(&class, &valid, &former, logo);
+        let granted = self.granted(portal, &class, found, &former).await?;
+        self.publish(&class, &valid, &granted, logo);
 
         let held = self.hold_back(portal, &class, &valid).await?;
         let frozen = held.as_ref().is_some_and(|held| held.frozen);
-        let unled = valid.host != wanted || class.dns.is_none() || (held.is_some() && !frozen);
+        let unled = valid.host != wanted || class.dns.is_none() || held.is_some();
         let called_off = match unled {
             true => self.rolls_back_first(portal, &valid, &place_of(&class.class), found).await?,
             false => None,
@@ -162,6 +166,7 @@ impl Context {
         let serving = class.clone();
         let (class, valid) = called_off.map_or((class, valid), |(class, valid)| (Arc::new(class), valid));
         let is_called_off = !Arc::ptr_eq(&class, &serving);
+        let frozen = frozen && !is_called_off;
         let (class, mut valid, here, held) = match held.filter(|_| !is_called_off) {
             Some(held) => {
                 found.findings.push(held.finding);

@@ -19,7 +19,7 @@ use super::schedule;
 use super::sighting::Sighting;
 use super::status::Found;
 use super::underway;
-use super::validate::{Mode, ValidPortal, validate};
+use super::validate::{Mode, ValidPortal, validate, validate_at};
 use crate::api::condition::{Finding, LIVE, Truth};
 use crate::api::{HostName, PortalKey, ResetPortal};
 use crate::http::double::lock;
@@ -87,6 +87,26 @@ impl Context {
         self.directory.publish(&portal, |host| class.class.spec.public_url(host));
     }
 
+    /// Those of its former hosts at which the portal may be served still: by its class, or by the one in which it stands.
+    pub(super) async fn granted(
+        &self,
+        portal: &ResetPortal,
+        class: &ClassRuntime,
+        found: &Found,
+        former: &[HostName],
+    ) -> Result<Vec<HostName>, ControllerError> {
+        if former.is_empty() {
+            return Ok(Vec::new());
+        }
+        let home = match &found.standing.home {
+            Some(home) => self.class(Some(&home.class_name)).await?.ok(),
+            None => None,
+        };
+        let by = |class: &ClassRuntime, host: &HostName| validate_at(portal, host, &class.class, &self.policy).is_ok();
+        let granted = |host: &&HostName| by(class, host) || home.as_ref().is_some_and(|home| by(home, host));
+        Ok(former.iter().filter(granted).cloned().collect())
+    }
+
     /// The class that the portal asks for cannot be used, as while a Secret of it is missing, which is no fault of the
     /// portal's: its page stays. Where it stands in another class, that one serves it; else what is published stays so.
     /// `why` comes back, with what became of the page.
@@ -110,6 +130,7 @@ impl Context {
         let valid = class.as_ref().and_then(|class| validate(portal, &class.class, &self.policy).ok());
         if let Some((class, valid)) = class.zip(valid) {
             let mut hosts = self.claims.hosts(&valid.uid).await?;
+            hosts.retain(|host| validate_at(portal, host, &class.class, &self.policy).is_ok());
             // What links are made with is the wanted name, if it is held already.
             hosts.sort_by_key(|host| *host != valid.host);
             let held = self.claims.holds(&key, &valid.uid, &hosts).await?;

@@ -1,13 +1,14 @@
 //! Whether a portal is on its way: a move is begun, gone on with, called off, or not needed.
-use super::alike::{flips, has_route, look_anew, rename, replaces, same};
+use super::alike::{flips, has_route, look_anew, mixed, rename, replaces, same};
 use super::context::Context;
 use super::deciding::is_said;
 use super::error::ControllerError;
 use super::former::Old;
+use super::outside::program;
 use super::places::{self, Standing};
 use super::runtime::ClassRuntime;
 use super::status::Found;
-use super::times::{passed, stamp};
+use super::times::{passed, stamp, stamp_after};
 use super::validate::{Mode, ValidPortal};
 use crate::api::portal::{Decider, Leaving, MadeResource, Move, MoveStage, Place};
 use crate::api::{HostName, ResetPortal};
@@ -77,6 +78,10 @@ impl Context {
                 leaving.asks = asked;
                 // What is at home is seen to from there.
                 leaving.one_proxy = other.one_proxy == Some(true);
+                if other.stage == MoveStage::RolledBack && other.flipped.is_none() {
+                    // It was seen to lead back.
+                    leaving.unserved = Some(stamp_after(now));
+                }
             });
             if other.one_proxy == Some(true)
                 && let Some(home) = &standing.home
@@ -100,9 +105,8 @@ impl Context {
                 let former = self.former(class, &home, known.as_deref()).await?;
                 // A host that is served at home already moves like any other, whatever else is still left of another.
                 let served = former.has(valid, &found.resources);
-                // Of a route that a person makes, nothing is noted.
-                let by_hand = former.class.proxy.is_none() && !former.lost;
-                let nothing = !served && (host_changes || !by_hand);
+                let nothing =
+                    !served && (host_changes || former.lost || self.has_nothing_at(&former.class, valid).await);
                 let one_system = same(&former.class.proxy, &class.proxy);
                 if nothing || !flips(&former.class, class, &former.target, valid) {
                     // Nothing is flipped: the former place is left as soon as the portal is proved here.
@@ -123,10 +127,7 @@ impl Context {
                         let (to, since) = (here.clone(), stamp(now));
                         let (stage, flipped, note) = (MoveStage::Proving, None, None);
                         let from = former.target.as_ref().map(HostName::to_string);
-                        let last = standing.moving.take();
-                        // It was known when the move was called off.
-                        let known = |leaving: &&Leaving| leaving.serves && !leaving.asks && class.dns.is_some();
-                        let decided_by = coming_back.as_ref().filter(known).map(|_| Decider::ProofOfLife);
+                        let (last, decided_by) = (standing.moving.take(), None);
                         // What is there of a place that was not cleaned yet tells nothing.
                         let one_proxy = last.as_ref().and_then(|last| last.one_proxy);
                         let one_proxy = one_proxy.or(coming_back.as_ref().map(|leaving| leaving.one_proxy));
@@ -178,6 +179,19 @@ impl Context {
         Ok(old)
     }
 
+    /// Whether the proxy of a place has no route for the host, as is seen there, or never answered. Of a route that a person
+    /// makes, nothing is known.
+    async fn has_nothing_at(&self, former: &ClassRuntime, valid: &ValidPortal) -> bool {
+        if former.proxy.is_none() {
+            return false;
+        }
+        look_anew(former, valid);
+        let look = ValidPortal { mode: Mode::ObserveOnly, ..valid.clone() };
+        let seen = program(&mixed(former, &None, &former.proxy), &look, self.store.installation(), &[], &[]).await;
+        // Somebody else's route for the host may be what visitors get.
+        seen.resources.is_empty() && (!seen.pending.is_empty() || seen.refused.is_empty())
+    }
+
     /// Whether a proof of life that comes when a move is called off may have come through the new place: both may be on one
     /// machine, or nobody is there to lead the record back.
     async fn only_a_person_tells(
@@ -188,7 +202,8 @@ impl Context {
         valid: &ValidPortal,
     ) -> Result<bool, ControllerError> {
         let Ok(there) = self.at_place(&other.to).await? else { return Ok(other.decided_by == Some(Decider::Person)) };
-        let unled = class.dns.is_none() && there.dns.is_some() && other.flipped.is_some();
+        let led_back = other.stage == MoveStage::RolledBack && other.flipped.is_none();
+        let unled = class.dns.is_none() && there.dns.is_some() && other.stage != MoveStage::Proving && !led_back;
         let (Some(home), None) = (home, other.decided_by) else {
             return Ok(unled || other.decided_by == Some(Decider::Person));
         };

@@ -61,12 +61,13 @@ impl Standing {
 
 impl Context {
     /// How long a place that the record led to stays, because visitors may still be led there: until the record is seen to
-    /// lead elsewhere, and what caches remember of it has run out, and the portal is proved where it stands now.
+    /// lead elsewhere, and what caches remember of it has run out, and the portal is proved where it stands now. `recorded` is
+    /// whether it is, if that can be seen.
     pub(super) fn still_serves(
         &self,
         leaving: &mut Leaving,
         valid: &ValidPortal,
-        recorded: bool,
+        recorded: Option<bool>,
         proved: bool,
         standing: &Standing,
     ) -> Option<Duration> {
@@ -74,15 +75,21 @@ impl Context {
             return None;
         }
         let now = self.clock.now();
-        if !recorded {
-            leaving.unserved = None;
-            return Some(self.backoff(&valid.key));
-        }
-        let since = leaving.unserved.get_or_insert_with(|| stamp_after(now));
+        let since = match (recorded, &leaving.unserved) {
+            (Some(true), _) => leaving.unserved.get_or_insert_with(|| stamp_after(now)),
+            // Nothing is seen of it from here, and what was seen before counts.
+            (None, Some(since)) => since,
+            (Some(false) | None, _) => {
+                leaving.unserved = None;
+                return Some(self.backoff(&valid.key));
+            }
+        };
         let left = settled(&self.timing, valid, standing, since).duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
         match (left.is_zero(), proved) {
             (true, true) => None,
+            // What is on its way again need not be proved where it comes from.
+            (true, false) if standing.moving.is_some() => None,
             (true, false) => Some(self.backoff(&valid.key)),
             (false, _) => Some(left.max(self.timing.first_retry)),
         }

@@ -150,6 +150,16 @@ pub(super) fn snippets(class: &ClassRuntime, valid: &ValidPortal) -> String {
     format!("portalkeeper snippets {} --origin {}{target}{edge}", valid.host, class.class.spec.origin())
 }
 
+/// A move is called off, and both proxies may be one machine. `home` is where the portal stands.
+pub(super) fn called_off(home: &Place) -> String {
+    format!(
+        "a move to a proxy that has, or may have, the same public address is called off, and it cannot be seen from here which of \
+         both serves visitors; its route stays until you {}, which you do when visitors come to the proxy of PortalClass {:?}",
+        say(home),
+        home.class_name
+    )
+}
+
 /// The change of the record that is still to come.
 pub(super) fn record_to_come(host: &HostName, from: Option<&HostName>, to: Option<&HostName>) -> Option<String> {
     match (from, to) {

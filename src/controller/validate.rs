@@ -145,6 +145,18 @@ pub fn validate(portal: &ResetPortal, class: &ResolvedClass, policy: &Policy) ->
     })
 }
 
+/// The same for another host than the one that the portal asks for: one that it still holds.
+pub fn validate_at(
+    portal: &ResetPortal,
+    host: &HostName,
+    class: &ResolvedClass,
+    policy: &Policy,
+) -> Result<ValidPortal, Finding> {
+    let mut held = portal.clone();
+    (held.spec.host, held.spec.subdomain) = (Some(host.to_string()), None);
+    validate(&held, class, policy)
+}
+
 fn cname_target(host: &HostName, class: &ResolvedClass) -> Result<Option<HostName>, Finding> {
     if class.spec.cloudflare.is_none() {
         return Ok(None);

@@ -119,6 +119,7 @@ async fn a_route_that_the_record_still_leads_to_stays_however_often_the_move_is_
         assert_eq!((scene.leads_to().as_str(), scene.routed()), ("b", "a b"), "asked for {class}");
     }
     // when it can be, then it is led back, and the other route goes
+    scene.hidden.store(false, Ordering::SeqCst);
     scene.world.simulators.faults.clear();
     scene.until_moved().await;
     assert_eq!((scene.leads_to().as_str(), scene.routed()), ("a", "a"));
