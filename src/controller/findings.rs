@@ -1,4 +1,5 @@
 //! The summary of a portal's conditions. Pure.
+use super::classes::ResolvedClass;
 use super::status::Found;
 use super::validate::Mode;
 use crate::api::condition::{Finding, LIVE, LOADING, READY, Truth};
@@ -17,6 +18,18 @@ pub fn still_there(found: &Found) -> Option<String> {
         )),
         pending => Some(format!("enabled is false; not done while writes are stopped: {}", pending.join("; "))),
     }
+}
+
+/// What a class lacks without which its pages can be served, but no password reset.
+pub fn no_resets(class: &ResolvedClass) -> Option<String> {
+    let spec = &class.spec;
+    let lacks = match (&spec.mailbox, &spec.smtp) {
+        (Some(_), Some(_)) => return None,
+        (None, Some(_)) => "mail host (mailbox)",
+        (Some(_), None) => "mail server (smtp)",
+        (None, None) => "mail host (mailbox) and no mail server (smtp)",
+    };
+    Some(format!("no password can be reset: PortalClass {:?} names no {lacks}", class.name))
 }
 
 /// Switches that show in the reason of `Ready`.

@@ -11,7 +11,7 @@ use super::alike::is_there_already;
 use super::context::Context;
 use super::deciding::is_said;
 use super::error::ControllerError;
-use super::findings::{DISABLED, Switches, ready, still_there};
+use super::findings::{DISABLED, Switches, no_resets, ready, still_there};
 use super::leaving::{Made, Present};
 use super::outside::{Outside, program};
 use super::places::{Standing, place_of};
@@ -279,7 +279,7 @@ impl Context {
         }
         self.look_again_where_dead(&class, &valid, &outside, &found.verified, &live);
         found.findings.append(&mut outside.findings);
-        found.no_resets = no_resets(&serving);
+        found.no_resets = no_resets(&serving.class);
         if let Some(account) = &serving.account {
             let ready = serving.facts.provider_ready(account.provider.as_ref(), &valid.domain, now).await;
             // A provider that cannot be used need not be asked more.
@@ -380,18 +380,6 @@ impl Context {
         api.patch(&key.name, &params, &Patch::Merge(&patch)).await?;
         Ok(())
     }
-}
-
-/// What a class lacks without which its pages can be served, but no password reset.
-fn no_resets(class: &ClassRuntime) -> Option<String> {
-    let spec = &class.class.spec;
-    let lacks = match (&spec.mailbox, &spec.smtp) {
-        (Some(_), Some(_)) => return None,
-        (None, Some(_)) => "mail host (mailbox)",
-        (Some(_), None) => "mail server (smtp)",
-        (None, None) => "mail host (mailbox) and no mail server (smtp)",
-    };
-    Some(format!("no password can be reset: PortalClass {:?} names no {lacks}", class.class.name))
 }
 
 /// Names at which something was made, or may have been, that are not the wanted one.

@@ -12,10 +12,11 @@ use super::outside::{Outside, Way, withdraw};
 use super::places::{CLASS_GONE, Standing, place_of};
 use super::reconcile::SLOW;
 use super::recorded::Recorded;
+use super::runtime::ClassRuntime;
 use super::status::Found;
 use super::times::{after, stamp};
 use super::tombstones::Epitaph;
-use super::validate::{Mode, retains};
+use super::validate::{Mode, retains, validate};
 use crate::api::condition::{Finding, READY, Truth};
 use crate::api::portal::{MadeResource, MoveStage, Place};
 use crate::api::{FIELD_MANAGER, FINALIZER, HostName, ResetPortal};
@@ -175,8 +176,13 @@ impl Context {
                 classes.push((self.at_place(&place).await?, trial(&place)));
             }
         }
-        // Where the portal stands is noted before anything is made there: a class that it only asks for has nothing.
-        if wanted.is_ok() || standing.home.is_none() {
+        // Where the portal stands is noted before anything is made there: a class that it only asks for has nothing, and one
+        // that refuses it neither.
+        let accepts = |class: &ClassRuntime| validate(portal, &class.class, &self.policy).is_ok();
+        let stands = here
+            .as_ref()
+            .is_some_and(|here| standing.places().iter().any(|place| place == here || place.settings.is_empty()));
+        if wanted.as_ref().is_ok_and(|class| stands || accepts(class)) || standing.home.is_none() {
             classes.push((wanted, here.as_ref().is_some_and(trial)));
         }
         for (class, trial) in classes {

@@ -8,6 +8,7 @@ mod killed;
 mod lost;
 mod meanwhile;
 mod real;
+mod refused;
 mod stages;
 
 use std::collections::BTreeSet;
