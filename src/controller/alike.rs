@@ -31,6 +31,12 @@ pub(super) fn has_route(class: &ClassRuntime, valid: &ValidPortal, made: &[MadeR
     made.iter().any(|made| Some(made.system.as_str()) == system && made.name == valid.host.as_str())
 }
 
+/// Whether a record for the portal's host was made through the class's account.
+pub(super) fn has_record(class: &ClassRuntime, host: &HostName, made: &[MadeResource]) -> bool {
+    let system = class.dns.as_ref().map(|shared| shared.worker.instance());
+    made.iter().any(|made| Some(made.system.as_str()) == system && made.name == host.as_str())
+}
+
 /// Whether the route for the host is in the class's proxy, though it was never made there: then it is the one that was
 /// made under another address of the same proxy. `seen` is a look that wrote nothing.
 pub(super) fn is_there_already(

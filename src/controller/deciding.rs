@@ -9,9 +9,12 @@ use super::context::Context;
 use super::error::{ControllerError, is_code};
 use super::former::Old;
 use super::outside::{Outside, program};
+use super::places::Standing;
 use super::proving::TUNNELS;
+use super::recorded::AWAITING_OPERATOR;
 use super::runtime::ClassRuntime;
 use super::status::Found;
+use super::underway;
 use super::validate::{Mode, ValidPortal};
 use crate::api::portal::{Decider, Place};
 use crate::api::{ANNOTATION_MOVED_BY_HAND, FIELD_MANAGER, HostName, ResetPortal};
@@ -19,7 +22,7 @@ use crate::backends::cloudflare;
 use crate::config::{networks, shortened};
 use crate::http::LookupError;
 
-/// Of a word that is for nothing, so much is told, in bytes.
+/// Of a word that is for nothing, so much is told, in characters.
 const LONGEST_WORD: usize = 80;
 /// Characters of a place's digest in a person's word.
 const DIGEST: usize = 8;
@@ -52,6 +55,17 @@ pub(super) fn said_otherwise(portal: &ResetPortal) -> String {
     let said = portal.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_MOVED_BY_HAND));
     said.map(|said| format!("; the annotation says {:?}, which is for nothing", shortened(said, LONGEST_WORD)))
         .unwrap_or_default()
+}
+
+/// What is told while something is waited for in other places: a person may be asked about one of them.
+pub(super) fn asking(portal: &ResetPortal, words: String, standing: &Standing) -> (&'static str, String) {
+    match &standing.home {
+        Some(home) if standing.leaving.iter().any(|leaving| leaving.asks) => {
+            let asked = underway::called_off(home) + &said_otherwise(portal);
+            (AWAITING_OPERATOR, format!("{words}; {asked}"))
+        }
+        _ => ("Moving", words),
+    }
 }
 
 /// The public name of a class's proxy, also where no record is made that leads there.

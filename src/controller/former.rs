@@ -3,12 +3,13 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::alike::{mixed, same};
+use super::alike::{has_record, mixed, same};
 use super::classes::AMBIGUOUS_DEFAULT;
 use super::context::Context;
 use super::error::ControllerError;
 use super::places::{CLASS_GONE, SETTINGS_GONE};
 use super::runtime::{ClassRuntime, Shared};
+use super::settling::form;
 use super::status::Found;
 use super::times::stamp;
 use super::validate::{Mode, ValidPortal, validate, validate_at};
@@ -202,18 +203,12 @@ impl Context {
         let host = portal.status.as_ref().and_then(|status| HostName::parse(status.host.as_deref()?).ok());
         let held = self.claims.holds(&portal.key(), &portal.uid().unwrap_or_default(), host.as_slice()).await?;
         let Some(host) = held.first() else { return Ok(None) };
+        let made = has_record(&class, host, &found.resources);
+        let seconds = made.then(|| found.standing.record_seconds.unwrap_or(0));
         let mut asked = portal.clone();
-        let record = |made: &&MadeResource| {
-            let dns = class.dns.as_ref().map(|shared| shared.worker.instance());
-            Some(made.system.as_str()) == dns && made.name == host.as_str()
-        };
-        if found.resources.iter().any(|made| record(&made)) {
-            let seconds = found.standing.record_seconds;
-            (asked.spec.dns.proxied, asked.spec.dns.ttl) = (seconds.is_none(), 1);
-            if let Some(ttl) = seconds.and_then(|seconds| u32::try_from(seconds).ok()).filter(|ttl| *ttl != 300) {
-                asked.spec.dns.ttl = ttl;
-            }
-        }
-        Ok(validate_at(&asked, host, &class.class, &self.policy).ok().map(|valid| (class, valid)))
+        asked.spec.dns.proxied = seconds.map_or(asked.spec.dns.proxied, |seconds| seconds == 0);
+        let Ok(valid) = validate_at(&asked, host, &class.class, &self.policy) else { return Ok(None) };
+        let (proxied, ttl) = seconds.map_or((valid.proxied, valid.ttl), |seconds| form(seconds, &valid));
+        Ok(Some((class, ValidPortal { proxied, ttl, ..valid })))
     }
 }

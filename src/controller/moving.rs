@@ -9,12 +9,11 @@ use kube::runtime::events::EventType;
 
 use super::alike::{has_route, look_anew, mixed, rename, replaces};
 use super::context::Context;
-use super::deciding::{Undecided, is_said, said_otherwise};
+use super::deciding::{Undecided, asking, is_said, said_otherwise};
 use super::error::ControllerError;
 use super::former::Old;
 use super::leaving::Made;
 use super::outside::{Outside, program};
-use super::places::Standing;
 use super::proving::is_wrong;
 use super::recorded::AWAITING_OPERATOR;
 use super::runtime::ClassRuntime;
@@ -53,6 +52,7 @@ impl Context {
         let one_route = |moving: &Move| replaces(&old.class, class) || moving.one_proxy == Some(true);
         let held_record = underway::record(&mixed(class, &dns, &None), &old.target).cloned();
         let new_record = underway::record(class, &valid.cname_target).cloned();
+        let until = |seen: bool, waiting: &str| underway::proving(&way, held_record.as_ref(), seen, waiting);
         loop {
             let Some(mut moving) = found.standing.moving.clone() else {
                 let words = Finding::new(MOVED, Truth::Unknown, "Moving", way);
@@ -78,22 +78,21 @@ impl Context {
             match (moving.stage, awaited) {
                 // One proxy has one route for a host, so that its new form cannot be tried beside the former one.
                 (MoveStage::Proving, _) if one_route(&moving) && self.leads_nowhere(old, class, valid).await => {
-                    let mut outside =
-                        program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
-                    found.changes.append(&mut outside.changes);
-                    let waiting = "the new route can be reached: its name does not exist in DNS";
-                    let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
-                    return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                    let told = |seen| until(seen, "the new route can be reached: its name does not exist in DNS");
+                    let as_it_is = mixed(class, &dns, &old.class.proxy);
+                    return Ok(self
+                        .holds(portal, old, &as_it_is, (&held, former), Outside::default(), &told, found)
+                        .await);
                 }
                 (MoveStage::Proving, _) if one_route(&moving) => {
                     let note = match self.try_as_it_is(class, valid, &held, old, former, &moving).await {
                         Ok(note) => note,
                         Err(waiting) => {
-                            let mut outside =
-                                program(&mixed(class, &dns, &old.class.proxy), &held, installation, former, &[]).await;
-                            found.changes.append(&mut outside.changes);
-                            let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), &waiting);
-                            return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                            let told = |seen| until(seen, &waiting);
+                            let (as_it_is, nothing) = (mixed(class, &dns, &old.class.proxy), Outside::default());
+                            return Ok(self
+                                .holds(portal, old, &as_it_is, (&held, former), nothing, &told, found)
+                                .await);
                         }
                     };
                     let (stage, decided_by, one_proxy) = (MoveStage::Flipped, decider, Some(true));
@@ -104,11 +103,11 @@ impl Context {
                     self.reports.note(portal, found).await?;
                 }
                 (MoveStage::Proving, _) if self.is_in_use_otherwise(class, valid, &found.standing).await? => {
-                    let mut outside = program(&mixed(class, &dns, &None), &held, installation, former, &[]).await;
-                    found.changes.append(&mut outside.changes);
                     let waiting = "the record is seen to lead away from the route whose place the new one takes";
-                    let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
-                    return Ok(self.waits(old, valid, outside, asking(portal, words, &found.standing), found).await);
+                    let (record, told) = (mixed(class, &dns, &None), |seen| until(seen, waiting));
+                    return Ok(self
+                        .holds(portal, old, &record, (&held, former), Outside::default(), &told, found)
+                        .await);
                 }
                 // The route of a class that cannot be had is in this very proxy.
                 (MoveStage::Proving, _)
@@ -122,13 +121,9 @@ impl Context {
                     match self.look_before(class, &held, former, found).await {
                         // It may be what was made for another place, which is left.
                         Ok(true) if found.standing.leaving.iter().any(|leaving| !leaving.one_proxy) => {
-                            let mut outside =
-                                program(&mixed(class, &dns, &None), &held, installation, former, &[]).await;
-                            found.changes.append(&mut outside.changes);
-                            let waiting = "what was made in other places is removed";
-                            let words = underway::proving(&way, held_record.as_ref(), outside.recorded(), waiting);
-                            let told = asking(portal, words, &found.standing);
-                            return Ok(self.waits(old, valid, outside, told, found).await);
+                            let told = |seen| until(seen, "what was made in other places is removed");
+                            let (record, nothing) = (mixed(class, &dns, &None), Outside::default());
+                            return Ok(self.holds(portal, old, &record, (&held, former), nothing, &told, found).await);
                         }
                         Ok(there) => {
                             moving.one_proxy = Some(there);
@@ -136,13 +131,9 @@ impl Context {
                             self.reports.note(portal, found).await?;
                         }
                         Err(seen) => {
-                            let mut outside =
-                                program(&mixed(class, &dns, &None), &held, installation, former, &[]).await;
-                            found.changes.append(&mut outside.changes);
-                            outside.join(seen);
-                            let (recorded, waiting) = (outside.recorded(), "the new route is made");
-                            let words = underway::proving(&way, held_record.as_ref(), recorded, waiting);
-                            return Ok(self.waits(old, valid, outside, ("Moving", words), found).await);
+                            let told = |seen| until(seen, "the new route is made");
+                            let record = mixed(class, &dns, &None);
+                            return Ok(self.holds(portal, old, &record, (&held, former), seen, &told, found).await);
                         }
                     }
                 }
@@ -342,6 +333,26 @@ impl Context {
         }
     }
 
+    /// What is in `class` is held as it is, and nothing more is done in this look; `told` says what is waited for, by whether
+    /// the record is seen to lead where it is to. `seen` is what was looked at besides.
+    #[expect(clippy::too_many_arguments, reason = "one look has that many parts")]
+    async fn holds(
+        &self,
+        portal: &ResetPortal,
+        old: &Old,
+        class: &ClassRuntime,
+        (held, former): (&ValidPortal, &[HostName]),
+        seen: Outside,
+        told: &(dyn Fn(bool) -> String + Sync),
+        found: &mut Found,
+    ) -> Made {
+        let mut outside = program(class, held, self.store.installation(), former, &[]).await;
+        found.changes.append(&mut outside.changes);
+        outside.join(seen);
+        let moved = asking(portal, told(outside.recorded()), &found.standing);
+        self.waits(old, held, outside, moved, found).await
+    }
+
     /// Nothing more is done in this look; `moved` says why.
     async fn waits(
         &self,
@@ -377,17 +388,6 @@ impl Context {
         let words = format!("the move {way} is rolled back: {seen}");
         self.reports.event(portal, EventType::Warning, "MoveRolledBack", "Move", &words).await;
         Ok(())
-    }
-}
-
-/// What is told while something is waited for in other places: a person may be asked about one of them.
-fn asking(portal: &ResetPortal, words: String, standing: &Standing) -> (&'static str, String) {
-    match &standing.home {
-        Some(home) if standing.leaving.iter().any(|leaving| leaving.asks) => {
-            let asked = underway::called_off(home) + &said_otherwise(portal);
-            (AWAITING_OPERATOR, format!("{words}; {asked}"))
-        }
-        _ => ("Moving", words),
     }
 }
 

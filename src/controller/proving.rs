@@ -189,11 +189,15 @@ impl Context {
         former: &[HostName],
         moving: &Move,
     ) -> Result<Option<String>, String> {
+        let untried = "the proxy has one route for the host, so the new one could not be tried";
+        if replaces(&old.class, class) {
+            return Ok(Some(untried.to_owned()));
+        }
         look_anew(class, valid);
         let look = ValidPortal { mode: Mode::ObserveOnly, ..held.clone() };
         let seen = program(&mixed(class, &None, &class.proxy), &look, self.store.installation(), former, &[]).await;
-        if replaces(&old.class, class) || !seen.pending.is_empty() {
-            return Ok(Some("the proxy has one route for the host, so the new one could not be tried".to_owned()));
+        if !seen.pending.is_empty() {
+            return Ok(Some(untried.to_owned()));
         }
         self.prove_before(class, valid, old, &seen, moving).await
     }

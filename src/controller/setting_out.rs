@@ -1,5 +1,5 @@
 //! Whether a portal is on its way: a move is begun, gone on with, called off, or not needed.
-use super::alike::{flips, has_route, look_anew, mixed, rename, replaces, same};
+use super::alike::{flips, has_record, has_route, look_anew, mixed, rename, replaces, same};
 use super::context::Context;
 use super::deciding::is_said;
 use super::error::ControllerError;
@@ -105,8 +105,9 @@ impl Context {
                 let former = self.former(class, &home, known.as_deref()).await?;
                 // A host that is served at home already moves like any other, whatever else is still left of another.
                 let served = former.has(valid, &found.resources);
+                let proved = portal.status.as_ref().is_some_and(|status| status.last_proof.is_some());
                 let nothing =
-                    !served && (host_changes || former.lost || self.has_nothing_at(&former.class, valid).await);
+                    !served && (host_changes || former.lost || self.has_nothing_at(&former.class, valid, proved).await);
                 let one_system = same(&former.class.proxy, &class.proxy);
                 if nothing || !flips(&former.class, class, &former.target, valid) {
                     // Nothing is flipped: the former place is left as soon as the portal is proved here.
@@ -132,12 +133,8 @@ impl Context {
                         let one_proxy = last.as_ref().and_then(|last| last.one_proxy);
                         let one_proxy = one_proxy.or(coming_back.as_ref().map(|leaving| leaving.one_proxy));
                         let one_proxy = if back_in_one { Some(true) } else { one_proxy };
-                        let record = |made: &&MadeResource| {
-                            let dns = former.class.dns.as_ref().map(|shared| shared.worker.instance());
-                            Some(made.system.as_str()) == dns && made.name == valid.host.as_str()
-                        };
-                        let made = found.resources.iter().find(record);
-                        let from_seconds = made.map(|_| standing.record_seconds.unwrap_or(0));
+                        let made = has_record(&former.class, &valid.host, &found.resources);
+                        let from_seconds = made.then(|| standing.record_seconds.unwrap_or(0));
                         let from_seconds = last
                             .as_ref()
                             .filter(|last| last.host == host)
@@ -179,9 +176,9 @@ impl Context {
         Ok(old)
     }
 
-    /// Whether the proxy of a place has no route for the host, as is seen there, or never answered. Of a route that a person
-    /// makes, nothing is known.
-    async fn has_nothing_at(&self, former: &ClassRuntime, valid: &ValidPortal) -> bool {
+    /// Whether the proxy of a place has no route for the host, as is seen there. One that does not answer has none where the
+    /// portal was never proved, as behind an address that was misspelled. Of a route that a person makes, nothing is known.
+    async fn has_nothing_at(&self, former: &ClassRuntime, valid: &ValidPortal, proved: bool) -> bool {
         if former.proxy.is_none() {
             return false;
         }
@@ -189,7 +186,7 @@ impl Context {
         let look = ValidPortal { mode: Mode::ObserveOnly, ..valid.clone() };
         let seen = program(&mixed(former, &None, &former.proxy), &look, self.store.installation(), &[], &[]).await;
         // Somebody else's route for the host may be what visitors get.
-        seen.resources.is_empty() && (!seen.pending.is_empty() || seen.refused.is_empty())
+        seen.resources.is_empty() && (!seen.pending.is_empty() || (seen.refused.is_empty() && !proved))
     }
 
     /// Whether a proof of life that comes when a move is called off may have come through the new place: both may be on one

@@ -153,7 +153,7 @@ async fn a_record_whose_change_had_no_answer_is_led_back_before_anything_else() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_of_somebody_else_or_one_that_is_not_noted_is_not_nothing() {
-    for noted in [true, false] {
+    for (noted, away) in [(true, false), (false, false), (false, true)] {
         let mut scene = Scene::given().await;
         if noted {
             // given a portal whose host is served by a route that somebody made by hand
@@ -174,12 +174,17 @@ async fn a_route_of_somebody_else_or_one_that_is_not_noted_is_not_nothing() {
             let patch = json!({"status": {"resources": null, "verified": null, "observedGeneration": null}});
             let portals = scene.world.portals();
             portals.patch_status("acme", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+            // whose proxy, that proved it before, does not answer now
+            let later = Fault::Answer(DoubleResponse::text(503, "later"));
+            if away {
+                scene.running[0].faults.push("GET", "", usize::MAX, later);
+            }
             scene.world.start_daemon().await;
         }
         // when it moves to where another server answers, then the record stays
         scene.foreign.store(true, Ordering::SeqCst);
         scene.move_to("b").await;
         scene.until_told("it was asked and does not").await;
-        assert_eq!(scene.led_meanwhile(Duration::from_millis(700)).await, ["a"], "noted: {noted}");
+        assert_eq!(scene.led_meanwhile(Duration::from_millis(700)).await, ["a"], "noted: {noted}, away: {away}");
     }
 }
